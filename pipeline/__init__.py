@@ -1,0 +1,1 @@
+"""A tf.data training pipeline for image data kept as CSVs."""

@@ -1,0 +1,156 @@
+"""The record contract, declared once and used in both directions.
+
+A record is a `tf.train.Example` with three features: `image` (bytes, uint8, row-major H*W*C), `label` (int64 class
+index, -1 where there is none) and `id` (int64). All records of a data set have one length, so a shard can be read as a
+byte matrix [records, stride]; every other TFRecord reader sees ordinary examples. A varint changes length with its
+value, so labels and ids are written as varints padded to the ten bytes that protobuf allows at most; decoders accept
+the padding (https://protobuf.dev/programming-guides/encoding/#varints).
+"""
+
+import dataclasses
+import functools
+
+import google_crc32c
+import numpy as np
+
+IMAGE, LABEL, ID = "image", "label", "id"
+UNLABELLED = -1
+
+_VARINT_BYTES = 10
+_HEADER_BYTES = 12  # uint64 length and its masked CRC
+_FOOTER_BYTES = 4  # masked CRC of the payload
+_BYTES_LIST, _INT64_LIST = 1, 3  # field numbers in tf.train.Feature
+_CRC_MASK_DELTA = 0xA282EAD8  # tensorflow/core/lib/hash/crc32c.h
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordLayout:
+    """Where the bytes of a record lie, for images of `image_bytes` bytes."""
+
+    image_bytes: int
+
+    @functools.cached_property
+    def template(self) -> np.ndarray:
+        """uint8 [stride]: a record with every constant byte in place, zeros elsewhere."""
+        zeros = bytes(_VARINT_BYTES)
+        # Sorted keys, as TensorFlow's deterministic serialisation has them.
+        features = (
+            _map_entry(ID, _INT64_LIST, zeros)
+            + _map_entry(IMAGE, _BYTES_LIST, bytes(self.image_bytes))
+            + _map_entry(LABEL, _INT64_LIST, zeros)
+        )
+        payload = _field(1, features)
+        length = len(payload).to_bytes(8, "little")
+        record = length + _masked_crc(length) + payload + bytes(_FOOTER_BYTES)
+        return np.frombuffer(record, np.uint8)
+
+    @property
+    def stride(self) -> int:
+        """Bytes of one record with its TFRecord frame."""
+        return len(self.template)
+
+    @functools.cached_property
+    def slices(self) -> dict[str, slice]:
+        """Feature name -> the bytes of its value within a record."""
+        lengths = {ID: _VARINT_BYTES, IMAGE: self.image_bytes, LABEL: _VARINT_BYTES}
+        end, found = self.stride - _FOOTER_BYTES, {}
+        for key in (LABEL, IMAGE, ID):  # from the back: what follows a value is the next entry's constant head
+            found[key] = slice(end - lengths[key], end)
+            kind = _BYTES_LIST if key == IMAGE else _INT64_LIST
+            end -= len(_map_entry(key, kind, bytes(lengths[key])))
+        return found
+
+    @functools.cached_property
+    def constant(self) -> np.ndarray:
+        """bool [stride]: True where every record has the template's byte."""
+        mask = np.ones(self.stride, bool)
+        mask[-_FOOTER_BYTES:] = False
+        for part in self.slices.values():
+            mask[part] = False
+        return mask
+
+    def encode(self, images: np.ndarray, labels: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        """Records for images uint8 [n, image_bytes], labels int64 [n], ids int64 [n]: uint8 [n, stride]."""
+        records = np.empty((len(images), self.stride), np.uint8)
+        records[:] = self.template
+        records[:, self.slices[IMAGE]] = images
+        records[:, self.slices[LABEL]] = _encode_varints(labels)
+        records[:, self.slices[ID]] = _encode_varints(ids)
+        payload = memoryview(records.reshape(-1))
+        crcs = np.empty(len(records), np.uint32)
+        # One call a record is what the library offers; at 860 bytes it is 0.7 us, a tenth of the parsing.
+        for row, start in enumerate(range(_HEADER_BYTES, payload.nbytes, self.stride)):
+            crcs[row] = google_crc32c.value(bytes(payload[start : start + self.stride - 16]))
+        records[:, -_FOOTER_BYTES:] = _mask(crcs).astype("<u4").view(np.uint8).reshape(-1, _FOOTER_BYTES)
+        return records
+
+    def decode(self, records: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Views and values of records uint8 [n, stride]: images uint8 [n, image_bytes], labels and ids int64 [n]."""
+        images = records[:, self.slices[IMAGE]]
+        labels = _decode_varints(records[:, self.slices[LABEL]])
+        ids = _decode_varints(records[:, self.slices[ID]])
+        return images, labels, ids
+
+    def first_broken(self, records: np.ndarray) -> int | None:
+        """Index of the first record whose frame, keys or CRC are not as written, or None."""
+        wrong = (records[:, self.constant] != self.template[self.constant]).any(axis=1)
+        stored = np.ascontiguousarray(records[:, -_FOOTER_BYTES:]).view("<u4").reshape(-1)
+        payload = records[:, _HEADER_BYTES:-_FOOTER_BYTES]
+        crcs = np.fromiter((google_crc32c.value(row.tobytes()) for row in payload), np.uint32, len(records))
+        wrong |= _mask(crcs) != stored
+        return int(wrong.argmax()) if wrong.any() else None
+
+
+def parse_batch(serialized, image_shape: tuple[int, int, int]):
+    """Parse a string tensor [n] of examples: image uint8 [n, H, W, C], label int64 [n], id int64 [n].
+
+    One vectorised `tf.io.parse_example` a batch: for shards that other writers made, and to prove that ours are plain.
+    """
+    import tensorflow as tf
+
+    scalar = tf.io.FixedLenFeature([], tf.int64)
+    features = {IMAGE: tf.io.FixedLenFeature([], tf.string), LABEL: scalar, ID: scalar}
+    parsed = tf.io.parse_example(serialized, features)
+    pixels = tf.io.decode_raw(parsed[IMAGE], tf.uint8, fixed_length=int(np.prod(image_shape)))
+    parsed[IMAGE] = tf.reshape(pixels, (-1, *image_shape))
+    return parsed
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes(out) + bytes([value])
+
+
+def _field(number: int, payload: bytes) -> bytes:
+    length_delimited = 2
+    return bytes([number << 3 | length_delimited]) + _varint(len(payload)) + payload
+
+
+def _map_entry(key: str, kind: int, value: bytes) -> bytes:
+    return _field(1, _field(1, key.encode()) + _field(2, _field(kind, _field(1, value))))
+
+
+def _encode_varints(values: np.ndarray) -> np.ndarray:
+    bits = values.astype(np.int64).view(np.uint64)[:, None] >> np.arange(0, 70, 7, dtype=np.uint64)
+    out = (bits & np.uint64(0x7F)).astype(np.uint8)
+    out[:, :-1] |= 0x80
+    return out
+
+
+def _decode_varints(groups: np.ndarray) -> np.ndarray:
+    bits = (groups & 0x7F).astype(np.uint64) << np.arange(0, 70, 7, dtype=np.uint64)
+    return np.bitwise_or.reduce(bits, axis=1).view(np.int64)
+
+
+def _mask(crcs: np.ndarray) -> np.ndarray:
+    wide = crcs.astype(np.uint64)
+    rotated = (wide >> np.uint64(15)) | (wide << np.uint64(17))
+    return ((rotated + np.uint64(_CRC_MASK_DELTA)) & np.uint64(0xFFFFFFFF)).astype(np.uint32)
+
+
+def _masked_crc(data: bytes) -> bytes:
+    crc = np.array([google_crc32c.value(data)], np.uint32)
+    return _mask(crc).astype("<u4").tobytes()
