@@ -1,0 +1,209 @@
+"""Shards to batches: the tf.data pipelines of training and of evaluation.
+
+The unit is the call: `steps_per_call` batches that one host call trains on. An element holds, for every local replica,
+`index` int32 [steps, rows] (the example's row in the split, -1 where a place is padding), `image` and `label` int32
+[steps, rows], and for all replicas together `count` float32 [steps], the examples of each step (0 where an epoch's last
+call has fewer steps). `image` is uint8
+[steps, rows, H*W*C], or normalised [steps, rows, H, W, C] where the host scales; the device feed has neither image nor
+label, since the step looks them up itself.
+"""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from pipeline.feed.normalize import Normalization
+from pipeline.feed.order import PADDING, Steps, epoch_order, in_batches
+from pipeline.feed.resident import SplitArrays
+from pipeline.feed.stream import ShardReader
+
+# Elements ready ahead of the training loop. Each is a whole call, so two hide a hiccup of one call's length.
+_PREFETCH = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Replicas:
+    """Which rows of a global batch this process feeds: replicas `first` .. `first + local - 1` of `total`."""
+
+    total: int = 1
+    first: int = 0
+    local: int = 1
+
+    def rows(self, batch_size: int) -> list[slice]:
+        """The rows of each local replica."""
+        if batch_size % self.total:
+            raise ValueError(f"a batch of {batch_size} does not divide among {self.total} replicas")
+        per_replica = batch_size // self.total
+        return [slice(r * per_replica, (r + 1) * per_replica) for r in range(self.first, self.first + self.local)]
+
+
+@dataclasses.dataclass(frozen=True)
+class HostScaling:
+    """Normalise in the pipeline rather than in the step: images leave it as `dtype` [..., H, W, C]."""
+
+    normalization: Normalization
+    image_shape: tuple[int, int, int]
+    dtype: str
+
+    def __call__(self, image: tf.Tensor) -> tf.Tensor:
+        shape = tf.concat([tf.shape(image)[:-1], self.image_shape], axis=0)
+        return self.normalization.apply(tf.reshape(image, shape), self.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Position:
+    """Where a run stands: `step` of `epoch` is the next one to train; a run ends before epoch `epochs`."""
+
+    epoch: int
+    step: int
+    epochs: int
+
+
+def make_resident_dataset(
+    arrays: SplitArrays | None,
+    steps: Steps,
+    seed: int,
+    start: Position,
+    replicas: Replicas,
+    scaling: HostScaling | None = None,
+) -> tf.data.Dataset:
+    """Training batches gathered from a split in memory; with `arrays` None, the indices alone (the device feed)."""
+    lookup = _index_only if arrays is None else _make_lookup(*_tensors(arrays), scaling)
+
+    def order_of(epoch):
+        order = tf.numpy_function(lambda e: _epoch_batches(steps, seed, int(e)), [epoch], tf.int32, stateful=False)
+        return epoch, tf.ensure_shape(order, (steps.per_epoch, steps.batch_size))
+
+    def calls_of(epoch, order):
+        first = tf.where(epoch == start.epoch, tf.constant(start.step, tf.int64), tf.constant(0, tf.int64))
+        starts = tf.data.Dataset.range(first, steps.per_epoch, steps.steps_per_call)
+        return starts.map(lambda step: order[step : step + steps.steps_per_call])
+
+    epochs = tf.data.Dataset.range(start.epoch, start.epochs)
+    # One permutation an epoch; the next epoch's is drawn while this one trains, so that no epoch starts with a wait.
+    orders = epochs.map(order_of, num_parallel_calls=1, deterministic=True).prefetch(1)
+    # Shuffling is done here, on indices. A gather of a whole call is the only work done on pixels, and it runs in
+    # parallel over calls; order is kept, because it is part of the result.
+    batches = orders.flat_map(calls_of).map(
+        lambda index: _element(index, replicas, steps, lookup),
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )
+    return batches.prefetch(_PREFETCH)
+
+
+def make_stream_dataset(
+    reader: ShardReader,
+    memory_budget: int,
+    steps: Steps,
+    seed: int,
+    start: Position,
+    replicas: Replicas,
+    scaling: HostScaling | None = None,
+) -> tf.data.Dataset:
+    """Training batches read from disk: pages in random order, shuffled within windows that `memory_budget` allows."""
+    pages = reader.page_order(memory_budget, steps.batch_size * steps.steps_per_call)
+    steps_per_window = pages.window_rows // steps.batch_size
+    first_window, skipped = divmod(start.step, steps_per_window)
+
+    def load(epoch, window):
+        epoch, window = int(epoch), int(window)
+        reads = pages.window_reads(pages.pages(seed, epoch), window)
+        arrays, index = reader.read(reads)
+        order = in_batches(pages.window_order(seed, epoch, window), steps.batch_size)
+        return arrays.images, arrays.labels, index.astype(np.int32), order
+
+    def windows_of(epoch):
+        first = tf.where(epoch == start.epoch, tf.constant(first_window, tf.int64), tf.constant(0, tf.int64))
+        return tf.data.Dataset.range(first, pages.num_windows).map(lambda window: (epoch, window))
+
+    def read_window(epoch, window):
+        types = (tf.uint8, tf.int32, tf.int32, tf.int32)
+        images, labels, index, order = tf.numpy_function(load, [epoch, window], types, stateful=False)
+        images = tf.ensure_shape(images, (None, reader.image_bytes))
+        tensors = images, tf.ensure_shape(labels, (None,)), tf.ensure_shape(index, (None,))
+        resumed = (epoch == start.epoch) & (window == first_window)
+        first = tf.where(resumed, tf.constant(skipped, tf.int64), tf.constant(0, tf.int64))
+        return *tensors, tf.ensure_shape(order, (None, steps.batch_size)), first
+
+    def calls_of(images, labels, index, order, first):
+        def call(step):
+            places = order[step : step + steps.steps_per_call]
+
+            lookup = _make_lookup(images, labels, scaling, rows=index)
+            return _element(places, replicas, steps, lookup)
+
+        last = tf.shape(order, tf.int64)[0]
+        return tf.data.Dataset.range(first, last, steps.steps_per_call).map(
+            call, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        )
+
+    epochs = tf.data.Dataset.range(start.epoch, start.epochs)
+    # The next window is read while this one is trained on: disk and compute overlap, at two windows of memory.
+    windows = epochs.flat_map(windows_of).map(read_window, num_parallel_calls=1, deterministic=True).prefetch(1)
+    return windows.flat_map(calls_of).prefetch(_PREFETCH)
+
+
+def make_evaluation_dataset(
+    source: SplitArrays | ShardReader, steps: Steps, replicas: Replicas, scaling: HostScaling | None = None
+) -> tf.data.Dataset:
+    """One pass in the order of the CSV: every example exactly once; places after the last one are padding."""
+    if isinstance(source, SplitArrays):
+        resident = _tensors(source)
+
+    def read(low, high):
+        arrays = source.read_rows(int(low), int(high))
+        return arrays.images, arrays.labels
+
+    def call(step):
+        low = step * steps.batch_size
+        high = tf.minimum(low + steps.steps_per_call * steps.batch_size, steps.num_examples)
+        if isinstance(source, SplitArrays):
+            images, labels = (tensor[low:high] for tensor in resident)
+        else:
+            images, labels = tf.numpy_function(read, [low, high], (tf.uint8, tf.int32), stateful=False)
+            images, labels = tf.ensure_shape(images, (None, source.image_bytes)), tf.ensure_shape(labels, (None,))
+        lookup = _make_lookup(images, labels, scaling, rows=tf.range(tf.cast(low, tf.int32), tf.cast(high, tf.int32)))
+        places = tf.range(steps.steps_per_call * steps.batch_size)
+        places = tf.where(places < tf.shape(labels)[0], places, PADDING)
+        return _element(tf.reshape(places, (-1, steps.batch_size)), replicas, steps, lookup)
+
+    starts = tf.data.Dataset.range(0, steps.per_epoch, steps.steps_per_call)
+    return starts.map(call, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(_PREFETCH)
+
+
+def _epoch_batches(steps: Steps, seed: int, epoch: int) -> np.ndarray:
+    return in_batches(epoch_order(steps.num_examples, seed, epoch), steps.batch_size)
+
+
+def _element(index, replicas: Replicas, steps: Steps, lookup):
+    # A call with fewer steps is filled up with steps of padding, which the loop leaves out: elements of one shape are
+    # what a tf.function is traced for once.
+    missing = steps.steps_per_call - tf.shape(index)[0]
+    index = tf.pad(index, [[0, missing], [0, 0]], constant_values=PADDING)
+    index = tf.ensure_shape(index, (steps.steps_per_call, steps.batch_size))
+    count = tf.reduce_sum(tf.cast(index >= 0, tf.float32), axis=1)
+    parts = tuple(lookup(index[:, rows]) for rows in replicas.rows(steps.batch_size))
+    return {"count": count, "replicas": parts}
+
+
+def _index_only(index):
+    return {"index": index}
+
+
+def _tensors(arrays: SplitArrays) -> tuple[tf.Tensor, tf.Tensor]:
+    return tf.convert_to_tensor(arrays.images), tf.convert_to_tensor(arrays.labels)
+
+
+def _make_lookup(images, labels, scaling: HostScaling | None, rows=None):
+    """places int32 [steps, n] -> that part of an element; `rows` maps places to rows of the split where they differ."""
+
+    def lookup(places):
+        safe = tf.maximum(places, 0)
+        # What is cached is bytes, a quarter of float32; they are normalised after the gather, in the batch's order.
+        image = tf.gather(images, safe)
+        index = places if rows is None else tf.where(places < 0, PADDING, tf.gather(rows, safe))
+        return {"index": index, "image": scaling(image) if scaling else image, "label": tf.gather(labels, safe)}
+
+    return lookup

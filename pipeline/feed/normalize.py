@@ -1,0 +1,46 @@
+"""From bytes to what the network eats: one function for tf.data, the training step and the SavedModel."""
+
+import dataclasses
+from typing import Any
+
+KINDS = ("unit", "standard")
+
+
+@dataclasses.dataclass(frozen=True)
+class Normalization:
+    """`unit` is x / 255; `standard` is (x - mean) / std with one mean and std a channel, in pixel units (0..255)."""
+
+    kind: str = "unit"
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"normalization kind must be one of {KINDS}, not {self.kind!r}")
+        if self.kind == "standard" and not (self.mean and len(self.mean) == len(self.std)):
+            raise ValueError(f"standard needs a mean and a std a channel, not {self.mean} and {self.std}")
+
+    def scale_and_offset(self) -> tuple[list[float], list[float]]:
+        """Per channel a and b of y = a * x + b; a channel that never varies is only centred."""
+        if self.kind == "unit":
+            return [1 / 255], [0.0]
+        scale = [1 / std if std > 0 else 1.0 for std in self.std]
+        return scale, [-mean * factor for mean, factor in zip(self.mean, scale, strict=True)]
+
+    def apply(self, images, dtype="float32"):
+        """Normalise uint8 [..., H, W, C] to `dtype`, computed in float32 so that bfloat16 rounds once, at the end."""
+        import tensorflow as tf
+
+        scale, offset = self.scale_and_offset()
+        values = tf.cast(images, tf.float32) * tf.constant(scale)
+        # x / 255 has no offset, and adding zero would be one more pass over memory.
+        if any(offset):
+            values += tf.constant(offset)
+        return tf.cast(values, dtype)
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, raw: dict[str, Any]) -> "Normalization":
+        return cls(raw["kind"], tuple(raw["mean"]), tuple(raw["std"]))

@@ -1,0 +1,86 @@
+"""Where a split is held while it is fed: decided once, by arithmetic, and said in one line."""
+
+import dataclasses
+import os
+import pathlib
+
+from pipeline.errors import InputError
+
+FEEDS = ("auto", "host", "device", "stream")
+
+_BYTES_A_ROW = 4 + 8 + 2 * 4  # label, id, and two orders: this epoch's and the next one's
+_DEVICE_SHARE = 4  # a split may take this part of a device's memory; the rest is the network's
+_BUDGET_SHARE = 2  # of the memory that is free when a run starts
+
+
+@dataclasses.dataclass(frozen=True)
+class FeedPlan:
+    """`feed` is host, device or stream; `bytes_held` what the training split takes there; `budget` in bytes."""
+
+    feed: str
+    bytes_held: int
+    budget: int
+    reason: str
+
+    def describe(self) -> str:
+        """One line for people."""
+        return f"feed {self.feed}: {_mib(self.bytes_held)} of {_mib(self.budget)} budget; {self.reason}"
+
+
+def plan_feed(
+    num_examples: int, image_bytes: int, feed: str, budget: int, device_memory: int | None, replicas: int = 1
+) -> FeedPlan:
+    """Choose the feed for a split of `num_examples` images of `image_bytes` bytes.
+
+    Args:
+        feed: one of FEEDS; anything but "auto" is taken as it is, if it fits.
+        budget: host memory to use at most, bytes.
+        device_memory: memory of one accelerator in bytes, None where replicas run on the host's processors.
+        replicas: copies that the device feed keeps on this machine.
+
+    Raises:
+        InputError: the feed asked for does not fit.
+    """
+    held = num_examples * (image_bytes + _BYTES_A_ROW)
+    if feed == "stream":
+        return FeedPlan("stream", 0, budget, "asked for")
+    if feed == "auto":
+        if held > budget:
+            return FeedPlan("stream", 0, budget, f"the split takes {_mib(held)}, over the budget")
+        if device_memory and held <= device_memory // _DEVICE_SHARE:
+            return FeedPlan("device", held, budget, "it fits in each accelerator, so only indices cross the bus")
+        return FeedPlan("host", held, budget, "it fits in host memory")
+    copies = replicas if feed == "device" and not device_memory else 1
+    if held * copies > budget:
+        raise InputError(
+            f"--feed {feed}: the training split takes {_mib(held * copies)}, over the memory budget of {_mib(budget)}; "
+            "use --feed stream or raise --memory-budget"
+        )
+    return FeedPlan(feed, held * copies, budget, "asked for")
+
+
+def default_memory_budget() -> int:
+    """Half of the memory that is free now, in bytes; a container's own limit counts where it is lower."""
+    return _free_memory() // _BUDGET_SHARE
+
+
+def _free_memory() -> int:
+    free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        lines = pathlib.Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        kib = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+        free = min(free, kib * 1024)
+    except (OSError, StopIteration, ValueError):
+        pass  # not Linux: total memory stands in
+    try:
+        group = pathlib.Path("/sys/fs/cgroup")
+        limit = int((group / "memory.max").read_text(encoding="ascii"))
+        used = int((group / "memory.current").read_text(encoding="ascii"))
+        free = min(free, max(limit - used, 0))
+    except (OSError, ValueError):
+        pass  # no control group, or no limit in it ("max")
+    return free
+
+
+def _mib(count: int) -> str:
+    return f"{count / 2**20:,.0f} MiB"

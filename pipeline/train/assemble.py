@@ -1,0 +1,225 @@
+"""From a configuration to a trainer: the feed, the network and the optimizer that it asks for."""
+
+import dataclasses
+import platform
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from models.cnn import make_cnn
+from models.dropout import StepDropout
+from pipeline.convert.manifest import Manifest
+from pipeline.errors import InputError
+from pipeline.feed.dataset import (
+    HostScaling,
+    Position,
+    make_evaluation_dataset,
+    make_resident_dataset,
+    make_stream_dataset,
+)
+from pipeline.feed.normalize import Normalization
+from pipeline.feed.order import Steps
+from pipeline.feed.plan import FeedPlan, default_memory_budget, plan_feed
+from pipeline.feed.resident import SplitArrays, load_split
+from pipeline.feed.stream import ShardReader
+from pipeline.train.config import TrainConfig
+from pipeline.train.loop import Trainer
+from pipeline.train.loss_scale import ReplicaSafeLossScaleOptimizer
+from pipeline.train.progress import Reporter
+from pipeline.train.step import CompiledCalls, StepConfig
+from pipeline.train.strategy import Cluster, choose_precision, device_memory
+
+TRAIN, VALIDATION = "train", "val"
+
+# An accelerator finishes a small step in less time than the host needs to start one, so it gets many at once. A CPU's
+# steps are long, and a signal or a progress line should not wait for many of them.
+_STEPS_PER_CALL = {"GPU": 16, "CPU": 1}
+_WARMUP_SHARE = 20  # one part in so many of all steps
+
+
+@dataclasses.dataclass(frozen=True)
+class Resolved:
+    """A configuration with every "auto" decided for this data and these devices."""
+
+    config: TrainConfig
+    manifest: Manifest
+    precision: str
+    steps: Steps
+    normalization: Normalization
+    plan: FeedPlan
+
+    def identity(self) -> dict[str, Any]:
+        """What two starts must share to be one run. Devices and strategy may change between them."""
+        config = self.config
+        found = {
+            "data": self.manifest.sha256,
+            "batch_size": config.batch_size,
+            "steps_per_call": self.steps.steps_per_call,
+            "seed": config.seed,
+            "learning_rate": config.peak_learning_rate,
+            "schedule": config.schedule,
+            "precision": self.precision,
+            "normalization": self.normalization.to_dict(),
+            "streamed": self.plan.feed == "stream",
+        }
+        if config.schedule != "constant":
+            found["epochs"] = config.epochs  # the rate of each step depends on where the run ends
+        if self.plan.feed == "stream":
+            found["memory_budget"] = self.plan.budget  # it sets the windows, and so the order
+        return found
+
+    def describe(self, cluster: Cluster) -> dict[str, Any]:
+        """The content of config.json."""
+        manifest = self.manifest
+        return {
+            "identity": self.identity(),
+            "settings": {name: _plain(value) for name, value in dataclasses.asdict(self.config).items()},
+            "data": {
+                "name": manifest.name,
+                "manifest_sha256": manifest.sha256,
+                "image_shape": list(manifest.image_shape),
+                "class_names": list(manifest.class_names),
+                "num_examples": {split.name: split.num_examples for split in manifest.splits.values()},
+            },
+            "normalization": self.normalization.to_dict(),
+            "precision": self.precision,
+            "feed": dataclasses.asdict(self.plan),
+            "strategy": {"name": cluster.name, "replicas": cluster.replicas.total, "devices": list(cluster.devices)},
+            "versions": {
+                "python": platform.python_version(),
+                "tensorflow": tf.__version__,
+                "keras": keras.__version__,
+                "numpy": np.__version__,
+            },
+        }
+
+
+def resolve(config: TrainConfig, manifest: Manifest, cluster: Cluster) -> Resolved:
+    """Decide what the configuration leaves open.
+
+    Raises:
+        InputError: the data cannot be trained on, the batch does not divide among the replicas, or it does not fit.
+    """
+    split = manifest.split(TRAIN)
+    if not split.labelled:
+        raise InputError(f"{config.data}: the split {TRAIN!r} has no labels, so nothing can be learned from it")
+    if manifest.num_classes < 2:
+        raise InputError(f"{config.data}: every label is {manifest.class_names[0]}; a classifier needs two classes")
+    replicas = cluster.replicas.total
+    if config.batch_size % replicas:
+        raise InputError(
+            f"--batch-size {config.batch_size} does not divide among {replicas} replicas; "
+            f"use {config.batch_size // replicas * replicas or replicas}"
+        )
+    per_call = config.steps_per_call or _STEPS_PER_CALL[cluster.accelerator]
+    mean, std = (manifest.pixel_mean, manifest.pixel_std) if config.normalization == "standard" else ((), ())
+    return Resolved(
+        config=config,
+        manifest=manifest,
+        precision=choose_precision(config.precision, cluster.accelerator),
+        steps=Steps(split.num_examples, config.batch_size, per_call),
+        normalization=Normalization(config.normalization, mean, std),
+        plan=plan_feed(
+            num_examples=split.num_examples,
+            image_bytes=manifest.layout.image_bytes,
+            feed=config.feed,
+            budget=config.memory_budget or default_memory_budget(),
+            device_memory=device_memory(cluster),
+            replicas=cluster.replicas.local,
+        ),
+    )
+
+
+def make_model(resolved: Resolved, cluster: Cluster) -> tuple[keras.Model, keras.optimizers.Optimizer]:
+    """The network and its optimizer, with their variables on every replica; the same ones for the same seed."""
+    config, manifest = resolved.config, resolved.manifest
+    keras.utils.set_random_seed(config.seed % 2**32)
+    with cluster.strategy.scope():
+        model = make_cnn(manifest.image_shape, manifest.num_classes, resolved.precision, StepDropout)
+        optimizer = keras.optimizers.Adam(_learning_rate(resolved))
+        if resolved.precision == "mixed_float16":
+            optimizer = ReplicaSafeLossScaleOptimizer(optimizer)
+        optimizer.build(model.trainable_variables)
+        # Callbacks look for the optimizer on the model; training itself does not go through fit().
+        model.compile(optimizer, auto_scale_loss=False, jit_compile=False)
+    return model, optimizer
+
+
+def make_trainer(
+    resolved: Resolved,
+    cluster: Cluster,
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    reporter: Reporter,
+) -> Trainer:
+    """Load the data as planned and put the trainer together."""
+    config, manifest, steps = resolved.config, resolved.manifest, resolved.steps
+    compute_dtype = keras.DTypePolicy(resolved.precision).compute_dtype
+    on_host = config.scale == "host"
+    scaling = HostScaling(resolved.normalization, manifest.image_shape, compute_dtype) if on_host else None
+    step_config = StepConfig(
+        config.batch_size, config.seed, manifest.image_shape, resolved.normalization, compute_dtype
+    )
+    make_train, table = _make_train(resolved, cluster, scaling)
+    calls = CompiledCalls(cluster, model, optimizer, step_config, table)
+    return Trainer(
+        cluster, model, optimizer, calls, steps, make_train, _make_validation(resolved, cluster, scaling), reporter
+    )
+
+
+def make_plain_twin(model: keras.Model, manifest: Manifest) -> keras.Model:
+    """A float32 copy of plain Keras layers, off every strategy: for evaluation, export and use elsewhere."""
+    twin = make_cnn(manifest.image_shape, manifest.num_classes)
+    twin.set_weights(model.get_weights())
+    return twin
+
+
+def _make_train(
+    resolved: Resolved, cluster: Cluster, scaling: HostScaling | None
+) -> tuple[Callable[[Position], tf.data.Dataset], SplitArrays | None]:
+    """The training feed from any position on, and the table that the device feed looks examples up in."""
+    config, steps, manifest = resolved.config, resolved.steps, resolved.manifest
+    if resolved.plan.feed == "stream":
+        reader = ShardReader(config.data, manifest, TRAIN)
+        budget = resolved.plan.budget
+        return lambda at: make_stream_dataset(reader, budget, steps, config.seed, at, cluster.replicas, scaling), None
+    arrays = load_split(config.data, manifest, TRAIN)
+    if resolved.plan.feed == "device":
+        return lambda at: make_resident_dataset(None, steps, config.seed, at, cluster.replicas), arrays
+    return lambda at: make_resident_dataset(arrays, steps, config.seed, at, cluster.replicas, scaling), None
+
+
+def _make_validation(
+    resolved: Resolved, cluster: Cluster, scaling: HostScaling | None
+) -> Callable[[], tf.data.Dataset] | None:
+    manifest, config = resolved.manifest, resolved.config
+    split = manifest.splits.get(VALIDATION)
+    if split is None or not split.labelled:
+        return None
+    # Validation is read from disk as it goes where training is, so that both together keep to the budget.
+    streamed = resolved.plan.feed == "stream"
+    source = (ShardReader if streamed else load_split)(config.data, manifest, VALIDATION)
+    steps = Steps(split.num_examples, config.batch_size, resolved.steps.steps_per_call)
+    return lambda: make_evaluation_dataset(source, steps, cluster.replicas, scaling)
+
+
+def _learning_rate(resolved: Resolved):
+    config = resolved.config
+    if config.schedule == "constant":
+        return config.peak_learning_rate
+    total = resolved.steps.per_epoch * config.epochs
+    warmup = max(1, total // _WARMUP_SHARE)
+    return keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=config.peak_learning_rate / 10,
+        warmup_target=config.peak_learning_rate,
+        warmup_steps=warmup,
+        decay_steps=max(1, total - warmup),
+        alpha=0.01,
+    )
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, (int, float, str, bool, type(None))) else str(value)

@@ -1,0 +1,59 @@
+"""From a dataset of calls to values on the replicas' devices, one call ahead of the loop."""
+
+import queue
+import threading
+from collections.abc import Iterator
+
+import tensorflow as tf
+
+from pipeline.train.strategy import Cluster
+
+
+def feed_replicas(dataset: tf.data.Dataset, cluster: Cluster) -> Iterator[tuple]:
+    """Yield (parts, count): an element's part on each replica's device, and float32 [steps] examples a step.
+
+    A thread copies the next element to the devices while the current one is trained on, so that the bus works behind
+    the computation. Close the iterator (or exhaust it) to end the thread.
+    """
+    ready: queue.Queue = queue.Queue(maxsize=1)
+    closed = threading.Event()
+
+    def put(item) -> bool:
+        while not closed.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def copy_ahead() -> None:
+        try:
+            for element in dataset:
+                if not put(_on_devices(element, cluster)):
+                    return
+            put(None)
+        except BaseException as error:  # carried to the loop, which raises it
+            put(error)
+
+    thread = threading.Thread(target=copy_ahead, name="feed-replicas", daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        closed.set()
+        thread.join()
+
+
+def _on_devices(element, cluster: Cluster):
+    parts = []
+    for device, part in zip(cluster.devices, element["replicas"], strict=True):
+        if cluster.accelerator == "CPU":
+            parts.append(part)  # logical CPUs share the host's memory
+            continue
+        with tf.device(device):
+            parts.append(tf.nest.map_structure(tf.identity, part))
+    return cluster.distribute(tuple(parts)), element["count"]

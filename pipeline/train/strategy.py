@@ -1,0 +1,173 @@
+"""Devices, the distribution strategy over them, and the precision that suits them."""
+
+import contextlib
+import dataclasses
+import json
+import os
+
+import tensorflow as tf
+
+from pipeline.errors import InputError
+from pipeline.feed.dataset import Replicas
+from pipeline.train.environment import processor_flags
+
+
+@dataclasses.dataclass(frozen=True)
+class Cluster:
+    """What a run trains on. `devices` are this worker's; `accelerator` is GPU or CPU."""
+
+    name: str
+    strategy: tf.distribute.Strategy
+    accelerator: str
+    devices: tuple[str, ...]
+    replicas: Replicas
+    worker: int = 0
+    num_workers: int = 1
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this worker writes the run directory."""
+        return self.worker == 0
+
+    def describe(self) -> str:
+        """One line for people."""
+        workers = f" on each of {self.num_workers} workers" if self.num_workers > 1 else ""
+        return f"{self.name}: {len(self.devices)} {self.accelerator} replica(s){workers} ({', '.join(self.devices)})"
+
+    def wait_for_all(self) -> None:
+        """Return when every worker has come here."""
+        if self.num_workers > 1:
+            self.strategy.reduce("SUM", self.strategy.run(lambda: tf.constant(1.0)), axis=None).numpy()
+
+    def distribute(self, parts: tuple) -> tf.distribute.DistributedValues:
+        """One value from each local replica's part; a part may be any structure of tensors."""
+        first = self.replicas.first
+        return self.strategy.experimental_distribute_values_from_function(
+            lambda context: parts[context.replica_id_in_sync_group - first]
+        )
+
+
+def make_cluster(strategy: str = "auto", devices: int | None = None) -> Cluster:
+    """Set up devices and a strategy. Call it before anything else uses TensorFlow.
+
+    Args:
+        strategy: one of config.STRATEGIES. "auto" is multiworker where TF_CONFIG names several workers, mirrored
+            where there are several devices, else one.
+        devices: how many GPUs to use, or how many logical CPUs where there is no GPU; None is every GPU, or one CPU.
+
+    Raises:
+        InputError: fewer devices than asked for, or a strategy that TF_CONFIG or the devices do not allow.
+    """
+    workers = _workers_in_tf_config()
+    if strategy == "auto" and workers > 1:
+        strategy = "multiworker"
+    if strategy == "multiworker":
+        return _make_multiworker(workers, devices)
+    gpus = tf.config.list_physical_devices("GPU")
+    _set_memory_growth(gpus)
+    names = _gpu_names(gpus, devices) if gpus else _cpu_names(devices)
+    if strategy == "auto":
+        strategy = "mirrored" if len(names) > 1 else "one"
+    if strategy == "one" and len(names) > 1:
+        if devices is not None:
+            raise InputError(f"--strategy one uses one device, not --devices {devices}; use --strategy mirrored")
+        names = names[:1]
+    made = _make_mirrored(names, bool(gpus)) if strategy == "mirrored" else tf.distribute.OneDeviceStrategy(names[0])
+    return Cluster(strategy, made, "GPU" if gpus else "CPU", tuple(names), Replicas(len(names), 0, len(names)))
+
+
+def choose_precision(precision: str, accelerator: str) -> str:
+    """The Keras dtype policy to use; "auto" takes what the device computes fastest.
+
+    bfloat16 where it is native (GPUs of compute capability 8.0 and up, processors with AVX512-BF16 or AMX), since it
+    needs no loss scaling; float16 on GPUs of 7.0 and 7.5, whose tensor cores know nothing else; float32 elsewhere.
+    """
+    if precision != "auto":
+        return precision
+    if accelerator == "CPU":
+        native = processor_flags() & {"avx512_bf16", "amx_bf16", "bf16"}
+        return "mixed_bfloat16" if native else "float32"
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
+    capability = min(detail.get("compute_capability", (0, 0)) for detail in details)
+    if capability >= (8, 0):
+        return "mixed_bfloat16"
+    return "mixed_float16" if capability >= (7, 0) else "float32"
+
+
+def device_memory(cluster: Cluster) -> int | None:
+    """Bytes that TensorFlow may use on the smallest local GPU, or None on a CPU."""
+    if cluster.accelerator == "CPU":
+        return None
+    from tensorflow.python.client import device_lib  # the one place that tells a device's memory limit
+
+    return min(device.memory_limit for device in device_lib.list_local_devices() if device.device_type == "GPU")
+
+
+def _workers_in_tf_config() -> int:
+    raw = os.environ.get("TF_CONFIG", "")
+    if not raw:
+        return 0
+    try:
+        config = json.loads(raw)
+        cluster, task = config.get("cluster", {}), config.get("task", {})
+        known = sum(len(cluster.get(kind, ())) for kind in ("chief", "worker"))
+        if known and not (task["type"] in ("chief", "worker") and 0 <= int(task["index"]) < len(cluster[task["type"]])):
+            raise ValueError(f"task {task} is not in the cluster")
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise InputError(f"TF_CONFIG is not a cluster that can be used ({error}): {raw!r}") from error
+    return known
+
+
+def _make_multiworker(workers: int, devices: int | None) -> Cluster:
+    if not workers:
+        raise InputError("--strategy multiworker needs TF_CONFIG to name the workers and this worker's task")
+    gpus = tf.config.list_physical_devices("GPU")
+    if devices is not None and devices != max(1, len(gpus)):
+        raise InputError(f"--devices {devices} with --strategy multiworker: it uses every GPU of a worker, or its CPU")
+    _set_memory_growth(gpus)
+    # It must exist before any other TensorFlow operation: it starts this worker's server.
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    resolver = strategy.cluster_resolver
+    chiefs = len(resolver.cluster_spec().as_dict().get("chief", ()))
+    worker = resolver.task_id + (chiefs if resolver.task_type == "worker" else 0)
+    local = strategy.num_replicas_in_sync // workers
+    names = tuple(f"{'GPU' if gpus else 'CPU'}:{index}" for index in range(local))
+    replicas = Replicas(strategy.num_replicas_in_sync, worker * local, local)
+    return Cluster("multiworker", strategy, "GPU" if gpus else "CPU", names, replicas, worker, workers)
+
+
+def _make_mirrored(names: list[str], on_gpus: bool) -> tf.distribute.MirroredStrategy:
+    # Logical CPUs share one memory, where adding up on one of them is all that a ring would do. It also leaves no
+    # collective group behind, which a second strategy of another size in the same process would clash with.
+    reduce = None if on_gpus else tf.distribute.ReductionToOneDevice()
+    return tf.distribute.MirroredStrategy(names, cross_device_ops=reduce)
+
+
+def _set_memory_growth(gpus) -> None:
+    for gpu in gpus:
+        # TensorFlow is already running where a caller (a test, a notebook) used it first; growth is then as it was.
+        with contextlib.suppress(RuntimeError):
+            tf.config.experimental.set_memory_growth(gpu, True)
+
+
+def _gpu_names(gpus, devices: int | None) -> list[str]:
+    count = len(gpus) if devices is None else devices
+    if not 1 <= count <= len(gpus):
+        raise InputError(f"--devices {count}: this machine shows {len(gpus)} GPU(s); ask for 1 to {len(gpus)}")
+    return [f"GPU:{index}" for index in range(count)]
+
+
+def _cpu_names(devices: int | None) -> list[str]:
+    count = 1 if devices is None else devices
+    if count < 1:
+        raise InputError(f"--devices {count}: ask for at least 1")
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    present = tf.config.get_logical_device_configuration(cpu) or [None]
+    if len(present) < count:
+        try:
+            tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
+        except RuntimeError as error:
+            raise InputError(
+                f"--devices {count}: TensorFlow already runs with {len(present)} logical CPU(s)"
+            ) from error
+    return [f"CPU:{index}" for index in range(count)]

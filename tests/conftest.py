@@ -1,0 +1,17 @@
+"""Four logical CPUs stand in for four GPUs; they must be set up before TensorFlow starts."""
+
+import pytest
+
+from pipeline.train.environment import import_tensorflow
+
+tf = import_tensorflow()
+_CPU = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(_CPU, [tf.config.LogicalDeviceConfiguration()] * 4)
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory):
+    """A data set of 203 train, 50 val and 31 unlabelled test rows of 8x8 drawn digits; see tests/datasets.py."""
+    from tests.datasets import write_digits
+
+    return write_digits(tmp_path_factory.mktemp("data") / "digits")

@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+
+from pipeline.feed.order import PADDING, PageOrder, Steps, epoch_order, example_index, in_batches, read_distance
+
+
+@pytest.mark.parametrize(
+    ("examples", "batch", "per_epoch", "padding"),
+    [(10, 5, 2, 0), (11, 5, 3, 4), (3, 5, 1, 2), (54_000, 256, 211, 16)],
+    ids=["divides", "last is short", "one short batch", "the article's train split"],
+)
+def test_an_epoch_holds_every_example_and_pads_the_last_step(examples, batch, per_epoch, padding):
+    steps = Steps(examples, batch)
+    assert (steps.per_epoch, steps.padding) == (per_epoch, padding)
+    assert steps.examples_before(steps.per_epoch) == examples
+
+
+def test_calls_lie_on_one_grid_wherever_a_run_starts():
+    steps = Steps(num_examples=100, batch_size=10, steps_per_call=4)
+    assert steps.calls() == [(0, 4), (4, 4), (8, 2)]
+    assert steps.calls(first_step=4) == steps.calls()[1:]
+
+
+def test_a_start_off_the_grid_is_refused():
+    with pytest.raises(ValueError, match="multiples of 4 steps, not at step 3"):
+        Steps(100, 10, 4).calls(first_step=3)
+
+
+@pytest.mark.parametrize("field", ["num_examples", "batch_size", "steps_per_call"])
+def test_counts_below_one_are_refused(field):
+    values = {"num_examples": 4, "batch_size": 2, "steps_per_call": 1, field: 0}
+    with pytest.raises(ValueError, match=f"{field} must be at least 1, not 0"):
+        Steps(**values)
+
+
+def test_an_epoch_is_a_permutation_and_the_next_one_another():
+    first, again, second = epoch_order(1000, 7, 0), epoch_order(1000, 7, 0), epoch_order(1000, 7, 1)
+    assert sorted(first) == list(range(1000))
+    np.testing.assert_array_equal(first, again)
+    assert (first != second).mean() > 0.9
+    assert (first != epoch_order(1000, 8, 0)).mean() > 0.9
+
+
+def test_the_order_of_seed_0_is_pinned():
+    # It may change only together with the checkpoints' version: a run resumed across a change would repeat examples.
+    assert epoch_order(12, 0, 0).tolist() == [0, 7, 6, 1, 9, 3, 8, 10, 5, 2, 4, 11]
+    assert epoch_order(12, 0, 1).tolist() == [1, 10, 11, 4, 2, 7, 0, 8, 9, 5, 3, 6]
+
+
+def test_batches_are_filled_up_with_padding():
+    batches = in_batches(np.arange(5, dtype=np.int32), 3)
+    assert batches.tolist() == [[0, 1, 2], [3, 4, PADDING]]
+
+
+PAGES = PageOrder(shard_rows=(40, 40, 39), page_rows=8, window_rows=24)
+
+
+def served(pages: PageOrder, seed: int, epoch: int) -> list[int]:
+    """The examples of an epoch in the order in which windows serve them."""
+    table = pages.pages(seed, epoch)
+    out = []
+    for window in range(pages.num_windows):
+        reads = pages.window_reads(table, window)
+        parts = [example_index(s, np.arange(r, r + n), len(pages.shard_rows)) for s, r, n in reads.tolist()]
+        out += np.concatenate(parts)[pages.window_order(seed, epoch, window)].tolist()
+    return out
+
+
+def test_windows_serve_every_example_once():
+    assert sorted(served(PAGES, 3, 0)) == list(range(119))
+
+
+def test_windows_differ_by_epoch_and_not_by_run():
+    assert served(PAGES, 3, 0) == served(PAGES, 3, 0) != served(PAGES, 3, 1)
+
+
+def test_a_window_reads_no_page_row_twice():
+    table = PAGES.pages(0, 0)
+    reads = np.concatenate([PAGES.window_reads(table, window) for window in range(PAGES.num_windows)])
+    assert reads[:, 2].sum() == 119
+    assert (reads[:, 2] > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("order", "low", "high"),
+    [(range(3000), 0.0, 0.01), (epoch_order(3000, 0, 0), 0.9, 1.1)],
+    ids=["file order is no shuffle", "a permutation is a whole one"],
+)
+def test_read_distance_tells_shuffles_apart(order, low, high):
+    assert low <= read_distance(order) <= high
+
+
+def test_a_window_shuffle_over_scattered_pages_is_near_a_true_one():
+    pages = PageOrder(shard_rows=(1000,) * 8, page_rows=20, window_rows=2000)
+    assert read_distance(served(pages, 0, 0)) > 0.8

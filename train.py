@@ -1,0 +1,171 @@
+"""Train a classifier on a data set that tools/csv_to_tfrecord.py wrote.
+
+    python train.py                                  # makes sample data first, then trains on it
+    python train.py --data data/kannada --strategy mirrored --run-dir runs/first
+
+The same command again resumes a run that was stopped.
+"""
+
+import argparse
+import pathlib
+from collections.abc import Sequence
+
+from pipeline.errors import run_tool
+from pipeline.feed.normalize import KINDS
+from pipeline.feed.plan import FEEDS
+from pipeline.train.config import PRECISIONS, SCALES, SCHEDULES, STRATEGIES, TrainConfig, parse_bytes
+
+SAMPLE_DIR = pathlib.Path("data/sample")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train as the command line says; returns the exit code."""
+    config = parse_config(argv)
+    if config.data == SAMPLE_DIR and not SAMPLE_DIR.exists():
+        from pipeline.sample.dataset import make_sample_dataset
+
+        make_sample_dataset(SAMPLE_DIR, quiet=config.log_json)
+    return train(config)
+
+
+def train(config: TrainConfig) -> int:
+    """Train, evaluate and report; returns 0, or 128 plus the signal that stopped the run."""
+    from pipeline.convert.manifest import load_manifest
+    from pipeline.train.environment import import_tensorflow
+
+    manifest = load_manifest(config.data)
+    import_tensorflow()
+    from pipeline.train import assemble
+    from pipeline.train.callbacks import make_callbacks
+    from pipeline.train.checkpoint import CheckpointStore
+    from pipeline.train.loop import LoopConfig
+    from pipeline.train.progress import Reporter
+    from pipeline.train.run_dir import RunDirectory
+    from pipeline.train.stop import StopRequested, listen_for_stop
+    from pipeline.train.strategy import make_cluster
+
+    callbacks = make_callbacks(config)
+    cluster = make_cluster(config.strategy, config.devices)
+    reporter = Reporter(config.log_json, quiet=not cluster.is_chief)
+    resolved = assemble.resolve(config, manifest, cluster)
+    run = RunDirectory(config.run_dir)
+    if config.fresh and cluster.is_chief and (aside := run.set_aside()):
+        reporter.line(f"the earlier run is now {aside}")
+    run.claim(resolved.describe(cluster), write=cluster.is_chief)
+    _announce(resolved, cluster, reporter)
+
+    model, optimizer = assemble.make_model(resolved, cluster)
+    trainer = assemble.make_trainer(resolved, cluster, model, optimizer, reporter)
+    store = CheckpointStore(run.checkpoints)
+    state, remarks = store.restore_newest(model, optimizer)
+    for remark in remarks:
+        reporter.line(remark)
+    if state.global_step:
+        reporter.line(f"resumed at epoch {state.epoch + 1}, step {state.step}", global_step=state.global_step)
+    loop = LoopConfig(config.epochs, config.patience, config.checkpoint_every)
+    chief = cluster.is_chief
+    with listen_for_stop() as stop:
+        try:
+            state = trainer.fit(
+                loop,
+                state,
+                store if chief else None,
+                callbacks if chief else (),
+                stop,
+                on_epoch=lambda state: run.write_history(state.history) if chief else None,
+            )
+        except StopRequested as stopped:
+            reporter.line(str(stopped))
+            return stopped.exit_code
+    if chief:
+        if config.patience is not None:
+            store.restore_best(model)
+        _report(run, model, resolved, state.history, config, reporter)
+    # Workers leave together: one that is gone looks to the others like one that died.
+    cluster.wait_for_all()
+    return 0
+
+
+def _announce(resolved, cluster, reporter) -> None:
+    config, steps = resolved.config, resolved.steps
+    reporter.line(f"{cluster.describe()}; {resolved.precision}; run directory {config.run_dir}")
+    reporter.line(resolved.plan.describe())
+    padding = f"; the last one has {steps.padding} places of padding, with weight 0" if steps.padding else ""
+    reporter.line(
+        f"{steps.num_examples:,} images an epoch, each once, in {steps.per_epoch} steps of {config.batch_size}"
+        f" ({config.batch_size // cluster.replicas.total} a replica), {steps.steps_per_call} a call{padding}"
+    )
+
+
+def _report(run, model, resolved, history, config, reporter) -> None:
+    from pipeline.report.run_report import write_report
+    from pipeline.train.assemble import make_plain_twin
+
+    twin = make_plain_twin(model, resolved.manifest)
+    evaluations = write_report(
+        run.path, twin, resolved.manifest, config.data, resolved.normalization, history, quiet=config.log_json
+    )
+    for found in evaluations if config.log_json else ():
+        reporter.line("", event="evaluation", split=found.split, loss=found.loss, accuracy=found.accuracy)
+    reporter.line(f"model, evaluation and figures are in {run.path}", event="done", run_dir=str(run.path))
+
+
+def parse_config(argv: Sequence[str] | None) -> TrainConfig:
+    """The configuration that a command line asks for; argparse exits with 2 on one that it cannot read."""
+    args = vars(_make_parser().parse_args(argv))
+    if args["data"] is None:
+        args["data"] = SAMPLE_DIR
+        # 10,800 rows: small batches and few epochs, so that a first look takes about two minutes on two cores.
+        args["batch_size"] = args["batch_size"] or 64
+        args["epochs"] = args["epochs"] or 2
+    if args["run_dir"] is None:
+        args["run_dir"] = pathlib.Path("runs") / (args["data"].resolve().name or "run")
+    given = {name: value for name, value in args.items() if value is not None}
+    return TrainConfig(**given)
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="train.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--data", type=pathlib.Path, help="data set directory (default: sample data, made in data/sample)")
+    add("--run-dir", type=pathlib.Path, help="where results go (default: runs/NAME OF THE DATA)")
+    add("--fresh", action="store_true", help="start anew; an earlier run in the run directory is renamed, not deleted")
+    group = parser.add_argument_group("devices")
+    group.add_argument("--strategy", choices=STRATEGIES, help="default auto: by the devices there are, and TF_CONFIG")
+    group.add_argument("--devices", type=int, metavar="N", help="GPUs to use, or logical CPUs where there is no GPU")
+    group.add_argument("--precision", choices=PRECISIONS, help="default auto: what the device computes fastest")
+    group.add_argument(
+        "--steps-per-call", type=int, metavar="K", help="steps a host call (default 16 on GPU, 1 on CPU)"
+    )
+    group = parser.add_argument_group("training")
+    group.add_argument("--epochs", type=int, metavar="N", help="default 6 (sample data: 2)")
+    group.add_argument("--batch-size", type=int, metavar="N", help="global batch, default 256 (sample data: 64)")
+    group.add_argument("--learning-rate", type=float, metavar="R", help="peak, default 0.001 * sqrt(batch / 32)")
+    group.add_argument("--schedule", choices=SCHEDULES, help="default cosine, after a short warm-up")
+    group.add_argument("--seed", type=int, metavar="N", help="of weights, order and dropout; default 0")
+    group.add_argument("--patience", type=int, metavar="N", help="stop after N epochs without a better val accuracy")
+    group.add_argument("--checkpoint-every", type=int, metavar="STEPS", help="besides the one of every epoch")
+    group = parser.add_argument_group("feed")
+    group.add_argument("--feed", choices=FEEDS, help="where the training split is held; default auto: by its size")
+    group.add_argument("--memory-budget", type=_size, metavar="SIZE", help="such as 4GiB; default half of what is free")
+    group.add_argument("--normalization", choices=KINDS, help="unit: x / 255 (default); standard: mean 0, deviation 1")
+    group.add_argument("--scale", choices=SCALES, help="where bytes become numbers; default device: in the step")
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "--tensorboard", action="store_true", help="scalars and weight histograms in RUN_DIR/tensorboard"
+    )
+    group.add_argument("--log-json", action="store_true", help="one JSON object a line, for machines")
+    return parser
+
+
+def _size(text: str) -> int:
+    try:
+        return parse_bytes(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+if __name__ == "__main__":
+    run_tool(main)
