@@ -1,0 +1,71 @@
+"""Predict the labels of a split or a CSV with a trained run, and write them as Kaggle wants them.
+
+python tools/predict.py --run runs/first --data data/kannada --split test --out submission.csv
+python tools/predict.py --run runs/first --csv test.csv --out submission.csv
+
+The file has the header id,label and one line for each row, in the order of the CSV.
+"""
+
+import argparse
+import pathlib
+from collections.abc import Sequence
+
+from pipeline.errors import InputError, run_tool
+
+_LARGEST_BATCH = 1 << 20
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = _parse(argv)
+    from pipeline.convert.csv_source import ReadOptions
+    from pipeline.report.row_sources import rows_of_csv, rows_of_split
+    from pipeline.report.saved_run import read_run
+    from pipeline.report.submission import Outputs, predict_rows
+    from pipeline.train.environment import import_tensorflow
+
+    outputs = Outputs(args.out, args.probabilities, args.grid)
+    outputs.check(args.overwrite, source=args.csv)
+    run = read_run(args.run)
+    if args.csv:
+        options = ReadOptions(not args.no_header, args.label_column, args.id_column)
+        rows = rows_of_csv(run, args.csv, options, args.batch_size)
+    else:
+        rows = rows_of_split(run, args.data, args.split, args.batch_size)
+    import_tensorflow()
+    summary = predict_rows(run, rows, outputs, args.batch_size)
+    print(summary.text(run.class_names, args.out))
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    summary, _, usage = __doc__.partition("\n\n")
+    parser = argparse.ArgumentParser(
+        description=summary, epilog=usage, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    path = pathlib.Path
+    parser.add_argument("--run", type=path, required=True, help="a run directory, written by train.py")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--data", type=path, help="a data set's directory, written by tools/csv_to_tfrecord.py")
+    source.add_argument("--csv", type=path, help="a CSV of images, with or without the columns id and label")
+    parser.add_argument("--split", help="with --data: the split to predict (default: test)")
+    parser.add_argument("--no-header", action="store_true", help="with --csv: its first line is data")
+    column = "with --csv: the {}'s column, by name or 0-based index, or none (default: by its usual names)"
+    parser.add_argument("--label-column", metavar="COLUMN", help=column.format("label"))
+    parser.add_argument("--id-column", metavar="COLUMN", help=column.format("id"))
+    parser.add_argument("--out", type=path, required=True, help="the CSV to write: id,label")
+    parser.add_argument("--probabilities", type=path, help="a CSV to write: id and a column for each class")
+    parser.add_argument("--grid", type=path, help="a PNG to write: pictures with predictions, the wrong ones marked")
+    parser.add_argument("--batch-size", type=int, default=1024, help="rows predicted at a time (default: 1024)")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    args = parser.parse_args(argv)
+    if args.csv and args.split:
+        raise InputError(f"--split {args.split}: a CSV has no splits; give --data or leave --split away")
+    if args.data and (args.no_header or args.label_column or args.id_column):
+        raise InputError("--no-header, --label-column and --id-column are about a CSV; leave them away with --data")
+    args.split = args.split or "test"
+    if not 1 <= args.batch_size <= _LARGEST_BATCH:
+        raise InputError(f"--batch-size {args.batch_size}: give a number of rows from 1 to {_LARGEST_BATCH}")
+    return args
+
+
+if __name__ == "__main__":
+    run_tool(main)
