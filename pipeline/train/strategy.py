@@ -37,7 +37,10 @@ class Cluster:
     def wait_for_all(self) -> None:
         """Return when every worker has come here."""
         if self.num_workers > 1:
-            self.strategy.reduce("SUM", self.strategy.run(lambda: tf.constant(1.0)), axis=None).numpy()
+            meet = tf.function(
+                lambda: self.strategy.reduce("SUM", self.strategy.run(lambda: tf.constant(1.0)), axis=None)
+            )
+            meet().numpy()
 
     def distribute(self, parts: tuple) -> tf.distribute.DistributedValues:
         """One value from each local replica's part; a part may be any structure of tensors."""

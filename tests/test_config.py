@@ -1,0 +1,60 @@
+import pathlib
+
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.train.config import TrainConfig, parse_bytes
+from train import parse_config
+
+
+def configure(**settings):
+    return TrainConfig(data=pathlib.Path("d"), run_dir=pathlib.Path("r"), **settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 0}, "--epochs 0: it must be at least 1"),
+        ({"batch_size": -4}, "--batch-size -4"),
+        ({"learning_rate": float("nan")}, "--learning-rate nan"),
+        ({"learning_rate": -1.0}, "--learning-rate -1.0"),
+        ({"seed": -1}, "--seed -1"),
+        ({"precision": "float64"}, "--precision 'float64': choose one of auto, float32"),
+        ({"feed": "device", "scale": "host"}, "--feed device scales in the step"),
+    ],
+)
+def test_bad_settings_name_the_flag_and_the_value(settings, message):
+    with pytest.raises(InputError, match=message):
+        configure(**settings)
+
+
+def test_the_learning_rate_follows_the_batch_unless_given():
+    assert configure(batch_size=32).peak_learning_rate == 1e-3
+    assert configure(batch_size=128).peak_learning_rate == 2e-3
+    assert configure(batch_size=128, learning_rate=0.5).peak_learning_rate == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("4GiB", 4 * 2**30), ("500M", 500 * 2**20), ("1.5k", 1536), ("1e6", 10**6), ("77", 77), ("2 gb", 2**31)],
+)
+def test_sizes_are_read(text, expected):
+    assert parse_bytes(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "GiB", "-1G", "0", "1.2.3M", "lots"])
+def test_what_is_no_size_is_refused(text):
+    with pytest.raises(ValueError, match="not a size|could not convert"):
+        parse_bytes(text)
+
+
+def test_without_data_the_sample_is_trained_on_in_small_batches():
+    config = parse_config([])
+    assert (str(config.data), config.batch_size, config.epochs) == ("data/sample", 64, 2)
+    assert str(config.run_dir) == "runs/sample"
+
+
+def test_given_data_names_the_run_directory():
+    config = parse_config(["--data", "data/kannada", "--memory-budget", "1GiB"])
+    assert (str(config.run_dir), config.batch_size, config.epochs) == ("runs/kannada", 256, 6)
+    assert config.memory_budget == 2**30

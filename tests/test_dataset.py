@@ -1,0 +1,142 @@
+import numpy as np
+import pytest
+
+from pipeline.convert.manifest import load_manifest
+from pipeline.feed.dataset import (
+    HostScaling,
+    Position,
+    Replicas,
+    make_evaluation_dataset,
+    make_resident_dataset,
+    make_stream_dataset,
+)
+from pipeline.feed.normalize import Normalization
+from pipeline.feed.order import Steps, epoch_order
+from pipeline.feed.resident import load_split
+from pipeline.feed.stream import ShardReader
+
+STEPS = Steps(num_examples=203, batch_size=16, steps_per_call=4)
+TWO_EPOCHS = Position(0, 0, epochs=2)
+SMALL_BUDGET = 40_000  # bytes: windows of 64 rows, so that an epoch takes several
+
+
+@pytest.fixture(scope="module")
+def arrays(digits):
+    return load_split(digits, load_manifest(digits), "train")
+
+
+@pytest.fixture(scope="module")
+def reader(digits):
+    return ShardReader(digits, load_manifest(digits), "train")
+
+
+@pytest.fixture(params=["resident", "stream"])
+def make(request, arrays, reader):
+    """The two training feeds, as functions of (start, replicas)."""
+    if request.param == "resident":
+        return lambda at, replicas: make_resident_dataset(arrays, STEPS, 5, at, replicas)
+    return lambda at, replicas: make_stream_dataset(reader, SMALL_BUDGET, STEPS, 5, at, replicas)
+
+
+def indices(dataset) -> np.ndarray:
+    """[steps, global batch]: replicas side by side, the steps that only fill a call up left out."""
+    rows = []
+    for element in dataset.as_numpy_iterator():
+        index = np.concatenate([part["index"] for part in element["replicas"]], axis=1)
+        np.testing.assert_array_equal((index >= 0).sum(axis=1), element["count"])
+        rows.append(index[element["count"] > 0])
+    return np.concatenate(rows)
+
+
+def epochs_of(served: np.ndarray) -> list[list[int]]:
+    halves = np.split(served, 2)
+    return [sorted(half[half >= 0].tolist()) for half in halves]
+
+
+def test_every_example_is_served_once_an_epoch(make):
+    served = indices(make(TWO_EPOCHS, Replicas()))
+    assert epochs_of(served) == [list(range(203))] * 2
+    assert (served[:13] != served[13:]).any()
+
+
+@pytest.mark.parametrize("count", [2, 4, 8])
+def test_the_order_is_the_same_for_any_number_of_replicas(make, count):
+    np.testing.assert_array_equal(
+        indices(make(TWO_EPOCHS, Replicas(count, 0, count))), indices(make(TWO_EPOCHS, Replicas()))
+    )
+
+
+@pytest.mark.parametrize(("epoch", "step"), [(0, 4), (0, 12), (1, 0), (1, 8)])
+def test_a_start_anywhere_serves_the_rest_of_the_run(make, epoch, step):
+    whole = indices(make(TWO_EPOCHS, Replicas()))
+    rest = indices(make(Position(epoch, step, 2), Replicas()))
+    np.testing.assert_array_equal(rest, whole[epoch * STEPS.per_epoch + step :])
+
+
+def test_a_worker_serves_only_its_replicas(make):
+    whole = indices(make(TWO_EPOCHS, Replicas()))
+    element = next(make(TWO_EPOCHS, Replicas(4, 2, 2)).as_numpy_iterator())
+    assert len(element["replicas"]) == 2
+    np.testing.assert_array_equal(element["replicas"][0]["index"], whole[:4, 8:12])
+    np.testing.assert_array_equal(element["count"], [16, 16, 16, 16])
+
+
+def test_images_and_labels_are_those_of_the_index(make, arrays):
+    for element in make(Position(0, 0, 1), Replicas(2, 0, 2)).as_numpy_iterator():
+        for part in element["replicas"]:
+            real = part["index"] >= 0
+            np.testing.assert_array_equal(part["image"][real], arrays.images[part["index"][real]])
+            np.testing.assert_array_equal(part["label"][real], arrays.labels[part["index"][real]])
+
+
+def test_the_resident_order_is_the_permutation_of_the_epoch(arrays):
+    served = indices(make_resident_dataset(arrays, STEPS, 5, TWO_EPOCHS, Replicas()))
+    np.testing.assert_array_equal(served[:13].reshape(-1)[:203], epoch_order(203, 5, 0))
+
+
+def test_the_device_feed_carries_indices_alone(arrays):
+    alone = make_resident_dataset(None, STEPS, 5, TWO_EPOCHS, Replicas(2, 0, 2))
+    assert set(next(iter(alone))["replicas"][0]) == {"index"}
+    np.testing.assert_array_equal(
+        indices(alone), indices(make_resident_dataset(arrays, STEPS, 5, TWO_EPOCHS, Replicas()))
+    )
+
+
+@pytest.mark.parametrize("kind", ["unit", "standard"])
+def test_the_host_scales_as_numpy_does(arrays, kind):
+    normalization = Normalization(kind, (100.0,), (50.0,))
+    scaling = HostScaling(normalization, (8, 8, 1), "float32")
+    part = next(make_resident_dataset(arrays, STEPS, 5, TWO_EPOCHS, Replicas(), scaling).as_numpy_iterator())[
+        "replicas"
+    ][0]
+    pixels = arrays.images[part["index"]].reshape(4, 16, 8, 8, 1).astype(np.float32)
+    expected = pixels / 255 if kind == "unit" else (pixels - 100) / 50
+    np.testing.assert_allclose(part["image"], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch", [1, 7, 64, 203, 500])
+@pytest.mark.parametrize("source", ["arrays", "reader"])
+def test_evaluation_sees_every_example_once_in_order(request, source, batch):
+    dataset = make_evaluation_dataset(request.getfixturevalue(source), Steps(203, batch, 3), Replicas())
+    served = indices(dataset).reshape(-1)
+    assert served[served >= 0].tolist() == list(range(203))
+
+
+@pytest.mark.parametrize("source", ["arrays", "reader"])
+def test_evaluation_over_replicas_has_the_images_of_its_rows(request, arrays, source):
+    dataset = make_evaluation_dataset(request.getfixturevalue(source), STEPS, Replicas(4, 0, 4))
+    for element in dataset.as_numpy_iterator():
+        for part in element["replicas"]:
+            real = part["index"] >= 0
+            np.testing.assert_array_equal(part["image"][real], arrays.images[part["index"][real]])
+
+
+def test_a_batch_that_does_not_divide_is_refused(arrays):
+    with pytest.raises(ValueError, match="a batch of 16 does not divide among 3 replicas"):
+        make_resident_dataset(arrays, STEPS, 5, TWO_EPOCHS, Replicas(3, 0, 3))
+
+
+def test_a_stream_window_keeps_to_its_budget(reader):
+    pages = reader.page_order(SMALL_BUDGET, rows_per_call=64)
+    assert pages.window_rows == 64
+    assert pages.num_windows == 4

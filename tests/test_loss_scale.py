@@ -1,0 +1,48 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pipeline.train.loss_scale import ReplicaSafeLossScaleOptimizer
+from pipeline.train.strategy import make_cluster
+
+FINITE = 1.0
+
+
+def apply_once(optimizer_class, gradients):
+    """One step of SGD on a weight of 1 over two replicas with these gradients; returns each copy and the loss scale."""
+    cluster = make_cluster("mirrored", 2)
+    with cluster.strategy.scope():
+        weight = keras.Variable(1.0)
+        optimizer = optimizer_class(keras.optimizers.SGD(0.5), initial_scale=8.0)
+        optimizer.build([weight])
+
+    @tf.function
+    def step(gradient):
+        cluster.strategy.run(lambda g: optimizer.apply([g], [weight]), args=(gradient,))
+
+    step(cluster.distribute(tuple(tf.constant(g) for g in gradients)))
+    copies = [float(copy) for copy in cluster.strategy.experimental_local_results(weight.value)]
+    return copies, float(keras.ops.convert_to_numpy(optimizer.dynamic_scale))
+
+
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan], ids=str)
+@pytest.mark.parametrize("replica", [0, 1])
+def test_an_overflow_on_any_replica_skips_the_step_on_all(replica, bad):
+    gradients = [FINITE, FINITE]
+    gradients[replica] = bad
+    copies, scale = apply_once(ReplicaSafeLossScaleOptimizer, gradients)
+    assert copies == [1.0, 1.0]
+    assert scale == 4.0
+
+
+def test_finite_gradients_are_unscaled_summed_and_applied():
+    copies, scale = apply_once(ReplicaSafeLossScaleOptimizer, [8.0, 8.0])
+    assert copies == [0.0, 0.0]
+    assert scale == 8.0
+
+
+def test_keras_own_optimizer_still_needs_the_guard():
+    # When this fails Keras asks every replica, and ReplicaSafeLossScaleOptimizer can go.
+    copies, _ = apply_once(keras.optimizers.LossScaleOptimizer, [FINITE, -np.inf])
+    assert not np.isfinite(copies).all()

@@ -1,0 +1,44 @@
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.feed.plan import default_memory_budget, plan_feed
+
+GIB = 2**30
+IMAGES = {"num_examples": 60_000, "image_bytes": 784}
+
+
+@pytest.mark.parametrize(
+    ("feed", "budget", "device_memory", "expected"),
+    [
+        ("auto", GIB, None, "host"),
+        ("auto", GIB, 16 * GIB, "device"),
+        ("auto", GIB, GIB // 16, "host"),
+        ("auto", 2**20, 16 * GIB, "stream"),
+        ("host", GIB, 16 * GIB, "host"),
+        ("device", GIB, None, "device"),
+        ("stream", GIB, 16 * GIB, "stream"),
+    ],
+    ids=[
+        *("fits on a CPU", "fits on a GPU", "a GPU too small", "over the budget"),
+        *("host asked for", "device asked for", "stream asked for"),
+    ],
+)
+def test_the_plan_follows_from_the_sizes(feed, budget, device_memory, expected):
+    plan = plan_feed(**IMAGES, feed=feed, budget=budget, device_memory=device_memory)
+    assert plan.feed == expected
+    assert plan.describe().startswith(f"feed {expected}: ")
+
+
+@pytest.mark.parametrize("feed", ["host", "device"])
+def test_a_feed_that_does_not_fit_is_refused_with_the_sizes(feed):
+    with pytest.raises(InputError, match=f"--feed {feed}: the training split takes 46 MiB, over .* 1 MiB; use --feed"):
+        plan_feed(**IMAGES, feed=feed, budget=2**20, device_memory=None)
+
+
+def test_replicas_on_the_host_each_keep_a_copy():
+    held = [plan_feed(**IMAGES, feed="device", budget=GIB, device_memory=None, replicas=n).bytes_held for n in (1, 4)]
+    assert held[1] == 4 * held[0]
+
+
+def test_the_default_budget_is_some_of_this_machine():
+    assert 2**26 < default_memory_budget() < 2**44

@@ -1,0 +1,75 @@
+import json
+
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.feed.dataset import Replicas
+from pipeline.train import strategy as strategy_module
+from pipeline.train.strategy import choose_precision, make_cluster
+
+
+@pytest.mark.parametrize(
+    ("name", "devices", "expected", "replicas"),
+    [("auto", None, "one", 1), ("one", None, "one", 1), ("auto", 2, "mirrored", 2), ("mirrored", 4, "mirrored", 4)],
+)
+def test_the_strategy_follows_from_the_devices(name, devices, expected, replicas):
+    cluster = make_cluster(name, devices)
+    assert (cluster.name, cluster.accelerator) == (expected, "CPU")
+    assert cluster.replicas == Replicas(replicas, 0, replicas)
+    assert cluster.strategy.num_replicas_in_sync == replicas
+    assert cluster.describe().startswith(f"{expected}: {replicas} CPU replica(s) (CPU:0")
+
+
+@pytest.mark.parametrize(
+    ("name", "devices", "message"),
+    [
+        ("mirrored", 0, "--devices 0: ask for at least 1"),
+        ("mirrored", 64, r"--devices 64: TensorFlow already runs with 4 logical CPU\(s\)"),
+        ("one", 2, "--strategy one uses one device, not --devices 2"),
+        ("multiworker", None, "needs TF_CONFIG"),
+    ],
+)
+def test_devices_that_cannot_be_had_are_refused(monkeypatch, name, devices, message):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    with pytest.raises(InputError, match=message):
+        make_cluster(name, devices)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "not json",
+        "[]",
+        json.dumps({"cluster": {"worker": ["a:1"]}}),
+        json.dumps({"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 3}}),
+    ],
+    ids=["no JSON", "no object", "no task", "a task out of range"],
+)
+def test_a_tf_config_that_cannot_be_used_is_refused(monkeypatch, config):
+    monkeypatch.setenv("TF_CONFIG", config)
+    with pytest.raises(InputError, match="TF_CONFIG is not a cluster that can be used"):
+        make_cluster("multiworker")
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [({"avx2"}, "float32"), ({"avx512_bf16"}, "mixed_bfloat16"), ({"amx_bf16"}, "mixed_bfloat16"), (set(), "float32")],
+)
+def test_a_processor_gets_bfloat16_where_it_is_native(monkeypatch, flags, expected):
+    monkeypatch.setattr(strategy_module, "processor_flags", lambda: flags)
+    assert choose_precision("auto", "CPU") == expected
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"),
+    [((9, 0), "mixed_bfloat16"), ((8, 0), "mixed_bfloat16"), ((7, 5), "mixed_float16"), ((6, 1), "float32")],
+)
+def test_a_gpu_gets_what_its_capability_computes_fastest(monkeypatch, capability, expected):
+    config = strategy_module.tf.config
+    monkeypatch.setattr(config, "list_physical_devices", lambda kind: ["a GPU"])
+    monkeypatch.setattr(config.experimental, "get_device_details", lambda gpu: {"compute_capability": capability})
+    assert choose_precision("auto", "GPU") == expected
+
+
+def test_a_precision_asked_for_is_taken():
+    assert choose_precision("mixed_float16", "CPU") == "mixed_float16"
