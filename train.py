@@ -38,7 +38,7 @@ def train(config: TrainConfig) -> int:
     from pipeline.train import assemble
     from pipeline.train.callbacks import make_callbacks
     from pipeline.train.checkpoint import CheckpointStore
-    from pipeline.train.loop import LoopConfig
+    from pipeline.train.loop import LoopConfig, Trainer
     from pipeline.train.progress import Reporter
     from pipeline.train.run_dir import RunDirectory
     from pipeline.train.stop import StopRequested, listen_for_stop
@@ -55,7 +55,9 @@ def train(config: TrainConfig) -> int:
     _announce(resolved, cluster, reporter)
 
     model, optimizer = assemble.make_model(resolved, cluster)
-    trainer = assemble.make_trainer(resolved, cluster, model, optimizer, reporter)
+    feeds = assemble.make_feeds(resolved, cluster)
+    calls = assemble.make_calls(resolved, cluster, model, optimizer, feeds)
+    trainer = Trainer(cluster, model, optimizer, calls, resolved.steps, feeds.train, feeds.validation, reporter)
     store = CheckpointStore(run.checkpoints)
     state, remarks = store.restore_newest(model, optimizer)
     for remark in remarks:

@@ -10,7 +10,7 @@ from pipeline.convert.manifest import load_manifest
 from pipeline.train import assemble
 from pipeline.train.checkpoint import CheckpointStore, TrainState
 from pipeline.train.config import TrainConfig
-from pipeline.train.loop import LoopConfig
+from pipeline.train.loop import LoopConfig, Trainer
 from pipeline.train.progress import Reporter
 from pipeline.train.strategy import make_cluster
 
@@ -35,8 +35,17 @@ class SmallRun:
         self.cluster = make_cluster(self.config.strategy, self.config.devices)
         self.resolved = assemble.resolve(self.config, load_manifest(data), self.cluster)
         self.model, self.optimizer = assemble.make_model(self.resolved, self.cluster)
-        self.trainer = assemble.make_trainer(
-            self.resolved, self.cluster, self.model, self.optimizer, Reporter(quiet=True)
+        feeds = assemble.make_feeds(self.resolved, self.cluster)
+        calls = assemble.make_calls(self.resolved, self.cluster, self.model, self.optimizer, feeds)
+        self.trainer = Trainer(
+            self.cluster,
+            self.model,
+            self.optimizer,
+            calls,
+            self.resolved.steps,
+            feeds.train,
+            feeds.validation,
+            Reporter(quiet=True),
         )
         self.store = CheckpointStore(run_dir / "checkpoints")
 

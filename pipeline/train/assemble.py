@@ -26,9 +26,7 @@ from pipeline.feed.plan import FeedPlan, default_memory_budget, plan_feed
 from pipeline.feed.resident import SplitArrays, load_split
 from pipeline.feed.stream import ShardReader
 from pipeline.train.config import TrainConfig
-from pipeline.train.loop import Trainer
 from pipeline.train.loss_scale import ReplicaSafeLossScaleOptimizer
-from pipeline.train.progress import Reporter
 from pipeline.train.step import CompiledCalls, StepConfig
 from pipeline.train.strategy import Cluster, choose_precision, device_memory
 
@@ -97,6 +95,15 @@ class Resolved:
         }
 
 
+@dataclasses.dataclass(frozen=True)
+class Feeds:
+    """`train(position)` and `validation()` make data sets; `table` is the split that the device feed looks up in."""
+
+    train: Callable[[Position], tf.data.Dataset]
+    validation: Callable[[], tf.data.Dataset] | None
+    table: SplitArrays | None
+
+
 def resolve(config: TrainConfig, manifest: Manifest, cluster: Cluster) -> Resolved:
     """Decide what the configuration leaves open.
 
@@ -148,26 +155,25 @@ def make_model(resolved: Resolved, cluster: Cluster) -> tuple[keras.Model, keras
     return model, optimizer
 
 
-def make_trainer(
-    resolved: Resolved,
-    cluster: Cluster,
-    model: keras.Model,
-    optimizer: keras.optimizers.Optimizer,
-    reporter: Reporter,
-) -> Trainer:
-    """Load the data as planned and put the trainer together."""
-    config, manifest, steps = resolved.config, resolved.manifest, resolved.steps
+def make_feeds(resolved: Resolved, cluster: Cluster) -> Feeds:
+    """Load the data as planned, or open it where it is streamed."""
+    on_host = resolved.config.scale == "host"
     compute_dtype = keras.DTypePolicy(resolved.precision).compute_dtype
-    on_host = config.scale == "host"
-    scaling = HostScaling(resolved.normalization, manifest.image_shape, compute_dtype) if on_host else None
-    step_config = StepConfig(
-        config.batch_size, config.seed, manifest.image_shape, resolved.normalization, compute_dtype
+    scaling = HostScaling(resolved.normalization, resolved.manifest.image_shape, compute_dtype) if on_host else None
+    train, table = _make_train(resolved, cluster, scaling)
+    return Feeds(train, _make_validation(resolved, cluster, scaling), table)
+
+
+def make_calls(resolved: Resolved, cluster: Cluster, model, optimizer, feeds: Feeds) -> CompiledCalls:
+    """The compiled training and evaluation of the model on elements of these feeds."""
+    config = StepConfig(
+        batch_size=resolved.config.batch_size,
+        seed=resolved.config.seed,
+        image_shape=resolved.manifest.image_shape,
+        normalization=resolved.normalization,
+        compute_dtype=keras.DTypePolicy(resolved.precision).compute_dtype,
     )
-    make_train, table = _make_train(resolved, cluster, scaling)
-    calls = CompiledCalls(cluster, model, optimizer, step_config, table)
-    return Trainer(
-        cluster, model, optimizer, calls, steps, make_train, _make_validation(resolved, cluster, scaling), reporter
-    )
+    return CompiledCalls(cluster, model, optimizer, config, feeds.table)
 
 
 def make_plain_twin(model: keras.Model, manifest: Manifest) -> keras.Model:

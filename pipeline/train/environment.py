@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import platform
 import tempfile
 
 
@@ -48,3 +49,13 @@ def processor_flags() -> frozenset[str]:
         return frozenset()
     flags = next((line for line in lines if line.startswith(("flags", "Features"))), ":")
     return frozenset(flags.split(":", 1)[1].split())
+
+
+def processor_name() -> str:
+    """The processor's model, as Linux names it, or what Python knows of it."""
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    model = next((line for line in lines if line.startswith("model name")), f":{platform.machine()}")
+    return model.split(":", 1)[1].strip()

@@ -1,0 +1,1 @@
+"""Benchmarks: what the feed delivers, what the step takes, and both together."""
