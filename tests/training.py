@@ -49,11 +49,11 @@ class SmallRun:
         )
         self.store = CheckpointStore(run_dir / "checkpoints")
 
-    def fit(self, callbacks=(), stop=None) -> TrainState:
-        """Train from the newest checkpoint, if there is one, to the end."""
+    def fit(self, callbacks=(), stop=None, store="own") -> TrainState:
+        """Train from the newest checkpoint, if there is one, to the end; `store` None writes none."""
         state, _ = self.store.restore_newest(self.model, self.optimizer)
         loop = LoopConfig(self.config.epochs, self.config.patience, self.config.checkpoint_every)
-        return self.trainer.fit(loop, state, self.store, callbacks, stop)
+        return self.trainer.fit(loop, state, self.store if store == "own" else store, callbacks, stop)
 
     def variables(self) -> list[np.ndarray]:
         """Weights, then optimizer variables."""
