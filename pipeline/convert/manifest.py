@@ -126,7 +126,8 @@ def _from_json(raw: dict[str, Any]) -> Manifest:
     if raw["version"] != VERSION:
         raise ValueError(f"version {raw['version']!r}, expected {VERSION}")
     splits = {}
-    for key, value in raw["splits"].items():
+    # Training first, then validation: the order in which people read them.
+    for key, value in sorted(raw["splits"].items(), key=lambda item: (item[0] != "train", item[0] != "val", item[0])):
         shards = tuple(_shard(shard) for shard in value["shards"])
         splits[key] = Split(key, _count(value["num_examples"]), tuple(map(_count, value["class_counts"])), shards)
         if not shards or sum(shard.num_examples for shard in shards) != splits[key].num_examples:

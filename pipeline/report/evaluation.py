@@ -113,13 +113,16 @@ def write_evaluations(path: str | os.PathLike, evaluations: Iterable[Evaluation]
 
 
 def print_evaluations(evaluations: Sequence[Evaluation], file: TextIO | None = None) -> None:
-    """Print a table of the splits, then one of the classes for each split; plain ASCII rules off a terminal."""
+    """Print a table of the splits, then one of the classes for each split but train; plain ASCII rules off a terminal.
+
+    The classes of train are in evaluation.json: they tell what was learned by heart, which nobody asks first.
+    """
     from rich.console import Console
 
     file = file or sys.stdout
     # Off a terminal rich would cut the rows at 80 columns; 200 hold any table of ours.
     console = Console(file=file, width=None if file.isatty() else 200)
-    tables = [_splits_table(evaluations), *map(_classes_table, evaluations)]
+    tables = [_splits_table(evaluations), *(_classes_table(found) for found in evaluations if found.split != "train")]
     for table in tables:
         with console.capture() as capture:
             console.print(_plain(table) if not console.is_terminal else table)

@@ -93,7 +93,9 @@ def confusion(evaluation: Evaluation, path: str | os.PathLike) -> None:
 def _balance_panel(axes: "Axes", split: Split) -> None:
     counts = split.class_counts
     axes.bar(range(len(counts)), counts, color=BLUE, width=0.8)
-    axes.set_title(f"{shown(split.name)}: {split.num_examples:,} rows, {min(counts):,} to {max(counts):,} a class")
+    least, most = min(counts), max(counts)
+    each = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+    axes.set_title(f"{shown(split.name)}: {split.num_examples:,} rows, {each} a class")
     axes.set_xlim(-0.6, len(counts) - 0.4)
     axes.set_ylabel("rows")
     axes.yaxis.set_major_formatter(lambda rows, _: f"{rows:,.0f}")

@@ -1,6 +1,5 @@
 """What a training leaves behind: the exported model, the evaluation of every labelled split, and figures."""
 
-import dataclasses
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ import numpy as np
 from pipeline.convert.manifest import Manifest, Split
 from pipeline.feed.normalize import Normalization
 from pipeline.feed.resident import SplitArrays, load_split
+from pipeline.feed.stream import ShardReader
 from pipeline.report import figures, image_grids
 from pipeline.report.evaluation import (
     FILE_NAME,
@@ -73,7 +73,7 @@ def write_report(
     evaluations = []
     for split in manifest.splits.values():
         # Split by split, so that one of them is in memory at a time.
-        arrays = _sample(load_split(data_dir, manifest, split.name), split)
+        arrays = _load(data_dir, manifest, split)
         if len(arrays):
             evaluations += _report_split(split, arrays, predict, manifest, folder)
     write_evaluations(run_dir / FILE_NAME, evaluations)
@@ -82,11 +82,14 @@ def write_report(
     return evaluations
 
 
-def _sample(arrays: SplitArrays, split: Split) -> SplitArrays:
-    if split.name != TRAIN:
-        return arrays
-    rows = image_grids.evenly(np.arange(len(arrays)), _MOST_TRAIN_ROWS)
-    return dataclasses.replace(arrays, images=arrays.images[rows], labels=arrays.labels[rows], ids=arrays.ids[rows])
+def _load(data_dir: str | os.PathLike, manifest: Manifest, split: Split) -> SplitArrays:
+    """A split's rows; of `train` an even sample, read row by row because the whole may not fit in memory."""
+    if split.name != TRAIN or split.num_examples <= _MOST_TRAIN_ROWS:
+        return load_split(data_dir, manifest, split.name)
+    rows = image_grids.evenly(np.arange(split.num_examples), _MOST_TRAIN_ROWS)
+    shards = len(split.shards)
+    reads = np.column_stack([rows % shards, rows // shards, np.ones_like(rows)])
+    return ShardReader(data_dir, manifest, TRAIN).read(reads)[0]
 
 
 def _report_split(
