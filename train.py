@@ -89,8 +89,12 @@ def train(config: TrainConfig) -> int:
 
 
 def _announce(resolved, cluster, reporter) -> None:
+    from pipeline.train.strategy import precision_remark
+
     config, steps = resolved.config, resolved.steps
     reporter.line(f"{cluster.describe()}; {resolved.precision}; run directory {config.run_dir}")
+    if remark := precision_remark(resolved.precision, cluster.accelerator):
+        reporter.line(remark)
     reporter.line(resolved.plan.describe())
     padding = f"; the last one has {steps.padding} places of padding, with weight 0" if steps.padding else ""
     reporter.line(

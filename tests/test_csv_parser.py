@@ -54,18 +54,18 @@ def test_the_fast_path_takes_nothing_that_the_strict_one_refuses(text):
         assert_same(fast, parse_strict(data, columns))
 
 
-@pytest.mark.parametrize("value", range(256))
-def test_every_pixel_value_in_every_column(value):
-    rows = parse_fast(text_of([[3, value, 0, value, 255], [4, 10, value, 99, value]]), LABEL_FIRST)
-    assert rows.images.tolist() == [[value, 0, value, 255], [10, value, 99, value]]
+def test_every_pixel_value_in_every_column():
+    for value in range(256):
+        rows = parse_fast(text_of([[3, value, 0, value, 255], [4, 10, value, 99, value]]), LABEL_FIRST)
+        assert rows.images.tolist() == [[value, 0, value, 255], [10, value, 99, value]]
 
 
-@pytest.mark.parametrize("value", [*range(256, 1100), 2550, 9999, 10**9, 2**64])
-def test_the_fast_path_leaves_every_larger_value_to_the_strict_one(value):
-    for place in range(1, 5):
-        row = [7, 200, 30, 0, 255]
-        row[place] = value
-        assert parse_fast(text_of([[1, 2, 3, 4, 5], row]), LABEL_FIRST) is None
+def test_the_fast_path_leaves_every_larger_value_to_the_strict_one():
+    for value in [*range(256, 1100), 2550, 9999, 10**9, 2**64]:
+        for place in range(1, 5):
+            row = [7, 200, 30, 0, 255]
+            row[place] = value
+            assert parse_fast(text_of([[1, 2, 3, 4, 5], row]), LABEL_FIRST) is None
 
 
 def test_long_labels_do_not_disturb_the_pixels_beside_them():

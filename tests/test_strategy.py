@@ -5,7 +5,7 @@ import pytest
 from pipeline.errors import InputError
 from pipeline.feed.dataset import Replicas
 from pipeline.train import strategy as strategy_module
-from pipeline.train.strategy import choose_precision, make_cluster
+from pipeline.train.strategy import choose_precision, make_cluster, precision_remark
 
 
 @pytest.mark.parametrize(
@@ -69,6 +69,16 @@ def test_a_gpu_gets_what_its_capability_computes_fastest(monkeypatch, capability
     monkeypatch.setattr(config, "list_physical_devices", lambda kind: ["a GPU"])
     monkeypatch.setattr(config.experimental, "get_device_details", lambda gpu: {"compute_capability": capability})
     assert choose_precision("auto", "GPU") == expected
+
+
+@pytest.mark.parametrize(
+    ("precision", "flags", "said"),
+    [("mixed_bfloat16", set(), True), ("mixed_bfloat16", {"avx512_bf16"}, False), ("float32", set(), False)],
+    ids=["emulated", "native", "float32"],
+)
+def test_an_emulated_precision_is_said_to_be_slow(monkeypatch, precision, flags, said):
+    monkeypatch.setattr(strategy_module, "processor_flags", lambda: flags)
+    assert bool(precision_remark(precision, "CPU")) == said
 
 
 def test_a_precision_asked_for_is_taken():

@@ -9,6 +9,8 @@ the padding (https://protobuf.dev/programming-guides/encoding/#varints).
 
 import dataclasses
 import functools
+import itertools
+import struct
 
 import google_crc32c
 import numpy as np
@@ -76,11 +78,7 @@ class RecordLayout:
         records[:, self.slices[IMAGE]] = images
         records[:, self.slices[LABEL]] = _encode_varints(labels)
         records[:, self.slices[ID]] = _encode_varints(ids)
-        payload = memoryview(records.reshape(-1))
-        crcs = np.empty(len(records), np.uint32)
-        # One call a record is what the library offers; at 860 bytes it is 0.7 us, a tenth of the parsing.
-        for row, start in enumerate(range(_HEADER_BYTES, payload.nbytes, self.stride)):
-            crcs[row] = google_crc32c.value(bytes(payload[start : start + self.stride - 16]))
+        crcs = self._crcs(records)
         records[:, -_FOOTER_BYTES:] = _mask(crcs).astype("<u4").view(np.uint8).reshape(-1, _FOOTER_BYTES)
         return records
 
@@ -95,10 +93,16 @@ class RecordLayout:
         """Index of the first record whose frame, keys or CRC are not as written, or None."""
         wrong = (records[:, self.constant] != self.template[self.constant]).any(axis=1)
         stored = np.ascontiguousarray(records[:, -_FOOTER_BYTES:]).view("<u4").reshape(-1)
-        payload = records[:, _HEADER_BYTES:-_FOOTER_BYTES]
-        crcs = np.fromiter((google_crc32c.value(row.tobytes()) for row in payload), np.uint32, len(records))
-        wrong |= _mask(crcs) != stored
+        wrong |= _mask(self._crcs(np.ascontiguousarray(records))) != stored
         return int(wrong.argmax()) if wrong.any() else None
+
+    def _crcs(self, records: np.ndarray) -> np.ndarray:
+        """CRC-32C of each payload, uint32 [n]; `records` must be contiguous."""
+        # The library takes one payload a call. No Python runs between the calls: that would cost three times as much.
+        payloads = struct.iter_unpack(
+            f"{_HEADER_BYTES}x{self.stride - _HEADER_BYTES - _FOOTER_BYTES}s{_FOOTER_BYTES}x", records
+        )
+        return np.fromiter(itertools.starmap(google_crc32c.value, payloads), np.uint32, len(records))
 
 
 def parse_batch(serialized, image_shape: tuple[int, int, int]):
