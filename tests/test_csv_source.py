@@ -63,6 +63,14 @@ def test_without_a_header_the_first_line_is_a_row(tmp_path):
     assert images.tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
 
 
+def test_long_column_names_may_make_the_header_longer_than_any_row(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("label," + ",".join("n" * 990 + str(k) for k in range(20)) + "\n")
+    with path.open("a") as file:
+        file.write("1" + ",2" * 20 + "\n")
+    assert read(path, block_bytes=100)[1].tolist() == [[2] * 20]
+
+
 def test_line_of_row_counts_header_and_blank_lines(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("\n" + HEADER + "1,1,1,1,1\n\n2,2,2,2,2\n")

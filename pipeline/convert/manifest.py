@@ -146,6 +146,11 @@ def _from_json(raw: dict[str, Any]) -> Manifest:
         pixel_std=tuple(map(float, raw["pixel_std"])),
         stride=_count(raw["stride"]),
     )
+    for key, split in splits.items():
+        if split.labelled and len(split.class_counts) != manifest.num_classes:
+            raise ValueError(f"split {key!r} counts {len(split.class_counts)} classes, expected {manifest.num_classes}")
+    if not len(manifest.pixel_mean) == len(manifest.pixel_std) == shape[2]:
+        raise ValueError(f"pixel_mean and pixel_std need one value for each of {shape[2]} channels")
     if manifest.stride != manifest.layout.stride:
         raise ValueError(f"stride {manifest.stride}, expected {manifest.layout.stride}")
     return manifest
@@ -153,7 +158,7 @@ def _from_json(raw: dict[str, Any]) -> Manifest:
 
 def _shard(raw: dict[str, Any]) -> Shard:
     shard = Shard(**raw)
-    if shard.name != pathlib.PurePath(shard.name).name or shard.name.startswith("."):
+    if not shard.name or shard.name != pathlib.PurePath(shard.name).name or shard.name.startswith("."):
         raise ValueError(f"shard name {shard.name!r} is not a plain file name")
     _count(shard.num_examples), _count(shard.num_bytes)
     return shard

@@ -1,0 +1,192 @@
+"""Which column of a CSV is what: from its header alone, or from what the user says."""
+
+import collections
+import dataclasses
+import functools
+import itertools
+import math
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from pipeline.errors import InputError
+
+LABEL_NAMES = ("label", "labels", "class", "target", "digit", "y")
+ID_NAMES = ("id", "imageid", "image_id", "index")
+NONE = "none"  # said for a column option: there is no such column
+_NUMBER = re.compile("[0-9]+")
+_MAX_NAME = 1000
+MAX_COLUMNS = 1 << 19  # bounds the memory of one row and of the header; an image of 724 x 724 fits
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """The columns of one file: `label` and `id` are indices or None, all the others are pixels, row-major."""
+
+    count: int
+    label: int | None = None
+    id: int | None = None
+    names: tuple[str, ...] | None = None
+
+    @functools.cached_property
+    def pixels(self) -> slice | np.ndarray:
+        """Index of the pixels within a row: a slice where they are adjacent, which NumPy reads without a copy."""
+        indices = [k for k in range(self.count) if k not in (self.label, self.id)]
+        if indices and indices[-1] - indices[0] == len(indices) - 1:
+            return slice(indices[0], indices[-1] + 1)
+        return np.array(indices, np.intp)
+
+    @property
+    def num_pixels(self) -> int:
+        return self.count - (self.label is not None) - (self.id is not None)
+
+    @property
+    def pixel_names(self) -> tuple[str, ...] | None:
+        if self.names is None:
+            return None
+        return tuple(name for k, name in enumerate(self.names) if k not in (self.label, self.id))
+
+    def describe(self, column: int) -> str:
+        """How messages call a column: by its name, or by its index as the options count it."""
+        if self.names is None:
+            return f"column {column} (counted from 0)"
+        return f"column {self.names[column]!r}"
+
+
+def find_columns(
+    where: str, fields: Sequence[str], has_header: bool, label_column: str | None, id_column: str | None
+) -> Columns:
+    """Find label, id and pixels from the fields of a file's first line.
+
+    Args:
+        where: what messages begin with, as "train.csv, line 1".
+        fields: the first line's fields; only their number counts without a header.
+        has_header: whether they are names.
+        label_column: a name, a 0-based index, "none", or None to look for one of LABEL_NAMES.
+        id_column: the same for the id and ID_NAMES.
+
+    Raises:
+        InputError: a name is missing, repeated or ambiguous, or pixel columns are out of order.
+    """
+    if len(fields) > MAX_COLUMNS:
+        raise InputError(f"{where}: {len(fields)} columns, at most {MAX_COLUMNS} are supported")
+    names = tuple(field.strip() for field in fields) if has_header else None
+    if names:
+        _check_names(where, names)
+    label = _find(where, names, len(fields), "label", label_column, LABEL_NAMES)
+    identity = _find(where, names, len(fields), "id", id_column, ID_NAMES)
+    if label is not None and label == identity:
+        raise InputError(f"{where}: column {label} is both label and id; give --label-column and --id-column")
+    columns = Columns(len(fields), label, identity, names)
+    if columns.num_pixels < 1:
+        raise InputError(f"{where}: no pixel columns beside label and id")
+    if names:
+        _check_pixel_names(where, columns)
+    return columns
+
+
+def infer_image_shape(where: str, num_pixels: int, given: tuple[int, int, int] | None) -> tuple[int, int, int]:
+    """(height, width, channels) of `num_pixels` values: as given, or a square of one channel.
+
+    Raises:
+        InputError: the count does not fit.
+    """
+    if given is not None:
+        if math.prod(given) != num_pixels:
+            shape = "x".join(map(str, given))
+            raise InputError(f"{where}: {num_pixels} pixel columns, but --image-shape {shape} needs {math.prod(given)}")
+        return given
+    side = math.isqrt(num_pixels)
+    if side * side == num_pixels:
+        return side, side, 1
+    raise InputError(f"{where}: {num_pixels} pixel columns are not a square image; {_shape_advice(num_pixels)}")
+
+
+def _shape_advice(num_pixels: int) -> str:
+    for extra in (1, 2):
+        if num_pixels > 4 and math.isqrt(num_pixels - extra) ** 2 == num_pixels - extra:
+            return "is one of them the label or an id? give --label-column or --id-column, or else --image-shape H W C"
+    side = math.isqrt(num_pixels // 3)
+    if side * side * 3 == num_pixels:
+        return f"give --image-shape H W C, for instance --image-shape {side} {side} 3"
+    return "give --image-shape H W C"
+
+
+def _check_names(where: str, names: tuple[str, ...]) -> None:
+    seen: dict[str, int] = {}
+    for column, name in enumerate(names):
+        if len(name) > _MAX_NAME:
+            raise InputError(f"{where}: the name of column {column} (counted from 0) is over {_MAX_NAME} characters")
+        if name == "":
+            raise InputError(f"{where}: column {column} (counted from 0) has no name; name it or remove it")
+        if name in seen:
+            hint = "; is this line data? then say --no-header" if all(map(str.isdigit, names)) else ""
+            raise InputError(f"{where}: column name {name!r} is repeated (columns {seen[name]} and {column}){hint}")
+        seen[name] = column
+
+
+def _find(
+    where: str, names: tuple[str, ...] | None, count: int, role: str, given: str | None, known: tuple[str, ...]
+) -> int | None:
+    if given is not None:
+        return _given(where, names, count, role, given, known)
+    found = [k for k, name in enumerate(names or ()) if name.lower() in known]
+    if len(found) > 1:
+        several = " and ".join(repr(names[k]) for k in found)
+        raise InputError(f"{where}: {several} could each be the {role}; say which with --{role}-column")
+    return found[0] if found else None
+
+
+def _given(
+    where: str, names: tuple[str, ...] | None, count: int, role: str, given: str, known: tuple[str, ...]
+) -> int | None:
+    if names and given in names:
+        return names.index(given)
+    if given.lower() == NONE:
+        return None
+    if given.isascii() and given.isdigit():
+        if len(given) > len(str(MAX_COLUMNS)) or int(given) >= count:
+            raise InputError(f"{where}: --{role}-column {given}, but the columns are 0 to {count - 1}")
+        return int(given)
+    if names is None:
+        raise InputError(f"{where}: --{role}-column {given!r} is a name, but there is no header; give a 0-based index")
+    meant = [name for name in names if name.lower() in known]
+    if meant:
+        raise InputError(f"{where}: no column {given!r} for --{role}-column; is {meant[0]!r} meant?")
+    return None  # a split without labels lacks the column; that every file lacks it is checked over all files
+
+
+def _numbers(name: str) -> tuple[int, ...]:
+    return tuple(map(int, _NUMBER.findall(name)))
+
+
+def _filled(pattern: str, numbers: tuple[int, ...]) -> str:
+    parts = map(str, numbers)
+    return re.sub("#", lambda _: next(parts), pattern)
+
+
+def _check_pixel_names(where: str, columns: Columns) -> None:
+    """Names like pixel0.. or 1x1..28x28 must count up without gaps, the last number fastest: row-major order."""
+    names = columns.pixel_names
+    patterns = [_NUMBER.sub("#", name.replace("#", "")) for name in names]
+    pattern, times = collections.Counter(patterns).most_common(1)[0]
+    if "#" not in pattern or times < 2 or times * 2 <= len(names):
+        return
+    for name, own in zip(names, patterns, strict=True):
+        if own != pattern:
+            example = names[patterns.index(pattern)]
+            raise InputError(
+                f"{where}: extra column {name!r}: it is not a pixel like {example!r}; remove it, or if it is the "
+                f"label or the id say so with --label-column or --id-column"
+            )
+    numbers = [_numbers(name) for name in names]
+    # No axis is longer than the names there are, however large a number one of them has.
+    ranges = [range(min(axis), min(max(axis), min(axis) + len(names)) + 1) for axis in zip(*numbers, strict=True)]
+    for name, own, expected in zip(names, numbers, itertools.product(*ranges), strict=False):
+        if own != expected:
+            wanted = _filled(pattern, expected)
+            raise InputError(
+                f"{where}: pixel columns out of order: {name!r} stands where {wanted!r} is expected; "
+                f"put them in row-major order without gaps"
+            )

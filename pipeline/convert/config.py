@@ -1,0 +1,100 @@
+"""What a conversion is asked to do, checked before anything is read."""
+
+import dataclasses
+import math
+import os
+import pathlib
+import re
+from collections.abc import Sequence
+
+from pipeline.convert.csv_source import BLOCK_BYTES, ReadOptions
+from pipeline.convert.shard_writer import MAX_SHARDS
+from pipeline.convert.val_split import ValidationSampler
+from pipeline.errors import InputError
+
+TRAIN, VAL = "train", "val"
+_SPLIT_NAME = re.compile("[A-Za-z][A-Za-z0-9_]*")
+_RESERVED = ("all",)  # TensorFlow Datasets: all splits together
+MAX_SEED = 2**63 - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class ConvertConfig:
+    """Options of a conversion; tools/csv_to_tfrecord.py explains them.
+
+    Args:
+        splits: (name, CSV file) pairs; the files of a name that is repeated follow one another.
+        out: the directory to make; its base name becomes the data set's name.
+        val_fraction: the share of `train` that becomes the split `val`, 0 for none.
+        val_group_size: take blocks of that many consecutive rows, where they belong together.
+        image_shape: (height, width, channels), or None for a square of one channel.
+        label_column, id_column: a name, a 0-based index, "none", or None to find it by its usual names.
+        block_bytes: read at a time; it changes nothing in the result.
+
+    Raises:
+        InputError: a field is out of its range, or two do not go together.
+    """
+
+    splits: Sequence[tuple[str, str | os.PathLike]]
+    out: str | os.PathLike
+    shards: int = 8
+    seed: int = 0
+    val_fraction: float = 0.0
+    val_group_size: int | None = None
+    image_shape: tuple[int, int, int] | None = None
+    has_header: bool = True
+    label_column: str | None = None
+    id_column: str | None = None
+    overwrite: bool = False
+    block_bytes: int = BLOCK_BYTES
+
+    def __post_init__(self) -> None:
+        if not self.splits:
+            raise InputError("no split given; name at least one CSV, as --split train=train.csv")
+        for name in self.split_names:
+            if not _SPLIT_NAME.fullmatch(name) or name in _RESERVED:
+                raise InputError(f"split name {name!r}: use letters, digits and _, a letter first, and not 'all'")
+        if not 1 <= self.shards <= MAX_SHARDS:
+            raise InputError(f"--shards {self.shards} must be 1 to {MAX_SHARDS:,}")
+        if not 0 <= self.seed <= MAX_SEED:
+            raise InputError(f"--seed {self.seed} must be 0 to 2**63 - 1")
+        if self.image_shape is not None and (len(self.image_shape) != 3 or min(self.image_shape) < 1):
+            raise InputError(f"--image-shape {' '.join(map(str, self.image_shape))} must be three positive integers")
+        self._check_validation()
+        if not self.name:
+            raise InputError(f"{self.out}: the directory needs a name")
+
+    def _check_validation(self) -> None:
+        if not self.val_fraction:
+            if self.val_group_size is not None:
+                raise InputError("--val-group-size needs --val-fraction")
+            return
+        if not math.isfinite(self.val_fraction) or not 0 < self.val_fraction < 1:
+            raise InputError(f"--val-fraction {self.val_fraction} must lie between 0 and 1")
+        if VAL in self.split_names:
+            raise InputError("--val-fraction makes the split 'val', but --split gives one; drop either")
+        if TRAIN not in self.split_names:
+            raise InputError("--val-fraction takes rows out of 'train', but no --split train=FILE is given")
+        self.sampler()
+
+    @property
+    def split_names(self) -> tuple[str, ...]:
+        """Names of the splits to read, in the order given."""
+        return tuple(dict.fromkeys(name for name, _ in self.splits))
+
+    @property
+    def name(self) -> str:
+        """The data set's name: the directory's base name in the letters that TensorFlow Datasets allows."""
+        base = pathlib.Path.cwd().joinpath(self.out).name.lower()
+        cleaned = re.sub("[^a-z0-9_]+", "_", base)
+        return f"data_{cleaned}" if cleaned and not cleaned[0].isalpha() else cleaned
+
+    @property
+    def read_options(self) -> ReadOptions:
+        return ReadOptions(self.has_header, self.label_column, self.id_column, self.block_bytes)
+
+    def sampler(self) -> ValidationSampler | None:
+        """A new sampler for the rows of `train`, or None where no validation is asked for."""
+        if not self.val_fraction:
+            return None
+        return ValidationSampler(self.val_fraction, self.seed, self.val_group_size)

@@ -1,0 +1,242 @@
+"""Lines of a CSV to arrays: a vectorised path for plain digits, and a strict one for everything else.
+
+The fast path is NumPy over the bytes of some hundred lines at a time. The value that ends at each byte is computed for
+every byte at once (units + 10 * tens + 100 * hundreds, a few contiguous uint8 operations), and then the positions of
+the separators pick the values that end before them. Lines that it cannot take go to the strict path, which gives the
+same arrays or says exactly what is wrong.
+"""
+
+import csv
+from typing import NamedTuple
+
+import numpy as np
+
+from pipeline.convert.columns import Columns
+
+PIECE_BYTES = 1 << 17  # so that the arrays of one piece stay in a core's cache
+MAX_INTEGER = 2**63 - 1
+_MAX_FAST_DIGITS = 18  # any such number is below 2**63
+_COMMA, _NEWLINE = ord(","), ord("\n")
+_SHOWN = 40  # characters of a wrong value that a message repeats
+
+
+class Rows(NamedTuple):
+    """Parsed rows: images uint8 [n, pixels], labels int64 [n] or None, ids int64 [n] or None, and lines read."""
+
+    images: np.ndarray
+    labels: np.ndarray | None
+    ids: np.ndarray | None
+    num_lines: int
+
+
+class LineError(ValueError):
+    """What is wrong with a line; `line` counts from 0 within the lines that were parsed.
+
+    `short` says that its end is missing, as where a download broke off.
+    """
+
+    def __init__(self, line: int, text: str, short: bool = False):
+        super().__init__(text)
+        self.line = line
+        self.short = short
+
+
+def parse_lines(data: bytes, columns: Columns, piece_bytes: int = PIECE_BYTES) -> Rows:
+    """Parse whole lines, the last one ended by a newline.
+
+    Raises:
+        LineError: at the first line that is wrong.
+    """
+    if b"\r" in data:
+        data = data.replace(b"\r\n", b"\n")
+    pieces, num_lines, start = [], 0, 0
+    while start < len(data):
+        stop = data.rfind(b"\n", start, start + piece_bytes) + 1 or data.index(b"\n", start) + 1
+        rows = parse_fast(data[start:stop], columns)
+        if rows is None:
+            rows = parse_strict(data[start:stop], columns, num_lines)
+        pieces.append(rows)
+        num_lines += rows.num_lines
+        start = stop
+    if len(pieces) == 1:
+        return pieces[0]
+    return Rows(
+        np.concatenate([rows.images for rows in pieces]),
+        None if columns.label is None else np.concatenate([rows.labels for rows in pieces]),
+        None if columns.id is None else np.concatenate([rows.ids for rows in pieces]),
+        num_lines,
+    )
+
+
+def parse_fast(data: bytes, columns: Columns) -> Rows | None:
+    """Parse lines of nothing but digits, commas and newlines; None where the strict path has to look."""
+    text = np.frombuffer(data, np.uint8)
+    # Three bytes in front that are no digits, so that the first value has bytes before it like any other.
+    digits = np.empty(len(text) + 3, np.uint8)
+    digits[:3] = 255
+    np.subtract(text, ord("0"), out=digits[3:])
+    is_digit = digits < 10
+    is_separator = ~is_digit[3:]
+    ends = np.flatnonzero(is_separator)
+    num_rows, left = divmod(len(ends), columns.count)
+    newlines = ends[columns.count - 1 :: columns.count]
+    num_commas = np.count_nonzero(text == _COMMA)
+    if left or num_commas != len(ends) - num_rows or (text[newlines] != _NEWLINE).any():
+        return None
+    values, suspect = _values_ending_anywhere(digits, is_digit, len(ends))
+    if suspect is None or (suspect.any() and _in_pixels(np.flatnonzero(suspect), ends, columns)):
+        return None
+    table = values.take(ends).reshape(num_rows, columns.count)
+    labels = ids = None
+    if columns.label is not None:
+        labels = _integers(digits[3:], ends, columns, columns.label)
+        if labels is None:
+            return None
+    if columns.id is not None:
+        ids = _integers(digits[3:], ends, columns, columns.id)
+        if ids is None:
+            return None
+    return Rows(table[:, columns.pixels], labels, ids, num_rows)
+
+
+def _values_ending_anywhere(
+    digits: np.ndarray, is_digit: np.ndarray, num_separators: int
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """values uint8 [n]: the number that ends just before byte k; suspect bool [n]: it is over 255 or has four digits.
+
+    `suspect` is None where a field is empty. The arguments have three bytes in front of the n - 1 of the text.
+    """
+    mask = is_digit.view(np.uint8)
+    pairs = is_digit[:-1] & is_digit[1:]
+    # Each run of digits has one pair less than digits, and each separator ends one run unless its field is empty.
+    num_digits = len(digits) - 3 - num_separators
+    if np.count_nonzero(pairs) != num_digits - num_separators:
+        return digits, None
+    units = digits * mask
+    hundreds = units[:-2] * mask[1:-1]
+    suspect = hundreds > 2
+    hundreds *= np.uint8(100)
+    values = units[1:-1] * np.uint8(10)
+    values += units[2:]
+    values += hundreds
+    # With at most two hundreds, a sum over 255 wraps below the hundreds that went into it.
+    suspect |= values < hundreds
+    suspect[1:] |= pairs[:-2] & pairs[2:]
+    suspect &= is_digit[2:]
+    return values, suspect
+
+
+def _in_pixels(positions: np.ndarray, ends: np.ndarray, columns: Columns) -> bool:
+    # A value at index k of `values` ends just before byte k, so byte k - 1 belongs to the field searched for.
+    fields = np.searchsorted(ends, positions - 1) % columns.count
+    return bool(((fields != _index(columns.label)) & (fields != _index(columns.id))).any())
+
+
+def _index(column: int | None) -> int:
+    return -1 if column is None else column
+
+
+def _integers(digits: np.ndarray, ends: np.ndarray, columns: Columns, column: int) -> np.ndarray | None:
+    """int64 [n] of one column, whose digits are summed from the last to the first; None where one is too long."""
+    stops = ends[column :: columns.count]
+    starts = np.zeros_like(stops)
+    if column:
+        starts[:] = ends[column - 1 :: columns.count]
+        starts += 1
+    else:
+        starts[1:] = ends[columns.count - 1 : -1 : columns.count] + 1
+    widths = stops - starts
+    if len(widths) and widths.max() > _MAX_FAST_DIGITS:
+        return None
+    total = np.zeros(len(stops), np.int64)
+    for place in range(widths.max() if len(widths) else 0):
+        digit = digits[np.maximum(stops - 1 - place, 0)].astype(np.int64)
+        total += np.where(place < widths, digit, 0) * 10**place
+    return total
+
+
+def parse_strict(data: bytes, columns: Columns, first_line: int = 0) -> Rows:
+    """Parse lines one by one; blank ones are skipped, quoted integers taken.
+
+    Raises:
+        LineError: at the first line that is wrong, counted from `first_line`.
+    """
+    images, labels, ids = [], [], []
+    lines = data.split(b"\n")[:-1]
+    for number, line in enumerate(lines, first_line):
+        if not line.strip():
+            continue
+        fields = split_line(number, line)
+        if len(fields) != columns.count:
+            raise LineError(number, _wrong_count(len(fields), columns), len(fields) < columns.count)
+        for column, field in enumerate(fields):
+            if not field.isdigit() or (len(field) > 2 and column not in (columns.label, columns.id)):
+                _check_field(number, field, column, columns)
+        if columns.label is not None:
+            labels.append(_integer(number, fields[columns.label], columns.label, columns))
+        if columns.id is not None:
+            ids.append(_integer(number, fields[columns.id], columns.id, columns))
+        # The last digits are all there is: those before them are zeros, or the check above has refused them.
+        numbers = [int(fields[k][-3:]) for k in range(columns.count) if k not in (columns.label, columns.id)]
+        images.append(np.array(numbers, np.uint8))
+    return Rows(
+        np.stack(images) if images else np.empty((0, columns.num_pixels), np.uint8),
+        None if columns.label is None else np.array(labels, np.int64),
+        None if columns.id is None else np.array(ids, np.int64),
+        len(lines),
+    )
+
+
+def split_line(number: int, line: bytes) -> list[str]:
+    """Fields of one line without its newline.
+
+    Raises:
+        LineError: bytes that are not ASCII, a carriage return inside, or quotes that do not close.
+    """
+    line = line.removesuffix(b"\r")
+    if b"\0" in line:
+        raise LineError(number, "holds NUL bytes; is the file UTF-16? save it as plain ASCII or UTF-8")
+    if b"\r" in line:
+        raise LineError(number, "holds a carriage return; end lines with a newline")
+    if not line.isascii():
+        at = next(k for k, byte in enumerate(line) if byte > 127)
+        before = line[:at].count(b",")
+        raise LineError(number, f"byte 0x{line[at]:02X} in column {before} (counted from 0) is not ASCII")
+    text = line.decode("ascii")
+    if '"' not in text:
+        return text.split(",")
+    try:
+        return next(csv.reader([text], strict=True))
+    except csv.Error as error:
+        raise LineError(number, f"quotes that do not match ({error})") from error
+
+
+def shown(value: str) -> str:
+    """A value as messages repeat it: quoted, and cut where it is long."""
+    return repr(value if len(value) <= _SHOWN else value[:_SHOWN] + "...")
+
+
+def _wrong_count(found: int, columns: Columns) -> str:
+    expected = f"{columns.count} as {'the first line' if columns.names is None else 'the header'} has"
+    if found < columns.count:
+        return f"{found} columns, expected {expected}: missing from {columns.describe(found)} on"
+    return f"{found} columns, expected {expected}: {found - columns.count} extra"
+
+
+def _check_field(number: int, field: str, column: int, columns: Columns) -> None:
+    where = columns.describe(column)
+    if field == "":
+        raise LineError(number, f"{where} is empty", column == columns.count - 1)
+    role = "label" if column == columns.label else "id" if column == columns.id else None
+    if not field.isdigit():
+        rule = "a plain integer in 0..255" if role is None else f"a plain non-negative integer, as the {role} must be"
+        raise LineError(number, f"{where}: {shown(field)} is not {rule}")
+    if role is None and (len(field.lstrip("0")) > 3 or int(field[-3:]) > 255):
+        raise LineError(number, f"{where}: {shown(field)} is outside 0..255")
+
+
+def _integer(number: int, field: str, column: int, columns: Columns) -> int:
+    value = int(field[-19:])
+    if len(field.lstrip("0")) > 19 or value > MAX_INTEGER:
+        raise LineError(number, f"{columns.describe(column)}: {shown(field)} is not below 2**63")
+    return value

@@ -1,0 +1,274 @@
+"""CSV files as they lie on disk: plain, .gz or .zip, read in blocks of whole lines, parsed by threads but in order."""
+
+import collections
+import contextlib
+import dataclasses
+import hashlib
+import itertools
+import os
+import pathlib
+import stat
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from typing import BinaryIO
+
+import numpy as np
+
+from pipeline.convert.columns import Columns, find_columns
+from pipeline.convert.csv_parser import LineError, Rows, parse_lines, split_line
+from pipeline.convert.schema import UNLABELLED
+from pipeline.errors import InputError
+
+BLOCK_BYTES = 1 << 20
+NUM_THREADS = 2
+_BLOCKS_AHEAD = 4  # parsed or waiting, beyond the one in use: enough to keep the threads busy
+_MAX_HEADER_BYTES = 16 << 20
+_BYTES_PER_FIELD = 8  # "255", two quotes, a separator, and some room
+_LINE_MARGIN_BYTES = 4096
+_UTF8_BOM = b"\xef\xbb\xbf"
+_UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadOptions:
+    """How a CSV is read; the first three are those of `columns.find_columns`. `block_bytes` is read at a time."""
+
+    has_header: bool = True
+    label_column: str | None = None
+    id_column: str | None = None
+    block_bytes: int = BLOCK_BYTES
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """Whole lines. `cut`: the file ended without the last newline. `problem`: what stopped the reading after them."""
+
+    data: bytes
+    cut: bool = False
+    problem: str = ""
+
+
+class CsvSource:
+    """One CSV whose first line has been read, so its columns are known; `read_rows` reads the rest.
+
+    Raises:
+        InputError: the file is missing, no regular file, empty, damaged, or its first line is wrong.
+    """
+
+    def __init__(self, path: str | os.PathLike, options: ReadOptions = ReadOptions()):
+        self.path = pathlib.Path(path)
+        self.options = options
+        self.num_bytes = _size_of(self.path)
+        self.bytes_read = 0
+        self.sha256 = ""  # of the bytes on disk; known once all rows have been read
+        self._first_line, line = self._read_first_line()
+        self._first_line_bytes = len(line)
+        try:
+            fields = split_line(0, line)
+        except LineError as error:
+            raise InputError(f"{self.first_line}: {error}") from error
+        self.columns: Columns = find_columns(
+            self.first_line, fields, options.has_header, options.label_column, options.id_column
+        )
+
+    @property
+    def first_line(self) -> str:
+        """How messages call the first line that is not blank."""
+        return f"{self.path}, line {self._first_line + 1}"
+
+    def read_rows(self, pool: Executor) -> Iterator[Rows]:
+        """Rows in the order of the file, parsed ahead by `pool`.
+
+        Raises:
+            InputError: at the first line that is wrong, or where there are no rows.
+        """
+        line = self._first_line + 1 if self.options.has_header else 0
+        num_rows = 0
+        pending: collections.deque = collections.deque()
+        try:
+            for block in itertools.chain(self._blocks(skip=line), [None]):
+                if block is not None:
+                    pending.append((block, pool.submit(_parse, block, self.columns)))
+                while pending and (block is None or len(pending) > _BLOCKS_AHEAD):
+                    parsed, future = pending.popleft()
+                    try:
+                        rows = future.result()
+                    except LineError as error:
+                        raise self._located(error, line, parsed) from error
+                    line += rows.num_lines
+                    num_rows += len(rows.images)
+                    yield rows
+        finally:
+            for _, future in pending:
+                future.cancel()
+        if num_rows == 0:
+            raise InputError(f"{self.path}: a header alone, without rows")
+
+    def line_of_row(self, row: int) -> int:
+        """Line (from 1) of a row (from 0). It reads the file again, so it is for messages about what is wrong."""
+        line = self._first_line + 1 if self.options.has_header else 0
+        for block in self._blocks(skip=line):
+            for text in block.data.splitlines():
+                line += 1
+                row -= bool(text.strip())
+                if row < 0:
+                    return line
+        raise ValueError(f"{self.path} has no such row")
+
+    def _located(self, error: LineError, line: int, block: Block) -> InputError:
+        cut = block.cut and error.short and error.line == block.data.count(b"\n") - 1
+        hint = "; the file ends within this line, so it looks truncated" if cut else ""
+        return InputError(f"{self.path}, line {line + error.line + 1}: {error}{hint}")
+
+    def _read_first_line(self) -> tuple[int, bytes]:
+        """The first line that is not blank, and its index."""
+        index = 0
+        with _opened(self.path) as (_, stream):
+            for block in cut_lines(stream, self.options.block_bytes, _MAX_HEADER_BYTES):
+                if index == 0 and block.data.startswith(_UTF16_BOMS):
+                    raise InputError(f"{self.path}, line 1: encoded as UTF-16; save it as plain ASCII or UTF-8")
+                if block.problem:
+                    raise InputError(f"{self.path}, line {index + 1}: {block.problem}")
+                for line in _lines(block.data):
+                    if line.strip():
+                        return index, line
+                    index += 1
+        raise InputError(f"{self.path}: the file is empty")
+
+    def _blocks(self, skip: int) -> Iterator[Block]:
+        """All blocks, without the first `skip` lines."""
+        limit = max(self.columns.count * _BYTES_PER_FIELD, self._first_line_bytes) + _LINE_MARGIN_BYTES
+        with _opened(self.path) as (raw, stream):
+            digest = hashlib.sha256() if stream is raw else None
+            for block in cut_lines(stream, self.options.block_bytes, limit, digest):
+                self.bytes_read = raw.tell()
+                if skip:
+                    parts = block.data.split(b"\n", skip)
+                    skip -= len(parts) - 1
+                    block = dataclasses.replace(block, data=parts[-1])
+                if block.data or block.problem:
+                    yield block
+            self.bytes_read = self.num_bytes
+            self.sha256 = digest.hexdigest() if digest else sha256_of(self.path)
+
+
+def labels_or_unlabelled(rows: Rows) -> np.ndarray:
+    """int64 [n]: the labels, or UNLABELLED where there is no label column."""
+    return np.full(len(rows.images), UNLABELLED, np.int64) if rows.labels is None else rows.labels
+
+
+def ids_or_numbers(rows: Rows, first_row: int) -> np.ndarray:
+    """int64 [n]: the ids, or the rows' numbers where there is no id column."""
+    return np.arange(first_row, first_row + len(rows.images)) if rows.ids is None else rows.ids
+
+
+def cut_lines(stream: BinaryIO, block_bytes: int, line_limit: int, digest=None) -> Iterator[Block]:
+    """Cut a stream into blocks of whole lines; a line over the limit ends it, so memory stays bounded."""
+    rest = bytearray()  # grows in place, so a long line costs no more than its length
+    data = stream.read(max(block_bytes, len(_UTF8_BOM)))
+    skip = len(_UTF8_BOM) if data.startswith(_UTF8_BOM) else 0
+    while data:
+        if digest:
+            digest.update(data)
+        stop = data.rfind(b"\n") + 1
+        if stop:
+            yield Block(bytes(rest[skip:]) + data[:stop] if rest else data[skip:stop])
+            rest, skip = bytearray(data[stop:]), 0
+        else:
+            rest += data
+        if len(rest) > line_limit:
+            yield Block(b"", problem=f"longer than {line_limit} bytes, more than a row of these columns can take")
+            return
+        data = stream.read(block_bytes)
+    if rest[skip:]:
+        yield Block(bytes(rest[skip:]) + b"\n", cut=True)
+
+
+def sha256_of(path: str | os.PathLike) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with pathlib.Path(path).open("rb", buffering=0) as file:
+        while data := file.read(BLOCK_BYTES):
+            digest.update(data)
+    return digest.hexdigest()
+
+
+def _parse(block: Block, columns: Columns) -> Rows:
+    if block.problem:
+        raise LineError(0, block.problem)
+    return parse_lines(block.data, columns)
+
+
+def _lines(data: bytes) -> Iterator[bytes]:
+    # One at a time: only the first is wanted, and it may be long.
+    start = 0
+    while start < len(data):
+        stop = data.index(b"\n", start)
+        yield data[start:stop]
+        start = stop + 1
+
+
+def _size_of(path: pathlib.Path) -> int:
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(f"{path}: no such file") from error
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise InputError(f"{path}: a directory; give a CSV file")
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(f"{path}: not a regular file; it is read more than once, so store it first")
+    return status.st_size
+
+
+@contextlib.contextmanager
+def _opened(path: pathlib.Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
+    """(the file itself, its text): the same unless the file begins as .gz or .zip files do."""
+    try:
+        raw = path.open("rb", buffering=0)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(raw)
+        magic = raw.read(4)
+        raw.seek(0)
+        if magic.startswith(b"\x1f\x8b"):
+            yield raw, stack.enter_context(_gunzipped(path, raw))
+        elif magic.startswith(b"PK\x03\x04") or magic == b"PK\x05\x06":
+            yield raw, stack.enter_context(_unzipped(path, raw))
+        else:
+            yield raw, raw
+
+
+@contextlib.contextmanager
+def _gunzipped(path: pathlib.Path, raw: BinaryIO) -> Iterator[BinaryIO]:
+    # Imported where needed: a plain CSV does not wait for them.
+    import gzip
+    import zlib
+
+    try:
+        with gzip.GzipFile(fileobj=raw) as stream:
+            yield stream
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{path}: damaged gzip file ({error}); get it again") from error
+
+
+@contextlib.contextmanager
+def _unzipped(path: pathlib.Path, raw: BinaryIO) -> Iterator[BinaryIO]:
+    import zipfile
+    import zlib
+
+    try:
+        with zipfile.ZipFile(raw) as archive:
+            names = [name for name in archive.namelist() if name.lower().endswith(".csv")]
+            names = [name for name in names if not name.startswith("__MACOSX/")]
+            if len(names) != 1:
+                found = ", ".join(names[:5]) or "none"
+                raise InputError(f"{path}: a zip must hold exactly one CSV, it holds {len(names)} ({found})")
+            with archive.open(names[0]) as stream:
+                yield stream
+    except (EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError) as error:
+        raise InputError(f"{path}: damaged zip file ({error}); get it again") from error
+    except RuntimeError as error:  # what zipfile raises for a password
+        raise InputError(f"{path}: cannot be unzipped ({error})") from error

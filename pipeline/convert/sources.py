@@ -1,0 +1,69 @@
+"""The CSVs of a conversion together: opened, and found to agree in their columns before anything is written."""
+
+from pipeline.convert.columns import NONE, Columns
+from pipeline.convert.config import ConvertConfig
+from pipeline.convert.csv_source import CsvSource
+from pipeline.errors import InputError
+
+
+def open_sources(config: ConvertConfig) -> dict[str, list[CsvSource]]:
+    """Split name -> its CSVs, in the order given.
+
+    Raises:
+        InputError: a file is given twice, cannot be read, or has other columns than the rest.
+    """
+    sources: dict[str, list[CsvSource]] = {name: [] for name in config.split_names}
+    seen: dict[tuple[int, int], str] = {}
+    for name, path in config.splits:
+        source = CsvSource(path, config.read_options)
+        status = source.path.stat()
+        file = (status.st_dev, status.st_ino)
+        if file in seen:
+            raise InputError(f"{path}: given twice, for split {seen[file]!r} and for split {name!r}")
+        seen[file] = name
+        sources[name].append(source)
+    every = [source for group in sources.values() for source in group]
+    for other in every[1:]:
+        _check_same_pixels(every[0], other)
+    for name, group in sources.items():
+        for other in group[1:]:
+            _check_same_roles(name, group[0], other)
+    _check_found("label", config.label_column, every)
+    _check_found("id", config.id_column, every)
+    return sources
+
+
+def _check_same_pixels(first: CsvSource, other: CsvSource) -> None:
+    expected, found = first.columns, other.columns
+    if expected.num_pixels != found.num_pixels:
+        raise InputError(
+            f"{other.first_line}: {found.num_pixels} pixel columns, but {first.path} has {expected.num_pixels}; "
+            f"all files need the same"
+        )
+    for mine, theirs in zip(expected.pixel_names or (), found.pixel_names or (), strict=True):
+        if mine != theirs:
+            raise InputError(
+                f"{other.first_line}: column {theirs!r} stands where {first.path} has {mine!r}; "
+                f"all files need the same pixel columns"
+            )
+
+
+def _check_same_roles(split: str, first: CsvSource, other: CsvSource) -> None:
+    for role in ("label", "id"):
+        if _has(first.columns, role) != _has(other.columns, role):
+            with_it, without = (first, other) if _has(first.columns, role) else (other, first)
+            raise InputError(
+                f"{without.first_line}: no {role} column, but {with_it.path} of the same split {split!r} has one"
+            )
+
+
+def _check_found(role: str, given: str | None, sources: list[CsvSource]) -> None:
+    if given is None or given.lower() == NONE or any(_has(source.columns, role) for source in sources):
+        return
+    names = sources[0].columns.names or ()
+    some = ", ".join(repr(name) for name in names[:3])
+    raise InputError(f"{sources[0].first_line}: no column {given!r} for --{role}-column; it has {some}, ...")
+
+
+def _has(columns: Columns, role: str) -> bool:
+    return getattr(columns, role) is not None

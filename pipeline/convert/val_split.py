@@ -1,0 +1,68 @@
+"""Which rows go to validation: systematic sampling within each class, decided row by row as the rows stream past.
+
+Systematic sampling takes one unit of every 1/f in turn (W. G. Cochran, Sampling Techniques, 3rd ed. 1977, ch. 8). Here
+the place within each cell is drawn anew by a hash of (seed, class, cell), so the choice depends on nothing but the
+seed, the fraction and the order of the rows: not on the number of shards, nor on how the file was cut while reading.
+"""
+
+import fractions
+
+import numpy as np
+
+from pipeline.errors import InputError
+
+_MAX_DENOMINATOR = 10**6  # keeps row * numerator below 2**63
+
+
+class ValidationSampler:
+    """Takes the share `fraction` of each class, within one row; state advances with each `select`.
+
+    With `group_size` G the unit is a block of G consecutive rows, kept together whatever their classes.
+    """
+
+    def __init__(self, fraction: float, seed: int, group_size: int | None = None):
+        exact = fractions.Fraction(str(fraction)).limit_denominator(_MAX_DENOMINATOR)
+        if not 0 < exact < 1:
+            raise InputError(f"validation fraction {fraction} must lie between 0 and 1, in steps of a millionth")
+        if group_size is not None and group_size < 1:
+            raise InputError(f"validation group size {group_size} must be 1 or more")
+        self._numerator, self._denominator = exact.numerator, exact.denominator
+        self._seed = np.uint64(seed % 2**64)
+        self._group_size = group_size
+        self._seen: dict[int, int] = {}  # rows of each class so far
+
+    def select(self, labels: np.ndarray, first_row: int) -> np.ndarray:
+        """bool [n]: True for the validation rows among the next n, whose labels are int64 [n].
+
+        `first_row` is the number of the first one within its split; calls must come in the order of the rows.
+        """
+        if self._group_size is not None:
+            groups = np.arange(first_row, first_row + len(labels)) // self._group_size
+            return self._is_drawn(np.zeros_like(groups), groups)
+        order = np.argsort(labels, kind="stable")
+        in_order = labels[order]
+        starts = np.flatnonzero(np.diff(in_order, prepend=in_order[:1] - 1))
+        counts = np.diff(starts, append=len(labels))
+        classes = in_order[starts].tolist()
+        before = np.array([self._seen.get(key, 0) for key in classes], np.int64)
+        self._seen.update(zip(classes, (before + counts).tolist(), strict=True))
+        ranks = np.empty(len(labels), np.int64)
+        ranks[order] = np.arange(len(labels)) + np.repeat(before - starts, counts)
+        return self._is_drawn(labels, ranks)
+
+    def _is_drawn(self, strata: np.ndarray, ranks: np.ndarray) -> np.ndarray:
+        """Whether the unit of each rank (int64 [n], from 0 within its stratum) is the one drawn in its cell."""
+        cells = ranks * self._numerator // self._denominator
+        starts = -(-cells * self._denominator // self._numerator)
+        stops = -(-(cells + 1) * self._denominator // self._numerator)
+        draws = _hash(_hash(_hash(self._seed) ^ strata.view(np.uint64)) ^ cells.view(np.uint64))
+        return ranks - starts == (draws % (stops - starts).astype(np.uint64)).astype(np.int64)
+
+
+def _hash(values: np.ndarray) -> np.ndarray:
+    """splitmix64 (S. Vigna, https://prng.di.unimi.it/splitmix64.c) of uint64 values."""
+    with np.errstate(over="ignore"):  # arithmetic modulo 2**64 is the method
+        mixed = values + np.uint64(0x9E3779B97F4A7C15)
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return mixed ^ (mixed >> np.uint64(31))

@@ -1,0 +1,124 @@
+"""Show what a data set holds, or verify that its files are as they were written.
+
+python tools/inspect_tfrecord.py show data/kannada
+python tools/inspect_tfrecord.py verify data/kannada
+
+verify reads every record; it names each damaged file and its first damaged record, and then the exit code is 1.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from pipeline.errors import InputError, run_tool
+
+_BAR_WIDTH = 16
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:
+        raise InputError(message)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = _parser().parse_args(argv)
+    from pipeline.convert.manifest import load_manifest
+
+    manifest = load_manifest(args.directory)
+    if args.command == "verify":
+        return _verify(args.directory, manifest)
+    if args.json:
+        sys.stdout.write(manifest.to_json())
+    else:
+        _show(manifest)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    summary, _, usage = __doc__.partition("\n\n")
+    parser = _Parser(description=summary, epilog=usage, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="show|verify")
+    show = commands.add_parser("show", help="splits, classes, files and where they came from")
+    verify = commands.add_parser("verify", help="compare every file and record with the manifest")
+    for command in (show, verify):
+        command.add_argument("directory", metavar="DIR", help="a data set, written by tools/csv_to_tfrecord.py")
+    show.add_argument("--json", action="store_true", help="print the manifest as JSON")
+    return parser
+
+
+def _verify(directory: str, manifest) -> int:
+    from pipeline.convert.verify import find_damage
+
+    problems = list(find_damage(directory, manifest))
+    for problem in problems:
+        print(problem)
+    shards = [shard for split in manifest.splits.values() for shard in split.shards]
+    records = sum(shard.num_examples for shard in shards)
+    if not problems:
+        print(f"{directory}: {len(shards):,} shards with {records:,} records are as they were written")
+    return 1 if problems else 0
+
+
+def _show(manifest) -> None:
+    from rich.console import Console
+
+    from pipeline.convert.summary import pixels_text, validation_text
+
+    console = Console(highlight=False, markup=False)
+    shape = " x ".join(map(str, manifest.image_shape))
+    classes = f"{manifest.num_classes} classes" if manifest.class_names else "no labels"
+    console.print(f"{manifest.name}: images of {shape}, {classes}", style="bold")
+    console.print(_splits_table(manifest))
+    if manifest.class_names:
+        console.print(_classes_table(manifest))
+    console.print(_sources_table(manifest))
+    console.print(pixels_text(manifest))
+    console.print(validation_text(manifest.validation))
+
+
+def _table(title: str, *columns: str):
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column(columns[0])
+    for name in columns[1:]:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _splits_table(manifest):
+    from pipeline.convert.summary import size_text
+
+    table = _table("Splits", "split", "examples", "shards", "bytes", "size")
+    for name, split in manifest.splits.items():
+        total = sum(shard.num_bytes for shard in split.shards)
+        table.add_row(name, f"{split.num_examples:,}", f"{len(split.shards):,}", f"{total:,}", size_text(total))
+    return table
+
+
+def _classes_table(manifest):
+    labelled = [split for split in manifest.splits.values() if split.labelled]
+    table = _table("Examples of each class", "class", "label", *(split.name for split in labelled))
+    table.add_column("of all", justify="right")
+    table.add_column("", no_wrap=True)
+    totals = [sum(split.class_counts[k] for split in labelled) for k in range(manifest.num_classes)]
+    for k, name in enumerate(manifest.class_names):
+        counts = (f"{split.class_counts[k]:,}" for split in labelled)
+        bar = "█" * round(_BAR_WIDTH * totals[k] / max(totals))
+        table.add_row(str(k), name, *counts, f"{totals[k] / sum(totals):.1%}", bar)
+    return table
+
+
+def _sources_table(manifest):
+    from pipeline.convert.summary import size_text
+
+    table = _table("Sources", "file", "split", "rows", "size", "SHA-256")
+    for source in manifest.sources:
+        size = size_text(source.num_bytes)
+        table.add_row(source.name, source.split, f"{source.num_rows:,}", size, source.sha256[:16])
+    return table
+
+
+if __name__ == "__main__":
+    run_tool(main)
