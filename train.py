@@ -51,7 +51,8 @@ def train(config: TrainConfig) -> int:
     run = RunDirectory(config.run_dir)
     if config.fresh and cluster.is_chief and (aside := run.set_aside()):
         reporter.line(f"the earlier run is now {aside}")
-    run.claim(resolved.describe(cluster), write=cluster.is_chief)
+    if cluster.is_chief or not config.fresh:  # other workers might still see what the chief sets aside
+        run.claim(resolved.describe(cluster), write=cluster.is_chief)
     _announce(resolved, cluster, reporter)
 
     model, optimizer = assemble.make_model(resolved, cluster)
@@ -80,6 +81,8 @@ def train(config: TrainConfig) -> int:
             reporter.line(str(stopped))
             return stopped.exit_code
     if chief:
+        # A run killed after its last checkpoint has not written this yet.
+        run.write_history(state.history)
         if config.patience is not None:
             store.restore_best(model)
         _report(run, model, resolved, state.history, config, reporter)

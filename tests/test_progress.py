@@ -35,3 +35,9 @@ def test_for_machines_every_line_is_an_object():
 
 def test_quiet_says_nothing():
     assert report(Terminal(), quiet=True) == ""
+
+
+def test_a_live_line_never_wraps(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    line = report(Terminal()).split("\x1b[K")[1]
+    assert len(line.rstrip("\r")) == 39

@@ -13,7 +13,8 @@ import numpy as np
 
 from pipeline.convert.columns import Columns
 
-PIECE_BYTES = 1 << 17  # so that the arrays of one piece stay in a core's cache
+# Small pieces stay in a core's cache, but threads then meet at Python's lock more often than they work.
+PIECE_BYTES = 1 << 19
 MAX_INTEGER = 2**63 - 1
 _MAX_FAST_DIGITS = 18  # any such number is below 2**63
 _COMMA, _NEWLINE = ord(","), ord("\n")

@@ -19,7 +19,7 @@ from pipeline.convert.csv_parser import LineError, Rows, parse_lines, split_line
 from pipeline.convert.schema import UNLABELLED
 from pipeline.errors import InputError
 
-BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 4 << 20  # 0.8 s for train.csv on two cores, where blocks of 1 MiB take 1.2 s
 NUM_THREADS = 2
 _BLOCKS_AHEAD = 4  # parsed or waiting, beyond the one in use: enough to keep the threads busy
 _MAX_HEADER_BYTES = 16 << 20

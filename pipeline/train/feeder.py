@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
+from pipeline.errors import InputError
 from pipeline.train.strategy import Cluster
 
 
@@ -34,7 +35,7 @@ def feed_replicas(dataset: tf.data.Dataset, cluster: Cluster) -> Iterator[tuple]
                     return
             put(None)
         except BaseException as error:  # carried to the loop, which raises it
-            put(error)
+            put(_as_input_error(error) or error)
 
     thread = threading.Thread(target=copy_ahead, name="feed-replicas", daemon=True)
     thread.start()
@@ -46,6 +47,14 @@ def feed_replicas(dataset: tf.data.Dataset, cluster: Cluster) -> Iterator[tuple]
     finally:
         closed.set()
         thread.join()
+
+
+def _as_input_error(error: BaseException) -> InputError | None:
+    """The mistake in the data that a pipeline's reader found; TensorFlow passes on its name and text alone."""
+    name = f"{InputError.__name__}: "
+    if isinstance(error, tf.errors.OpError) and name in error.message:
+        return InputError(error.message.split(name, 1)[1].splitlines()[0])
+    return None
 
 
 def _on_devices(element, cluster: Cluster):

@@ -84,15 +84,18 @@ class Trainer:
             feed = feed_replicas(self._make_train(Position(state.epoch, state.step, config.epochs)), self._cluster)
             try:
                 while not self._finished(config, state):
-                    self._train_epoch(config, state, store, feed, listeners, stop)
+                    asked_to_stop = self._train_epoch(config, state, store, feed, listeners, stop)
                     if on_epoch is not None:
                         on_epoch(state)
+                    if asked_to_stop:
+                        self._stop(state, stop)
             finally:
                 feed.close()
         listeners.on_train_end(_logs(state))
         return state
 
-    def _train_epoch(self, config, state, store, feed, listeners, stop) -> None:
+    def _train_epoch(self, config, state, store, feed, listeners, stop) -> bool:
+        """Train to the end of the epoch; True where the last call of it was told to stop."""
         listeners.on_epoch_begin(state.epoch)
         meter = ThroughputMeter()
         for first, count in self._steps.calls(state.step):
@@ -112,8 +115,7 @@ class Trainer:
             if in_epoch and totals[3]:
                 self._stop(state, stop)
         self._end_epoch(config, state, store, listeners, meter)
-        if totals[3]:
-            self._stop(state, stop)
+        return bool(totals[3])
 
     def _advance(self, state: TrainState, totals, count: int) -> None:
         state.totals = [have + float(new) for have, new in zip(state.totals, totals, strict=False)]

@@ -1,6 +1,7 @@
 """What a run says while it trains: a live line on a terminal, a line an epoch elsewhere, or JSON for machines."""
 
 import json
+import shutil
 import sys
 from typing import Any, TextIO
 
@@ -28,7 +29,8 @@ class Reporter:
             filled = width * step // steps
             bar = "━" * filled + "╺" * (filled < width) + " " * (width - filled - 1)
             text = f"epoch {epoch + 1}/{epochs} {bar[:width]} {step}/{steps}  {_figures(logs)}"
-            self._out.write(f"\r\x1b[K{text}")
+            # A line that wraps cannot be taken back by a carriage return.
+            self._out.write(f"\r\x1b[K{text[: shutil.get_terminal_size().columns - 1]}")
             self._out.flush()
             self._line_open = True
 

@@ -41,7 +41,7 @@ class RunDirectory:
         path = self.path / CONFIG_NAME
         if path.is_file():
             self._check_identity(path, config["identity"])
-        elif write and self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        elif self.path.exists() and (not self.path.is_dir() or any(map(_is_visible, self.path.iterdir()))):
             raise InputError(f"{self.path}: it is there, but not a run directory; choose another --run-dir")
         if write:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -79,6 +79,11 @@ class RunDirectory:
                 f"{self.path} holds a run with other settings ({'; '.join(differ)}); "
                 "give the same settings to resume it, another --run-dir, or --fresh to set it aside"
             )
+
+
+def _is_visible(path: pathlib.Path) -> bool:
+    # A worker may look while the chief writes the first config.json, which begins as a hidden file.
+    return not path.name.startswith(".")
 
 
 def _differs(earlier: Mapping[str, Any], identity: Mapping[str, Any], name: str) -> bool:

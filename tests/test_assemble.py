@@ -1,0 +1,99 @@
+import dataclasses
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+from pipeline.convert.manifest import load_manifest
+from pipeline.errors import InputError
+from pipeline.train import assemble
+from pipeline.train.config import TrainConfig
+from pipeline.train.strategy import make_cluster
+
+LARGE = 2**40
+
+
+@pytest.fixture
+def resolve(digits):
+    """Resolve settings on the digits, whose manifest `change` may alter first."""
+
+    def resolved(change=lambda manifest: manifest, **settings):
+        config = TrainConfig(data=digits, run_dir=pathlib.Path("run"), **settings)
+        cluster = make_cluster(config.strategy, config.devices)
+        return assemble.resolve(config, change(load_manifest(digits)), cluster)
+
+    return resolved
+
+
+def without_labels(manifest):
+    train = dataclasses.replace(manifest.split("train"), class_counts=())
+    return dataclasses.replace(manifest, splits={**manifest.splits, "train": train})
+
+
+@pytest.mark.parametrize(
+    ("change", "settings", "message"),
+    [
+        (without_labels, {}, "the split 'train' has no labels"),
+        (lambda m: dataclasses.replace(m, class_names=("7",)), {}, "every label is 7; a classifier needs two classes"),
+        (lambda m: dataclasses.replace(m, splits={}), {}, "no split 'train'"),
+        (lambda m: m, {"devices": 4, "batch_size": 30}, "--batch-size 30 does not divide among 4 replicas; use 28"),
+        (lambda m: m, {"feed": "host", "memory_budget": 1000}, "--feed host: .* use --feed stream"),
+    ],
+    ids=["unlabelled", "one class", "no train split", "a batch that does not divide", "too large for memory"],
+)
+def test_what_cannot_be_trained_on_is_refused(resolve, change, settings, message):
+    with pytest.raises(InputError, match=message):
+        resolve(change, **settings)
+
+
+def test_devices_and_strategy_are_not_part_of_a_runs_identity(resolve):
+    one, four = resolve(memory_budget=LARGE), resolve(devices=4, strategy="mirrored", memory_budget=LARGE)
+    assert one.identity() == four.identity()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"batch_size": 128},
+        {"seed": 1},
+        {"learning_rate": 0.5},
+        {"precision": "mixed_float16"},
+        {"epochs": 7},
+        {"feed": "stream"},
+    ],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_what_changes_the_weights_is_part_of_it(resolve, settings):
+    assert resolve(**settings).identity() != resolve().identity()
+
+
+def test_epochs_may_grow_where_the_rate_is_constant(resolve):
+    assert resolve(schedule="constant", epochs=7).identity() == resolve(schedule="constant").identity()
+
+
+def test_the_configuration_is_plain_json(resolve):
+    resolved = resolve(normalization="standard")
+    described = resolved.describe(make_cluster())
+    assert json.loads(json.dumps(described)) == described
+    assert described["data"]["class_names"] == ["0", "1", "2"]
+    assert len(described["normalization"]["mean"]) == 1
+
+
+def test_the_twin_is_plain_and_says_the_same(resolve):
+    resolved = resolve()
+    model, _ = assemble.make_model(resolved, make_cluster())
+    twin = assemble.make_plain_twin(model, resolved.manifest)
+    images = np.random.default_rng(0).random((5, 8, 8, 1), np.float32)
+    assert {type(layer).__module__.split(".")[0] for layer in twin.layers} == {"keras"}
+    np.testing.assert_allclose(twin(images), model(images), atol=1e-6)
+
+
+def test_the_learning_rate_warms_up_and_falls(resolve):
+    _, optimizer = assemble.make_model(resolve(epochs=10, batch_size=16), make_cluster())
+    peak = resolve(batch_size=16).config.peak_learning_rate
+    rates = []
+    for step in (0, 6, 65, 130):
+        optimizer.iterations.assign(step)
+        rates.append(float(optimizer.learning_rate.numpy()) / peak)
+    assert rates == pytest.approx([0.1, 1.0, 0.53, 0.01], abs=0.03)
