@@ -10,7 +10,7 @@ import argparse
 import pathlib
 from collections.abc import Sequence
 
-from pipeline.errors import run_tool
+from pipeline.errors import Parser, run_tool
 from pipeline.feed.normalize import KINDS
 from pipeline.feed.plan import FEEDS
 from pipeline.train.config import PRECISIONS, SCALES, SCHEDULES, STRATEGIES, TrainConfig, parse_bytes
@@ -134,9 +134,7 @@ def parse_config(argv: Sequence[str] | None) -> TrainConfig:
 
 
 def _make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="train.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="train.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--data", type=pathlib.Path, help="data set directory (default: sample data, made in data/sample)")
     add("--run-dir", type=pathlib.Path, help="where results go (default: runs/NAME OF THE DATA)")

@@ -1,20 +1,34 @@
 """One way to say that the user's input is wrong: one line, exit code 2, no traceback."""
 
+import argparse
 import errno
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
+EXIT_INTERRUPTED = 128 + signal.SIGINT
 
 
 class InputError(ValueError):
     """A mistake in what the user gave. Its text is one line: file, place, value, and what to do."""
 
 
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are InputErrors, and so one line like any other."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see --help")
+
+
 def run_tool(main: Callable[[Sequence[str] | None], int | None]) -> None:
-    """Run a command line's `main(argv)` and exit with its code; user errors become one line on stderr."""
+    """Run a command line's `main(argv)` and exit with its code; what a user can mend becomes one line on stderr."""
+    # As an exception it passes through the clean-up of whoever is writing; killed at once, temporaries would stay.
+    signal.signal(signal.SIGTERM, lambda signum, _: sys.exit(128 + signum))
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        stream.reconfigure(errors="backslashreplace")  # a file name need not be text
     try:
         sys.exit(main(None))
     except InputError as error:
@@ -26,12 +40,13 @@ def run_tool(main: Callable[[Sequence[str] | None], int | None]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):
+        if error.errno is None:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{os.strerror(error.errno)}; free space or choose another place", 1)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        _fail(f"{where}{os.strerror(error.errno)}; {'free space' if full else 'choose another place'}")
 
 
-def _fail(message: str, code: int = EXIT_BAD_INPUT) -> None:
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+def _fail(message: str, code: int = EXIT_BAD_INPUT) -> NoReturn:
+    print("error: " + " ".join(message.splitlines()), file=sys.stderr)
     sys.exit(code)

@@ -72,7 +72,7 @@ def test_wrong_files_are_one_line_and_leave_nothing(tmp_path, case, out):
         ({"val_fraction": -0.1}, "--val-fraction -0.1"),
         ({"val_fraction": float("nan")}, "--val-fraction nan"),
         ({"val_group_size": 10}, "--val-group-size needs"),
-        ({"val_fraction": 0.1, "val_group_size": 0}, "group size 0"),
+        ({"val_fraction": 0.1, "val_group_size": 0}, "--val-group-size 0 must be 1"),
         ({"val_fraction": 0.1, "splits": (("test", "a"),)}, "no --split train=FILE"),
         ({"val_fraction": 0.1, "splits": (("train", "a"), ("val", "b"))}, "'val', but --split gives one"),
         ({"splits": ()}, "no split given"),

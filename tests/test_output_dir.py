@@ -28,7 +28,8 @@ def test_overwrite_replaces_a_data_set_once_the_new_one_is_complete(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "fragment"), [("manifest.json", "not a manifest of ours"), ("notes.txt", "no data set of ours")]
+    ("name", "fragment"),
+    [("manifest.json", "cannot be read, so it may not be ours; move it away"), ("notes.txt", "no data set of ours")],
 )
 def test_overwrite_does_not_touch_what_is_no_data_set(tmp_path, name, fragment):
     (tmp_path / "data").mkdir()
@@ -46,7 +47,7 @@ def test_overwrite_does_not_touch_a_data_set_that_holds_other_files_too(tmp_path
 
 
 def test_a_second_conversion_into_the_same_target_is_refused(tmp_path):
-    with (tmp_path / ".data.lock").open("w") as lock:
+    with (tmp_path / ".data.csv_to_tfrecord-lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(InputError, match="another conversion"):
             convert_texts(tmp_path, {"train": GOOD})
@@ -55,15 +56,15 @@ def test_a_second_conversion_into_the_same_target_is_refused(tmp_path):
 
 
 def test_what_a_killed_run_left_is_cleaned_up(tmp_path):
-    (tmp_path / ".data.partial").mkdir()
-    (tmp_path / ".data.partial" / "train-00000.part").write_text("half")
+    (tmp_path / ".data.csv_to_tfrecord-partial").mkdir()
+    (tmp_path / ".data.csv_to_tfrecord-partial" / "train-00000.part").write_text("half")
     convert_texts(tmp_path, {"train": GOOD})
     assert left_over(tmp_path) == ["data"]
 
 
 def test_a_run_killed_between_its_two_renames_gives_the_old_data_set_back(tmp_path):
     convert_texts(tmp_path, {"train": GOOD})
-    (tmp_path / "data").rename(tmp_path / ".data.old")
+    (tmp_path / "data").rename(tmp_path / ".data.csv_to_tfrecord-old")
     with pytest.raises(InputError, match="--overwrite"):
         convert_texts(tmp_path, {"train": table(20)})
     assert len(read_split(tmp_path / "data", "train")[2]) == 10

@@ -9,12 +9,12 @@ import pathlib
 import time
 from collections.abc import Sequence
 
-from pipeline.errors import InputError, run_tool
+from pipeline.errors import InputError, Parser, run_tool
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train as the article does and print seconds and accuracies; returns the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="article_baseline.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("csv", type=pathlib.Path, help="a CSV with a label column and pixels of 28x28")

@@ -8,7 +8,7 @@ import argparse
 import pathlib
 from collections.abc import Sequence
 
-from pipeline.errors import InputError, run_tool
+from pipeline.errors import InputError, Parser, run_tool
 from pipeline.feed.plan import FEEDS
 from pipeline.train.config import PRECISIONS, SCALES, STRATEGIES, TrainConfig
 
@@ -45,9 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="benchmark.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="benchmark.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--data", type=pathlib.Path, required=True, help="data set directory")
     add("--strategy", choices=STRATEGIES)

@@ -12,12 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from pipeline.errors import InputError, run_tool
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:
-        raise InputError(message)
+from pipeline.errors import InputError, Parser, run_tool
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -52,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     summary, _, usage = __doc__.partition("\n\n")
-    parser = _Parser(description=summary, epilog=usage, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=summary, epilog=usage, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add(
         "--split",
@@ -84,7 +79,7 @@ def _split(text: str) -> tuple[str, str]:
 @contextlib.contextmanager
 def _progress_bar() -> Iterator[Callable | None]:
     """A callback that draws a bar on a terminal; None where stderr is none."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console

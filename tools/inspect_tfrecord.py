@@ -10,14 +10,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from pipeline.errors import InputError, run_tool
+from pipeline.errors import Parser, run_tool
 
 _BAR_WIDTH = 16
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:
-        raise InputError(message)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     summary, _, usage = __doc__.partition("\n\n")
-    parser = _Parser(description=summary, epilog=usage, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=summary, epilog=usage, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True, metavar="show|verify")
     show = commands.add_parser("show", help="splits, classes, files and where they came from")
     verify = commands.add_parser("verify", help="compare every file and record with the manifest")
@@ -105,7 +100,7 @@ def _classes_table(manifest):
     totals = [sum(split.class_counts[k] for split in labelled) for k in range(manifest.num_classes)]
     for k, name in enumerate(manifest.class_names):
         counts = (f"{split.class_counts[k]:,}" for split in labelled)
-        bar = "█" * round(_BAR_WIDTH * totals[k] / max(totals))
+        bar = "#" * round(_BAR_WIDTH * totals[k] / max(totals))
         table.add_row(str(k), name, *counts, f"{totals[k] / sum(totals):.1%}", bar)
     return table
 

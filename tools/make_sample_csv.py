@@ -9,13 +9,13 @@ A second's work makes some 2,000 rows. The same numbers give the same rows; anot
 import argparse
 from collections.abc import Sequence
 
-from pipeline.errors import run_tool
+from pipeline.errors import Parser, run_tool
 from pipeline.sample import write_sample_csv
 from pipeline.sample.draw import ROWS_PER_WRITER
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", metavar="OUT", help="the CSV file to write; an old one is replaced")
     parser.add_argument("--rows", type=int, default=12_000, help="number of images (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="which writers, and how they write (default: %(default)s)")

@@ -10,7 +10,7 @@ import argparse
 import pathlib
 from collections.abc import Sequence
 
-from pipeline.errors import InputError, run_tool
+from pipeline.errors import InputError, Parser, run_tool
 
 _LARGEST_BATCH = 1 << 20
 
@@ -38,9 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     summary, _, usage = __doc__.partition("\n\n")
-    parser = argparse.ArgumentParser(
-        description=summary, epilog=usage, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=summary, epilog=usage, formatter_class=argparse.RawDescriptionHelpFormatter)
     path = pathlib.Path
     parser.add_argument("--run", type=path, required=True, help="a run directory, written by train.py")
     source = parser.add_mutually_exclusive_group(required=True)

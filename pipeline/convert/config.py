@@ -13,6 +13,7 @@ from pipeline.convert.val_split import ValidationSampler
 from pipeline.errors import InputError
 
 TRAIN, VAL = "train", "val"
+_MAX_NAMES = 200  # of the 255 bytes of a file name; the rest of a shard's name takes 32
 _SPLIT_NAME = re.compile("[A-Za-z][A-Za-z0-9_]*")
 _RESERVED = ("all",)  # TensorFlow Datasets: all splits together
 MAX_SEED = 2**63 - 1
@@ -62,13 +63,18 @@ class ConvertConfig:
             raise InputError(f"--image-shape {' '.join(map(str, self.image_shape))} must be three positive integers")
         self._check_validation()
         if not self.name:
-            raise InputError(f"{self.out}: the directory needs a name")
+            raise InputError(f"--out {str(self.out)!r}: the directory needs a name")
+        longest = max(map(len, self.split_names)) + len(self.name)
+        if longest > _MAX_NAMES:
+            raise InputError(f"--out and a split's name have {longest} characters; file names allow {_MAX_NAMES}")
 
     def _check_validation(self) -> None:
         if not self.val_fraction:
             if self.val_group_size is not None:
                 raise InputError("--val-group-size needs --val-fraction")
             return
+        if self.val_group_size is not None and not 1 <= self.val_group_size <= MAX_SEED:
+            raise InputError(f"--val-group-size {self.val_group_size} must be 1 to 2**63 - 1")
         if not math.isfinite(self.val_fraction) or not 0 < self.val_fraction < 1:
             raise InputError(f"--val-fraction {self.val_fraction} must lie between 0 and 1")
         if VAL in self.split_names:

@@ -195,16 +195,19 @@ class _Pass:
         if sampler:
             parts.append(_Part(self, VAL, with_stats=False))
         checks = IdCheck() if group[0].columns.id is not None else None
-        row = 0
+        row = place = 0
         with contextlib.ExitStack() as stack:
             for part in parts:
                 stack.callback(part.close)
             for source in group:
                 first_row = row
+                # A group ends with its file: rows of two files are not one writer's because their counts say so.
+                place = -(-place // (self.config.val_group_size or 1)) * (self.config.val_group_size or 1)
                 with contextlib.closing(source.read_rows(self.pool)) as blocks:
                     for rows in blocks:
-                        self._add(rows, row, parts, sampler, checks)
+                        self._add(rows, row, place, parts, sampler, checks)
                         row += len(rows.images)
+                        place += len(rows.images)
                         self._report(source, len(rows.images))
                 self.sources.append(Source(name, source.path.name, source.num_bytes, source.sha256, row - first_row))
             if checks:
@@ -217,7 +220,7 @@ class _Pass:
                     )
                 self._parts.append((part, part.finish()))
 
-    def _add(self, rows: Rows, first_row: int, parts: list[_Part], sampler, checks: IdCheck | None) -> None:
+    def _add(self, rows: Rows, first_row: int, place: int, parts: list[_Part], sampler, checks: IdCheck | None) -> None:
         count = len(rows.images)
         labels = np.full(count, UNLABELLED, np.int64) if rows.labels is None else rows.labels
         ids = np.arange(first_row, first_row + count) if rows.ids is None else rows.ids
@@ -226,7 +229,7 @@ class _Pass:
         if sampler is None:
             parts[0].add(rows.images, labels, ids, np.arange(count))
             return
-        drawn = sampler.select(labels, first_row)
+        drawn = sampler.select(labels, place)
         for part, mask in zip(parts, (~drawn, drawn), strict=True):
             part.add(rows.images, labels, ids, np.flatnonzero(mask))
 

@@ -26,6 +26,7 @@ _MAX_HEADER_BYTES = 16 << 20
 _BYTES_PER_FIELD = 8  # "255", two quotes, a separator, and some room
 _LINE_MARGIN_BYTES = 4096
 _UTF8_BOM = b"\xef\xbb\xbf"
+_OTHER_ARCHIVES = (b"\xfd7zX", b"BZh", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf", b"Rar!")  # xz, bzip2, zstd, 7z, rar
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -67,6 +68,8 @@ class CsvSource:
             fields = split_line(0, line)
         except LineError as error:
             raise InputError(f"{self.first_line}: {error}") from error
+        if len(fields) == 1 and (separator := next((mark for mark in ";\t|" if mark in fields[0]), None)):
+            raise InputError(f"{self.first_line}: values are separated by {separator!r}; separate them by commas")
         self.columns: Columns = find_columns(
             self.first_line, fields, options.has_header, options.label_column, options.id_column
         )
@@ -237,6 +240,8 @@ def _opened(path: pathlib.Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
             yield raw, stack.enter_context(_gunzipped(path, raw))
         elif magic.startswith(b"PK\x03\x04") or magic == b"PK\x05\x06":
             yield raw, stack.enter_context(_unzipped(path, raw))
+        elif magic.startswith(_OTHER_ARCHIVES):
+            raise InputError(f"{path}: compressed in a way that is not read; unpack it, or use .gz or .zip")
         else:
             yield raw, raw
 
@@ -256,6 +261,7 @@ def _gunzipped(path: pathlib.Path, raw: BinaryIO) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def _unzipped(path: pathlib.Path, raw: BinaryIO) -> Iterator[BinaryIO]:
+    import lzma
     import zipfile
     import zlib
 
@@ -268,7 +274,11 @@ def _unzipped(path: pathlib.Path, raw: BinaryIO) -> Iterator[BinaryIO]:
                 raise InputError(f"{path}: a zip must hold exactly one CSV, it holds {len(names)} ({found})")
             with archive.open(names[0]) as stream:
                 yield stream
-    except (EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError) as error:
+    except (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError) as error:
         raise InputError(f"{path}: damaged zip file ({error}); get it again") from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise InputError(f"{path}: damaged zip file ({error}); get it again") from error  # what bz2 raises
     except RuntimeError as error:  # what zipfile raises for a password
         raise InputError(f"{path}: cannot be unzipped ({error})") from error

@@ -26,7 +26,10 @@ class IdCheck:
         if self._increasing:
             return None
         ids = np.concatenate(
-            [np.arange(block[0], block[1] + 1) if isinstance(block, tuple) else block for block in self._blocks]
+            [
+                block[0] + np.arange(block[1] - block[0] + 1) if isinstance(block, tuple) else block
+                for block in self._blocks
+            ]
         )
         order = np.argsort(ids, kind="stable")
         again = np.flatnonzero(np.diff(ids[order]) == 0) + 1

@@ -140,13 +140,15 @@ def _from_json(raw: dict[str, Any]) -> Manifest:
         image_shape=shape,
         class_names=tuple(map(str, raw["class_names"])),
         splits=splits,
-        sources=tuple(Source(**source) for source in raw["sources"]),
-        validation=Validation(**raw["validation"]),
+        sources=tuple(map(_source, raw["sources"])),
+        validation=_validation(raw["validation"]),
         pixel_mean=tuple(map(float, raw["pixel_mean"])),
         pixel_std=tuple(map(float, raw["pixel_std"])),
         stride=_count(raw["stride"]),
     )
     for key, split in splits.items():
+        if split.labelled and sum(split.class_counts) != split.num_examples:
+            raise ValueError(f"the class counts of split {key!r} do not add up to its examples")
         if split.labelled and len(split.class_counts) != manifest.num_classes:
             raise ValueError(f"split {key!r} counts {len(split.class_counts)} classes, expected {manifest.num_classes}")
     if not len(manifest.pixel_mean) == len(manifest.pixel_std) == shape[2]:
@@ -162,6 +164,20 @@ def _shard(raw: dict[str, Any]) -> Shard:
         raise ValueError(f"shard name {shard.name!r} is not a plain file name")
     _count(shard.num_examples), _count(shard.num_bytes)
     return shard
+
+
+def _source(raw: dict[str, Any]) -> Source:
+    source = Source(**raw)
+    _count(source.num_rows), _count(source.num_bytes)
+    return source
+
+
+def _validation(raw: dict[str, Any]) -> Validation:
+    rule = Validation(**raw)
+    if not isinstance(rule.fraction, (int, float)) or not 0 <= rule.fraction < 1:
+        raise ValueError(f"validation fraction {rule.fraction!r} is not from 0 to 1")
+    _count(rule.seed), _count(rule.group_size or 0)
+    return rule
 
 
 def _count(value: Any) -> int:

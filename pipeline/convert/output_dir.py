@@ -58,9 +58,15 @@ def check_replaceable(target: pathlib.Path, shown: str | os.PathLike, overwrite:
         raise InputError(f"{shown}: exists and is not a directory; choose another --out")
     if not overwrite:
         raise InputError(f"{shown}: exists; choose another --out, or say --overwrite to replace it when all is done")
+    if not any(target.iterdir()):
+        return
     if not (target / FILE_NAME).is_file():
         raise InputError(f"{shown}: has no {FILE_NAME}, so it is no data set of ours; --overwrite does not touch it")
-    shards = {shard.name for split in load_manifest(target).splits.values() for shard in split.shards}
+    try:
+        manifest = load_manifest(target)
+    except InputError as error:
+        raise InputError(f"{shown}: its {FILE_NAME} cannot be read, so it may not be ours; move it away") from error
+    shards = {shard.name for split in manifest.splits.values() for shard in split.shards}
     foreign = sorted({entry.name for entry in target.iterdir()} - shards - {FILE_NAME, *FILE_NAMES})
     if foreign:
         raise InputError(f"{shown}: {foreign[0]} in it is not of the data set; move it away before --overwrite")
@@ -75,7 +81,7 @@ def write_file(path: pathlib.Path, text: str) -> None:
 
 
 def _sibling(target: pathlib.Path, suffix: str) -> pathlib.Path:
-    return target.with_name(f".{target.name}.{suffix}")
+    return target.with_name(f".{target.name}.csv_to_tfrecord-{suffix}")
 
 
 def _recover(target: pathlib.Path, partial: pathlib.Path, old: pathlib.Path) -> None:
@@ -83,8 +89,10 @@ def _recover(target: pathlib.Path, partial: pathlib.Path, old: pathlib.Path) -> 
     if old.exists() and not target.exists():
         old.rename(target)
     for stale in (partial, old):
-        if stale.exists():
+        if stale.is_dir():
             shutil.rmtree(stale)
+        else:
+            stale.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -94,6 +102,8 @@ def _parents(parent: pathlib.Path) -> Iterator[None]:
         parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise InputError(f"{parent}: not a directory; choose another --out") from error
+    except OSError as error:
+        raise InputError(f"{parent}: {error.strerror}; choose another --out") from error
     try:
         yield
     except BaseException:
@@ -107,7 +117,10 @@ def _parents(parent: pathlib.Path) -> Iterator[None]:
 def _lock(target: pathlib.Path, shown: str | os.PathLike) -> Iterator[None]:
     path = _sibling(target, "lock")
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise InputError(f"{shown}: {error.strerror}; choose another --out") from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

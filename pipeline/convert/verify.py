@@ -11,7 +11,7 @@ from pipeline.convert.manifest import Manifest, Shard
 from pipeline.convert.schema import RecordLayout
 from pipeline.convert.tfds_metadata import metadata_files
 
-_RECORDS = 4096  # read at a time
+_READ_BYTES = 4 << 20  # at a time, in whole records
 
 
 def find_damage(directory: str | os.PathLike, manifest: Manifest) -> Iterator[str]:
@@ -38,7 +38,7 @@ def _shard_damage(path: pathlib.Path, shard: Shard, layout: RecordLayout) -> str
         return f"{size:,} bytes, expected {shard.num_bytes:,}"
     digest, first = hashlib.sha256(), 0
     with path.open("rb") as file:
-        while data := file.read(_RECORDS * layout.stride):
+        while data := file.read(max(1, _READ_BYTES // layout.stride) * layout.stride):
             digest.update(data)
             whole = len(data) // layout.stride
             records = np.frombuffer(data, np.uint8, whole * layout.stride).reshape(whole, layout.stride)

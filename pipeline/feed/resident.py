@@ -9,7 +9,7 @@ import numpy as np
 from pipeline.convert.manifest import Manifest, Shard
 from pipeline.errors import InputError
 
-_READ_ROWS = 1024  # records read at a time: about 1 MiB at 28x28, so that a block is decoded while it is in cache
+_READ_BYTES = 1 << 20  # at a time, so that a block is decoded while it is in cache
 _ALIGNMENT = 64  # TensorFlow takes a NumPy buffer without copying it only when aligned (EIGEN_MAX_ALIGN_BYTES)
 
 
@@ -70,8 +70,9 @@ def _load_shard(directory, manifest, shard, place, num_shards, arrays) -> None:
     path = check_shard(directory, manifest, shard)
     layout = manifest.layout
     with path.open("rb") as file:
-        for first in range(0, shard.num_examples, _READ_ROWS):
-            rows = min(_READ_ROWS, shard.num_examples - first)
+        step = max(1, _READ_BYTES // manifest.stride)
+        for first in range(0, shard.num_examples, step):
+            rows = min(step, shard.num_examples - first)
             block = np.fromfile(file, np.uint8, rows * manifest.stride).reshape(rows, manifest.stride)
             check_records(path, manifest, block, first)
             target = slice(place + first * num_shards, place + (first + rows - 1) * num_shards + 1, num_shards)
