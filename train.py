@@ -47,10 +47,11 @@ def train(config: TrainConfig) -> int:
     callbacks = make_callbacks(config)
     cluster = make_cluster(config.strategy, config.devices)
     reporter = Reporter(config.log_json, quiet=not cluster.is_chief)
-    resolved = assemble.resolve(config, manifest, cluster)
     run = RunDirectory(config.run_dir)
     if config.fresh and cluster.is_chief and (aside := run.set_aside()):
         reporter.line(f"the earlier run is now {aside}")
+    config = assemble.with_earlier_choices(config, None if config.fresh else run.identity())
+    resolved = assemble.resolve(config, manifest, cluster)
     if cluster.is_chief or not config.fresh:  # other workers might still see what the chief sets aside
         run.claim(resolved.describe(cluster), write=cluster.is_chief)
     _announce(resolved, cluster, reporter)
@@ -79,15 +80,18 @@ def train(config: TrainConfig) -> int:
             )
         except StopRequested as stopped:
             reporter.line(str(stopped))
+            cluster.wait_for_all()
             return stopped.exit_code
-    if chief:
-        # A run killed after its last checkpoint has not written this yet.
-        run.write_history(state.history)
-        if config.patience is not None:
-            store.restore_best(model)
-        _report(run, model, resolved, state.history, config, reporter)
-    # Workers leave together: one that is gone looks to the others like one that died.
-    cluster.wait_for_all()
+    try:
+        if chief:
+            # A run killed after its last checkpoint has not written this yet.
+            run.write_history(state.history)
+            if config.patience is not None and not store.restore_best(model):
+                reporter.line("the best checkpoint cannot be read; the report is on the last weights")
+            _report(run, model, resolved, state.history, config, reporter)
+    finally:
+        # Workers leave together: one that is gone looks to the others like one that died.
+        cluster.wait_for_all()
     return 0
 
 
@@ -96,6 +100,8 @@ def _announce(resolved, cluster, reporter) -> None:
 
     config, steps = resolved.config, resolved.steps
     reporter.line(f"{cluster.describe()}; {resolved.precision}; run directory {config.run_dir}")
+    if cluster.accelerator == "CPU" and pathlib.Path("/proc/driver/nvidia").exists():
+        reporter.line("an NVIDIA driver is here, but TensorFlow sees no GPU; python -m pip install -e '.[cuda]'")
     if remark := precision_remark(resolved.precision, cluster.accelerator):
         reporter.line(remark)
     reporter.line(resolved.plan.describe())
@@ -112,7 +118,14 @@ def _report(run, model, resolved, history, config, reporter) -> None:
 
     twin = make_plain_twin(model, resolved.manifest)
     evaluations = write_report(
-        run.path, twin, resolved.manifest, config.data, resolved.normalization, history, quiet=config.log_json
+        run.path,
+        twin,
+        resolved.manifest,
+        config.data,
+        resolved.normalization,
+        history,
+        batch_size=min(1024, config.batch_size),  # what training has shown to fit, or less
+        quiet=config.log_json,
     )
     for found in evaluations if config.log_json else ():
         reporter.line("", event="evaluation", split=found.split, loss=found.loss, accuracy=found.accuracy)
@@ -125,8 +138,8 @@ def parse_config(argv: Sequence[str] | None) -> TrainConfig:
     if args["data"] is None:
         args["data"] = SAMPLE_DIR
         # 10,800 rows: small batches and few epochs, so that a first look takes about two minutes on two cores.
-        args["batch_size"] = args["batch_size"] or 64
-        args["epochs"] = args["epochs"] or 2
+        args["batch_size"] = 64 if args["batch_size"] is None else args["batch_size"]
+        args["epochs"] = 2 if args["epochs"] is None else args["epochs"]
     if args["run_dir"] is None:
         args["run_dir"] = pathlib.Path("runs") / (args["data"].resolve().name or "run")
     given = {name: value for name, value in args.items() if value is not None}

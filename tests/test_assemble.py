@@ -97,3 +97,25 @@ def test_the_learning_rate_warms_up_and_falls(resolve):
         optimizer.iterations.assign(step)
         rates.append(float(optimizer.learning_rate.numpy()) / peak)
     assert rates == pytest.approx([0.1, 1.0, 0.53, 0.01], abs=0.03)
+
+
+@pytest.mark.parametrize("settings", [{}, {"feed": "stream"}], ids=["host", "stream"])
+def test_a_second_start_takes_what_the_first_one_chose(resolve, monkeypatch, settings):
+    first = resolve(**settings)
+    monkeypatch.setattr(assemble, "default_memory_budget", lambda: LARGE)
+    config = assemble.with_earlier_choices(first.config, first.identity())
+    second = resolve(
+        **{name: getattr(config, name) for name in ("feed", "precision", "steps_per_call", "memory_budget")}
+    )
+    assert second.identity() == first.identity()
+
+
+def test_a_table_of_bytes_cannot_go_to_other_workers(digits):
+    config = TrainConfig(data=digits, run_dir=pathlib.Path("run"), feed="device")
+    several = dataclasses.replace(make_cluster(), num_workers=2)
+    with pytest.raises(InputError, match="--feed device: .* use --feed host"):
+        assemble.resolve(config, load_manifest(digits), several)
+
+
+def test_a_call_is_never_longer_than_an_epoch(resolve):
+    assert resolve(batch_size=100, steps_per_call=50).steps.steps_per_call == 3

@@ -22,8 +22,9 @@ def throughput(feed, step, train):
     [
         ((5000.0, 1000.0, 990.0), "compute-bound: the devices compute 99% of the time"),
         ((500.0, 1000.0, 400.0), "input-bound"),
+        ((5000.0, 1000.0, 400.0), "bound by the host's loop"),
     ],
-    ids=["the step is slower", "the feed is slower"],
+    ids=["the step is slower", "the feed is slower", "neither"],
 )
 def test_the_verdict_compares_training_with_the_step_alone(rates, verdict):
     assert throughput(*rates).verdict.startswith(verdict)

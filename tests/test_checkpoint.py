@@ -69,6 +69,14 @@ def test_a_damaged_newest_falls_back_and_says_so(tmp_path, model, optimizer, dam
     assert "checkpoint-000000002.npz: damaged" in remarks[0]
 
 
+def test_a_damaged_best_is_not_loaded(tmp_path, model, optimizer):
+    store = CheckpointStore(tmp_path)
+    save_steps(store, model, optimizer, 3, best=True)
+    (tmp_path / "best.npz").write_bytes(b"")
+    assert not store.restore_best(model)
+    assert float(model.get_weights()[0].max()) == 3.0
+
+
 def test_when_none_can_be_read_it_says_what_to_do(tmp_path, model, optimizer):
     (tmp_path / "checkpoint-000000001.npz").write_bytes(b"")
     with pytest.raises(InputError, match="no checkpoint can be read; start anew with --fresh"):

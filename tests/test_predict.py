@@ -210,7 +210,7 @@ def test_run_that_does_not_fit_is_refused(tmp_path, part, changes, message):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda path: path.unlink(), r"no model\.keras here; .*finished an epoch"),
+        (lambda path: path.unlink(), r"no model\.keras here; .*to the end"),
         (lambda path: path.with_name("config.json").unlink(), r"no config\.json here"),
         (lambda path: path.write_bytes(path.read_bytes()[:900]), r"model\.keras: Keras cannot read this model"),
         (lambda path: path.write_bytes(b""), r"model\.keras: Keras cannot read this model"),

@@ -63,3 +63,10 @@ def test_history_has_a_row_an_epoch_and_leaves_missing_figures_empty(run):
     rows = list(csv.DictReader((run.path / "history.csv").open()))
     assert tuple(rows[0]) == COLUMNS
     assert (rows[0]["loss"], rows[0]["val_loss"]) == ("0.5", "")
+
+
+def test_what_is_no_run_is_not_set_aside(run):
+    run.path.mkdir()
+    (run.path / "thesis.tex").touch()
+    assert run.set_aside() is None
+    assert (run.path / "thesis.tex").exists()

@@ -19,6 +19,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     rounds, seconds, json_path = args.pop("rounds"), args.pop("seconds"), args.pop("json")
     if rounds < 1 or not 0 < seconds < 3600:
         raise InputError(f"--rounds {rounds} --seconds {seconds}: at least one round, and from 0 to 3600 seconds")
+    if json_path is not None and not json_path.parent.is_dir():
+        raise InputError(f"--json {json_path}: there is no directory {json_path.parent}; create it first")
     given = {name: value for name, value in args.items() if value is not None}
     # A benchmark has no run directory: nothing of it is kept.
     config = TrainConfig(run_dir=pathlib.Path("benchmark"), **given)

@@ -46,14 +46,19 @@ def plan_feed(
         return FeedPlan("stream", 0, budget, "asked for")
     if feed == "auto":
         if held > budget:
-            return FeedPlan("stream", 0, budget, f"the split takes {_mib(held)}, over the budget")
+            return FeedPlan("stream", 0, budget, f"the data take {_mib(held)}, over the budget")
         if device_memory and held <= device_memory // _DEVICE_SHARE:
             return FeedPlan("device", held, budget, "it fits in each accelerator, so only indices cross the bus")
         return FeedPlan("host", held, budget, "it fits in host memory")
+    if feed == "device" and device_memory and held > device_memory // _DEVICE_SHARE:
+        raise InputError(
+            f"--feed device: the data take {_mib(held)}, over a quarter of an accelerator's {_mib(device_memory)}; "
+            "use --feed host"
+        )
     copies = replicas if feed == "device" and not device_memory else 1
     if held * copies > budget:
         raise InputError(
-            f"--feed {feed}: the training split takes {_mib(held * copies)}, over the memory budget of {_mib(budget)}; "
+            f"--feed {feed}: the data take {_mib(held * copies)}, over the memory budget of {_mib(budget)}; "
             "use --feed stream or raise --memory-budget"
         )
     return FeedPlan(feed, held * copies, budget, "asked for")

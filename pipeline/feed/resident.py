@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from pipeline.convert.manifest import Manifest, Shard
+from pipeline.convert.schema import UNLABELLED
 from pipeline.errors import InputError
 
 _READ_BYTES = 1 << 20  # at a time, so that a block is decoded while it is in cache
@@ -56,27 +57,35 @@ def check_shard(directory: pathlib.Path, manifest: Manifest, shard: Shard) -> pa
     return path
 
 
-def check_records(path: pathlib.Path, manifest: Manifest, records: np.ndarray, first_record: int) -> None:
-    """InputError unless each record has the frame and keys that we write (their CRCs are `verify`'s work)."""
+def decode_records(path: pathlib.Path, manifest: Manifest, records: np.ndarray, first_record: int):
+    """Images, labels and ids of a block of records, as `RecordLayout.decode` gives them.
+
+    Raises:
+        InputError: a record has not the frame and keys that we write, or a label of no class. (That every pixel is as
+            written is what `verify` proves, by the CRCs.)
+    """
     layout = manifest.layout
+    images, labels, ids = layout.decode(records)
     head = slice(0, layout.slices["id"].start)  # frame and keys; the same for every record
     wrong = (records[:, head] != layout.template[head]).any(axis=1)
+    wrong |= (labels < UNLABELLED) | (labels >= manifest.num_classes)
     if wrong.any():
         record = first_record + int(wrong.argmax())
         raise InputError(f"{path}: record {record} is damaged; run tools/inspect_tfrecord.py verify {path.parent}")
+    return images, labels, ids
 
 
 def _load_shard(directory, manifest, shard, place, num_shards, arrays) -> None:
     path = check_shard(directory, manifest, shard)
-    layout = manifest.layout
     with path.open("rb") as file:
         step = max(1, _READ_BYTES // manifest.stride)
         for first in range(0, shard.num_examples, step):
             rows = min(step, shard.num_examples - first)
             block = np.fromfile(file, np.uint8, rows * manifest.stride).reshape(rows, manifest.stride)
-            check_records(path, manifest, block, first)
             target = slice(place + first * num_shards, place + (first + rows - 1) * num_shards + 1, num_shards)
-            arrays.images[target], arrays.labels[target], arrays.ids[target] = layout.decode(block)
+            arrays.images[target], arrays.labels[target], arrays.ids[target] = decode_records(
+                path, manifest, block, first
+            )
 
 
 def _aligned(shape: tuple[int, int]) -> np.ndarray:

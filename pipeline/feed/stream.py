@@ -6,7 +6,7 @@ import numpy as np
 
 from pipeline.convert.manifest import Manifest
 from pipeline.feed.order import PageOrder, example_index
-from pipeline.feed.resident import SplitArrays, check_records, check_shard
+from pipeline.feed.resident import SplitArrays, check_shard, decode_records
 
 PAGE_BYTES = 1 << 18  # large enough that a random read costs a disk little, small enough that a window mixes many
 
@@ -66,5 +66,5 @@ class ShardReader:
         stride, path = self._manifest.stride, self._paths[shard]
         rows = len(range(*target.indices(len(arrays))))
         block = np.fromfile(path, np.uint8, rows * stride, offset=first * stride).reshape(rows, stride)
-        check_records(path, self._manifest, block, first)
-        arrays.images[target], arrays.labels[target], arrays.ids[target] = self._manifest.layout.decode(block)
+        decoded = decode_records(path, self._manifest, block, first)
+        arrays.images[target], arrays.labels[target], arrays.ids[target] = decoded

@@ -49,7 +49,9 @@ class Throughput:
         headroom = self.rates[FEED].median / self.rates[STEP].median
         if self.utilisation >= 0.95:
             return f"compute-bound: {share}, and the feed could deliver {headroom:,.1f} times what the step takes"
-        return f"input-bound: {share}; try a larger --steps-per-call, --scale device or --feed device"
+        if headroom > 1:
+            return f"bound by the host's loop: {share}, though the feed is faster than the step; try --steps-per-call"
+        return f"input-bound: {share}, and the feed is slower than the step; try --scale device or --feed device"
 
     def to_json(self) -> str:
         rates = {

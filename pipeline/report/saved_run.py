@@ -87,7 +87,7 @@ def read_run(directory: str | pathlib.Path) -> SavedRun:
         raise InputError(f"{directory}: no such run directory")
     if not (directory / KERAS_NAME).is_file():
         raise InputError(
-            f"{directory}: no {KERAS_NAME} here; is this a run directory, and has its training finished an epoch?"
+            f"{directory}: no {KERAS_NAME} here; is this a run directory? if so, run its train.py command to the end"
         )
     path = directory / CONFIG_NAME
     if not path.is_file():

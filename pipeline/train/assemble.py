@@ -86,6 +86,7 @@ class Resolved:
             "precision": self.precision,
             "feed": dataclasses.asdict(self.plan),
             "strategy": {"name": cluster.name, "replicas": cluster.replicas.total, "devices": list(cluster.devices)},
+            "hardware": cluster.hardware(),
             "versions": {
                 "python": platform.python_version(),
                 "tensorflow": tf.__version__,
@@ -102,6 +103,25 @@ class Feeds:
     train: Callable[[Position], tf.data.Dataset]
     validation: Callable[[], tf.data.Dataset] | None
     table: SplitArrays | None
+
+
+def with_earlier_choices(config: TrainConfig, earlier: dict[str, Any] | None) -> TrainConfig:
+    """The configuration with what is left to "auto" as the run's first start decided it, given that one's identity.
+
+    What is free memory, or the fastest precision, may differ now; the run must stay the same.
+    """
+    if earlier is None:
+        return config
+    changes = {}
+    if config.precision == "auto":
+        changes["precision"] = earlier.get("precision", "auto")
+    if config.steps_per_call is None:
+        changes["steps_per_call"] = earlier.get("steps_per_call")
+    if config.feed == "auto" and earlier.get("streamed"):
+        changes["feed"] = "stream"
+    if config.memory_budget is None:
+        changes["memory_budget"] = earlier.get("memory_budget")
+    return dataclasses.replace(config, **changes)
 
 
 def resolve(config: TrainConfig, manifest: Manifest, cluster: Cluster) -> Resolved:
@@ -121,22 +141,32 @@ def resolve(config: TrainConfig, manifest: Manifest, cluster: Cluster) -> Resolv
             f"--batch-size {config.batch_size} does not divide among {replicas} replicas; "
             f"use {config.batch_size // replicas * replicas or replicas}"
         )
+    several = cluster.num_workers > 1
+    if several and config.feed == "device":
+        raise InputError("--feed device: TensorFlow cannot copy a table of bytes to other workers; use --feed host")
+    steps = Steps(split.num_examples, config.batch_size)
     per_call = config.steps_per_call or _STEPS_PER_CALL[cluster.accelerator]
+    steps = dataclasses.replace(steps, steps_per_call=min(per_call, steps.per_epoch))
+    validation = manifest.splits.get(VALIDATION)
+    plan = plan_feed(
+        num_examples=split.num_examples + (validation.num_examples if validation else 0),
+        image_bytes=manifest.layout.image_bytes,
+        feed=config.feed,
+        budget=config.memory_budget or default_memory_budget(),
+        device_memory=None if several else device_memory(cluster),
+        replicas=cluster.replicas.local,
+    )
+    if several and plan.feed == "stream" and config.memory_budget is None:
+        # The budget sets the windows and so the order, which must be the same on every worker.
+        raise InputError("streaming on several workers needs the same --memory-budget on each; give one")
     mean, std = (manifest.pixel_mean, manifest.pixel_std) if config.normalization == "standard" else ((), ())
     return Resolved(
         config=config,
         manifest=manifest,
         precision=choose_precision(config.precision, cluster.accelerator),
-        steps=Steps(split.num_examples, config.batch_size, per_call),
+        steps=steps,
         normalization=Normalization(config.normalization, mean, std),
-        plan=plan_feed(
-            num_examples=split.num_examples,
-            image_bytes=manifest.layout.image_bytes,
-            feed=config.feed,
-            budget=config.memory_budget or default_memory_budget(),
-            device_memory=device_memory(cluster),
-            replicas=cluster.replicas.local,
-        ),
+        plan=plan,
     )
 
 
@@ -208,7 +238,8 @@ def _make_validation(
     # Validation is read from disk as it goes where training is, so that both together keep to the budget.
     streamed = resolved.plan.feed == "stream"
     source = (ShardReader if streamed else load_split)(config.data, manifest, VALIDATION)
-    steps = Steps(split.num_examples, config.batch_size, resolved.steps.steps_per_call)
+    steps = Steps(split.num_examples, config.batch_size)
+    steps = dataclasses.replace(steps, steps_per_call=min(resolved.steps.steps_per_call, steps.per_epoch))
     return lambda: make_evaluation_dataset(source, steps, cluster.replicas, scaling)
 
 

@@ -10,6 +10,7 @@ import json
 import pathlib
 import re
 import zipfile
+import zlib
 from typing import Any
 
 import keras
@@ -20,6 +21,11 @@ from pipeline.files import replacing
 
 _PATTERN = re.compile(r"checkpoint-(\d{9})\.npz")
 BEST = "best.npz"
+# What NumPy and zipfile raise for files that are cut or changed.
+_UNREADABLE = (
+    *(ValueError, KeyError, TypeError, EOFError, OSError, NotImplementedError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 
 @dataclasses.dataclass
@@ -49,12 +55,12 @@ class CheckpointStore:
             arrays[f"optimizer/{place:04d}"] = np.asarray(variable)
         text = json.dumps(dataclasses.asdict(state)).encode()
         arrays["state"] = np.frombuffer(text, np.uint8)
-        path = self._directory / f"checkpoint-{state.global_step:09d}.npz"
-        _replace_with_archive(path, arrays)
+        # The best one first: a newest one whose history calls a lost file the best would never be put right.
         if best:
             _replace_with_archive(self._directory / BEST, arrays)
+        _replace_with_archive(self._directory / f"checkpoint-{state.global_step:09d}.npz", arrays)
         for old in self._paths()[: -self._keep]:
-            old.unlink()
+            old.unlink(missing_ok=True)
 
     def restore_newest(self, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> tuple[TrainState, list[str]]:
         """Load the newest readable checkpoint into model and optimizer.
@@ -70,18 +76,19 @@ class CheckpointStore:
         for path in reversed(self._paths()):
             try:
                 return _restore(path, model, optimizer), remarks
-            except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
+            except _UNREADABLE as error:
                 remarks.append(f"{path}: damaged ({error}); falling back to the one before")
         if remarks:
             raise InputError(f"{self._directory}: no checkpoint can be read; start anew with --fresh ({remarks[-1]})")
         return TrainState(), remarks
 
     def restore_best(self, model: keras.Model) -> bool:
-        """Load the best checkpoint's weights into the model; False where there is none."""
-        path = self._directory / BEST
-        if path.is_file():
-            _restore(path, model, None)
-        return path.is_file()
+        """Load the best checkpoint's weights into the model; False where there is none that can be read."""
+        try:
+            _restore(self._directory / BEST, model, None)
+        except _UNREADABLE:
+            return False
+        return True
 
     def _paths(self) -> list[pathlib.Path]:
         if not self._directory.is_dir():

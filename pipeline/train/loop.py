@@ -69,7 +69,7 @@ class Trainer:
 
         Args:
             callbacks: Keras callbacks. They see every epoch, and batches by the call: `on_train_batch_end` gets the
-                last step of each call.
+                last step of each call. On several workers, give one that stops training to all of them.
             on_epoch: called with the state after each epoch, once its checkpoint is written.
 
         Raises:
@@ -77,7 +77,9 @@ class Trainer:
             InputError: the loss is not finite any more.
         """
         stop = stop if stop is not None else StopSignal()
-        listeners = keras.callbacks.CallbackList(list(callbacks), add_history=False, model=self._model)
+        listeners = keras.callbacks.CallbackList(
+            list(callbacks), model=self._model, epochs=config.epochs, steps=self._steps.per_epoch, verbose=0
+        )
         self._model.stop_training = False
         listeners.on_train_begin()
         if not self._finished(config, state):
@@ -128,7 +130,10 @@ class Trainer:
             )
 
     def _end_epoch(self, config, state, store, listeners, meter) -> None:
-        logs = {**_running(state), **self._validate()}
+        listeners.on_test_begin()
+        validation = self._validate()
+        listeners.on_test_end(validation)
+        logs = {**_running(state), **validation}
         # Where an epoch was resumed or is one call long there is no clean interval; then all its seconds count.
         logs["images_per_second"] = meter.images_per_second or state.totals[2] / state.seconds
         logs["seconds"] = state.seconds

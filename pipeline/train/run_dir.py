@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,7 +24,7 @@ class RunDirectory:
     """A directory that belongs to one run. `identity` in its config.json is what makes two starts the same run."""
 
     def __init__(self, path: pathlib.Path) -> None:
-        self.path = path
+        self.path = pathlib.Path(os.path.normpath(path))
 
     @property
     def checkpoints(self) -> pathlib.Path:
@@ -47,9 +48,17 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
             write_text_atomically(path, json.dumps(config, indent=1, sort_keys=True) + "\n")
 
+    def identity(self) -> dict[str, Any] | None:
+        """The identity of the run that is here, or None where there is none (or none that can be read)."""
+        try:
+            found = json.loads((self.path / CONFIG_NAME).read_text(encoding="utf-8"))["identity"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return found if isinstance(found, dict) else None
+
     def set_aside(self) -> pathlib.Path | None:
-        """Rename an earlier run out of the way, and return its new path; nothing is deleted."""
-        if not self.path.exists():
+        """Rename an earlier run out of the way, and return its new path; nothing is deleted, nothing else is moved."""
+        if self.identity() is None:
             return None
         number = 1
         while (aside := self.path.with_name(f"{self.path.name}.old-{number}")).exists():
