@@ -18,7 +18,7 @@ from pipeline.convert import manifest as manifest_lib
 from pipeline.convert.columns import infer_image_shape
 from pipeline.convert.config import TRAIN, VAL, ConvertConfig
 from pipeline.convert.csv_parser import Rows
-from pipeline.convert.csv_source import NUM_THREADS, CsvSource
+from pipeline.convert.csv_source import NUM_THREADS, CsvSource, ids_or_numbers, labels_or_unlabelled
 from pipeline.convert.ids import IdCheck
 from pipeline.convert.manifest import Manifest, Source, Split, Validation
 from pipeline.convert.output_dir import new_directory, write_file
@@ -222,8 +222,7 @@ class _Pass:
 
     def _add(self, rows: Rows, first_row: int, place: int, parts: list[_Part], sampler, checks: IdCheck | None) -> None:
         count = len(rows.images)
-        labels = np.full(count, UNLABELLED, np.int64) if rows.labels is None else rows.labels
-        ids = np.arange(first_row, first_row + count) if rows.ids is None else rows.ids
+        labels, ids = labels_or_unlabelled(rows), ids_or_numbers(rows, first_row)
         if checks:
             checks.add(ids)
         if sampler is None:
