@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from pipeline.convert.csv_source import NUM_THREADS, CsvSource, ReadOptions
+from pipeline.convert.csv_source import NUM_THREADS, CsvSource, ReadOptions, ids_or_numbers
 from pipeline.convert.manifest import load_manifest
 from pipeline.convert.schema import UNLABELLED
 from pipeline.errors import InputError
@@ -63,7 +63,7 @@ def _blocks(source: CsvSource, run: SavedRun) -> Iterator[Batch]:
     with ThreadPoolExecutor(NUM_THREADS) as pool:
         for rows in source.read_rows(pool):
             count = len(rows.images)
-            ids = np.arange(first, first + count) if rows.ids is None else rows.ids
+            ids = ids_or_numbers(rows, first)
             yield rows.images, _class_indices(rows.labels, count, first, source, run), ids
             first += count
 
