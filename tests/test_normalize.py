@@ -31,6 +31,16 @@ def test_it_computes_in_float32_and_rounds_once():
     )
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("normalization", [case[0] for case in CASES.values()], ids=CASES)
+def test_the_fused_kernel_gives_the_same_bits_for_every_byte(normalization, dtype):
+    every = np.arange(256, dtype=np.uint8).reshape(-1, 1, 1, 1) * np.ones(len(normalization.mean) or 1, np.uint8)
+    plain, fused = (
+        tf.cast(apply(every, dtype), tf.float32) for apply in (normalization.apply, normalization.apply_on_cpu)
+    )
+    np.testing.assert_array_equal(plain, fused)
+
+
 def test_it_survives_json():
     normalization = Normalization("standard", (1.5,), (2.5,))
     assert Normalization.from_dict({**normalization.to_dict(), "mean": [1.5], "std": [2.5]}) == normalization

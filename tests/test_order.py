@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline.feed.order import PADDING, PageOrder, Steps, epoch_order, example_index, in_batches, read_distance
+from pipeline.feed.order import PADDING, PageOrder, Steps, epoch_order, example_index, in_calls, read_distance
 
 
 @pytest.mark.parametrize(
@@ -12,7 +12,7 @@ from pipeline.feed.order import PADDING, PageOrder, Steps, epoch_order, example_
 def test_an_epoch_holds_every_example_and_pads_the_last_step(examples, batch, per_epoch, padding):
     steps = Steps(examples, batch)
     assert (steps.per_epoch, steps.padding) == (per_epoch, padding)
-    assert steps.examples_before(steps.per_epoch) == examples
+    assert steps.per_epoch * batch - padding == examples
 
 
 def test_calls_lie_on_one_grid_wherever_a_run_starts():
@@ -47,9 +47,10 @@ def test_the_order_of_seed_0_is_pinned():
     assert epoch_order(12, 0, 1).tolist() == [1, 10, 11, 4, 2, 7, 0, 8, 9, 5, 3, 6]
 
 
-def test_batches_are_filled_up_with_padding():
-    batches = in_batches(np.arange(5, dtype=np.int32), 3)
-    assert batches.tolist() == [[0, 1, 2], [3, 4, PADDING]]
+def test_a_last_call_is_filled_up_with_steps_of_padding():
+    index, count = in_calls(np.arange(7, dtype=np.int32), batch_size=2, steps_per_call=3)
+    assert index.tolist() == [[[0, 1], [2, 3], [4, 5]], [[6, PADDING], [PADDING] * 2, [PADDING] * 2]]
+    assert count.tolist() == [[2, 2, 2], [1, 0, 0]]
 
 
 PAGES = PageOrder(shard_rows=(40, 40, 39), page_rows=8, window_rows=24)

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from pipeline.feed.normalize import Normalization
-from pipeline.feed.order import PADDING, Steps, epoch_order, in_batches
+from pipeline.feed.order import PADDING, Steps, epoch_order, in_calls
 from pipeline.feed.resident import SplitArrays
 from pipeline.feed.stream import ShardReader
 
@@ -48,7 +48,7 @@ class HostScaling:
 
     def __call__(self, image: tf.Tensor) -> tf.Tensor:
         shape = tf.concat([tf.shape(image)[:-1], self.image_shape], axis=0)
-        return self.normalization.apply(tf.reshape(image, shape), self.dtype)
+        return self.normalization.apply_on_cpu(tf.reshape(image, shape), self.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,14 +71,17 @@ def make_resident_dataset(
     """Training batches gathered from a split in memory; with `arrays` None, the indices alone (the device feed)."""
     lookup = _index_only if arrays is None else _make_lookup(*_tensors(arrays), scaling)
 
-    def order_of(epoch):
-        order = tf.numpy_function(lambda e: _epoch_batches(steps, seed, int(e)), [epoch], tf.int32, stateful=False)
-        return epoch, tf.ensure_shape(order, (steps.per_epoch, steps.batch_size))
+    def draw(epoch):
+        order = epoch_order(steps.num_examples, seed, int(epoch))
+        return in_calls(order, steps.batch_size, steps.steps_per_call)
 
-    def calls_of(epoch, order):
-        first = tf.where(epoch == start.epoch, tf.constant(start.step, tf.int64), tf.constant(0, tf.int64))
-        starts = tf.data.Dataset.range(first, steps.per_epoch, steps.steps_per_call)
-        return starts.map(lambda step: order[step : step + steps.steps_per_call])
+    def order_of(epoch):
+        index, count = tf.numpy_function(draw, [epoch], (tf.int32, tf.float32), stateful=False)
+        return epoch, *_with_call_shapes(index, count, steps)
+
+    def calls_of(epoch, index, count):
+        first = tf.where(epoch == start.epoch, start.step // steps.steps_per_call, 0)
+        return tf.data.Dataset.from_tensor_slices((index[first:], count[first:]))
 
     epochs = tf.data.Dataset.range(start.epoch, start.epochs)
     # One permutation an epoch; the next epoch's is drawn while this one trains, so that no epoch starts with a wait.
@@ -86,7 +89,7 @@ def make_resident_dataset(
     # Shuffling is done here, on indices. A gather of a whole call is the only work done on pixels, and it runs in
     # parallel over calls; order is kept, because it is part of the result.
     batches = orders.flat_map(calls_of).map(
-        lambda index: _element(index, replicas, steps, lookup),
+        lambda index, count: _element(index, count, replicas, steps, lookup),
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     )
@@ -103,40 +106,44 @@ def make_stream_dataset(
     scaling: HostScaling | None = None,
 ) -> tf.data.Dataset:
     """Training batches read from disk: pages in random order, shuffled within windows that `memory_budget` allows."""
-    pages = reader.page_order(memory_budget, steps.batch_size * steps.steps_per_call)
-    steps_per_window = pages.window_rows // steps.batch_size
-    first_window, skipped = divmod(start.step, steps_per_window)
+    rows_per_call = steps.batch_size * steps.steps_per_call
+    pages = reader.page_order(memory_budget, rows_per_call)
+    first_window, skipped = divmod(start.step // steps.steps_per_call, pages.window_rows // rows_per_call)
 
     def load(epoch, window):
         epoch, window = int(epoch), int(window)
-        reads = pages.window_reads(pages.pages(seed, epoch), window)
-        arrays, index = reader.read(reads)
-        order = in_batches(pages.window_order(seed, epoch, window), steps.batch_size)
-        return arrays.images, arrays.labels, index.astype(np.int32), order
+        arrays, rows = reader.read(pages.window_reads(pages.pages(seed, epoch), window))
+        order = pages.window_order(seed, epoch, window)
+        return (
+            arrays.images,
+            arrays.labels,
+            rows.astype(np.int32),
+            *in_calls(order, steps.batch_size, steps.steps_per_call),
+        )
 
     def windows_of(epoch):
         first = tf.where(epoch == start.epoch, tf.constant(first_window, tf.int64), tf.constant(0, tf.int64))
         return tf.data.Dataset.range(first, pages.num_windows).map(lambda window: (epoch, window))
 
     def read_window(epoch, window):
-        types = (tf.uint8, tf.int32, tf.int32, tf.int32)
-        images, labels, index, order = tf.numpy_function(load, [epoch, window], types, stateful=False)
-        images = tf.ensure_shape(images, (None, reader.image_bytes))
-        tensors = images, tf.ensure_shape(labels, (None,)), tf.ensure_shape(index, (None,))
+        types = (tf.uint8, tf.int32, tf.int32, tf.int32, tf.float32)
+        images, labels, rows, places, count = tf.numpy_function(load, [epoch, window], types, stateful=False)
+        tensors = (
+            tf.ensure_shape(images, (None, reader.image_bytes)),
+            tf.ensure_shape(labels, (None,)),
+            tf.ensure_shape(rows, (None,)),
+        )
         resumed = (epoch == start.epoch) & (window == first_window)
-        first = tf.where(resumed, tf.constant(skipped, tf.int64), tf.constant(0, tf.int64))
-        return *tensors, tf.ensure_shape(order, (None, steps.batch_size)), first
+        first = tf.where(resumed, skipped, 0)
+        places, count = _with_call_shapes(places, count, steps)
+        return *tensors, places[first:], count[first:]
 
-    def calls_of(images, labels, index, order, first):
-        def call(step):
-            places = order[step : step + steps.steps_per_call]
-
-            lookup = _make_lookup(images, labels, scaling, rows=index)
-            return _element(places, replicas, steps, lookup)
-
-        last = tf.shape(order, tf.int64)[0]
-        return tf.data.Dataset.range(first, last, steps.steps_per_call).map(
-            call, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    def calls_of(images, labels, rows, places, count):
+        lookup = _make_lookup(images, labels, scaling, rows=rows)
+        return tf.data.Dataset.from_tensor_slices((places, count)).map(
+            lambda index, count: _element(index, count, replicas, steps, lookup),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
         )
 
     epochs = tf.data.Dataset.range(start.epoch, start.epochs)
@@ -167,23 +174,22 @@ def make_evaluation_dataset(
         lookup = _make_lookup(images, labels, scaling, rows=tf.range(tf.cast(low, tf.int32), tf.cast(high, tf.int32)))
         places = tf.range(steps.steps_per_call * steps.batch_size)
         places = tf.where(places < tf.shape(labels)[0], places, PADDING)
-        return _element(tf.reshape(places, (-1, steps.batch_size)), replicas, steps, lookup)
+        index = tf.reshape(places, (-1, steps.batch_size))
+        count = tf.reduce_sum(tf.cast(index >= 0, tf.float32), axis=1)
+        return _element(index, count, replicas, steps, lookup)
 
     starts = tf.data.Dataset.range(0, steps.per_epoch, steps.steps_per_call)
     return starts.map(call, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(_PREFETCH)
 
 
-def _epoch_batches(steps: Steps, seed: int, epoch: int) -> np.ndarray:
-    return in_batches(epoch_order(steps.num_examples, seed, epoch), steps.batch_size)
+def _with_call_shapes(index: tf.Tensor, count: tf.Tensor, steps: Steps) -> tuple[tf.Tensor, tf.Tensor]:
+    """What `in_calls` gave, with the shapes that a call into Python loses."""
+    index = tf.ensure_shape(index, (None, steps.steps_per_call, steps.batch_size))
+    return index, tf.ensure_shape(count, (None, steps.steps_per_call))
 
 
-def _element(index, replicas: Replicas, steps: Steps, lookup):
-    # A call with fewer steps is filled up with steps of padding, which the loop leaves out: elements of one shape are
-    # what a tf.function is traced for once.
-    missing = steps.steps_per_call - tf.shape(index)[0]
-    index = tf.pad(index, [[0, missing], [0, 0]], constant_values=PADDING)
-    index = tf.ensure_shape(index, (steps.steps_per_call, steps.batch_size))
-    count = tf.reduce_sum(tf.cast(index >= 0, tf.float32), axis=1)
+def _element(index, count, replicas: Replicas, steps: Steps, lookup):
+    # An element costs a fixed time however many images it holds, so all that can be is done once an epoch, in NumPy.
     parts = tuple(lookup(index[:, rows]) for rows in replicas.rows(steps.batch_size))
     return {"count": count, "replicas": parts}
 

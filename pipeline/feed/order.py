@@ -38,10 +38,6 @@ class Steps:
         """Places of the epoch's last batch that hold no example (weight 0)."""
         return self.per_epoch * self.batch_size - self.num_examples
 
-    def examples_before(self, step: int) -> int:
-        """Examples that the first `step` steps of an epoch hold."""
-        return min(step * self.batch_size, self.num_examples)
-
     def calls(self, first_step: int = 0) -> list[tuple[int, int]]:
         """(first step, steps) of each call from `first_step` on; calls begin at multiples of steps_per_call.
 
@@ -61,12 +57,19 @@ def epoch_order(num_examples: int, seed: int, epoch: int) -> np.ndarray:
     return order
 
 
-def in_batches(order: np.ndarray, batch_size: int) -> np.ndarray:
-    """Cut an order [n] into batches [steps, batch_size]; the last is filled up with PADDING."""
-    steps = -(-len(order) // batch_size)
-    padded = np.full(steps * batch_size, PADDING, order.dtype)
+def in_calls(order: np.ndarray, batch_size: int, steps_per_call: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cut an order [n] into calls: index [calls, steps_per_call, batch_size] and count float32 [calls, steps_per_call].
+
+    The last call is filled up with PADDING; `count` is the examples that each step holds, 0 where a call has fewer
+    steps: elements of one shape are what a tf.function is traced for once.
+    """
+    rows_per_call = steps_per_call * batch_size
+    calls = -(-len(order) // rows_per_call)
+    padded = np.full(calls * rows_per_call, PADDING, order.dtype)
     padded[: len(order)] = order
-    return padded.reshape(steps, batch_size)
+    first_rows = np.arange(calls * steps_per_call) * batch_size
+    count = np.clip(len(order) - first_rows, 0, batch_size).astype(np.float32)
+    return padded.reshape(calls, steps_per_call, batch_size), count.reshape(calls, steps_per_call)
 
 
 @dataclasses.dataclass(frozen=True)
