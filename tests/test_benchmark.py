@@ -1,20 +1,27 @@
-"""`python -m pytest -m bench`: the short form of tools/benchmark.py on the sample data's images."""
+"""The benchmark's figures; `python -m pytest -m bench` prints its short form on the sample data's images."""
 
 import json
 
+import numpy as np
 import pytest
 
 from pipeline.convert.converter import ConvertConfig, convert
-from pipeline.measure.throughput import FEED, STEP, TRAIN, Throughput
+from pipeline.convert.manifest import load_manifest
+from pipeline.errors import InputError
+from pipeline.feed.resident import load_split
+from pipeline.measure import rivals
+from pipeline.measure.results import Results, Row, ratio_of
+from pipeline.measure.throughput import FEED, STEP, TRAIN, verdict_of
 from pipeline.sample import write_sample_csv
 from pipeline.train.meter import Rates
 from tools import benchmark
 
-MACHINE = {"processor": "a test"}
-
-
-def throughput(feed, step, train):
-    return Throughput({FEED: Rates((feed,)), STEP: Rates((step,)), TRAIN: Rates((train,))}, MACHINE)
+OURS = {"read", "parse", "order", "host uint8", "host float32", "distribute", "device indices"} | {
+    *("stream uint8", "stream float32"),
+    *("numpy uint8", "numpy float32", "memcpy"),
+}
+RECIPES = {"textbook float32", "textbook cached uint8", "textbook cached float32", "keras arrays"}
+SHORT = ["--rounds", "2", "--seconds", "0.05", "--batch-size", "16"]
 
 
 @pytest.mark.parametrize(
@@ -27,32 +34,100 @@ def throughput(feed, step, train):
     ids=["the step is slower", "the feed is slower", "neither"],
 )
 def test_the_verdict_compares_training_with_the_step_alone(rates, verdict):
-    assert throughput(*rates).verdict.startswith(verdict)
+    assert verdict_of(*rates).startswith(verdict)
 
 
-def test_json_has_every_rate_with_its_machine():
-    found = json.loads(throughput(500.0, 1000.0, 400.0).to_json())
-    assert found["rates"][TRAIN] == {"images_per_second": 400.0, "spread": 0.0, "rounds": [400.0]}
-    assert (found["utilisation"], found["machine"]) == (0.4, MACHINE)
+@pytest.mark.parametrize(
+    ("rounds", "median", "unstable"),
+    [((4.0, 6.0, 8.0), 3.0, False), ((2.0, 8.0, 20.0), 4.0, True)],
+    ids=["close together", "further apart than the ratio"],
+)
+def test_a_ratio_is_taken_round_by_round(rounds, median, unstable):
+    ratio = ratio_of(Row("high", "", Rates(rounds)), Row("low", "", Rates((2.0,) * 3)))
+    assert (ratio.median, ratio.unstable) == (median, unstable)
 
 
-def test_the_tool_measures_a_small_data_set(digits, tmp_path, capsys):
+def test_json_has_every_round_with_the_machine():
+    row = Row("gather", "of a batch", Rates((100.0, 300.0), (1e-6, 3e-6)), bytes_per_image=784)
+    found = json.loads(Results("feed", [row], {"processor": "a test"}).to_json())
+    assert found["machine"] == {"processor": "a test"}
+    assert found["rows"] == [
+        {
+            "name": "gather",
+            "note": "of a batch",
+            "images_per_second": 200.0,
+            "spread": 1.0,
+            "rounds": [100.0, 300.0],
+            "bytes_per_second": 200.0 * 784,
+            "cpu_microseconds_per_image": pytest.approx(2.0),
+        }
+    ]
+
+
+def run(tmp_path, *arguments):
     path = tmp_path / "figures.json"
-    options = ["--rounds", "1", "--seconds", "0.1", "--batch-size", "16", "--devices", "2", "--json", str(path)]
-    assert benchmark.main(["--data", str(digits), *options]) == 0
-    found = json.loads(path.read_text())
-    assert all(found["rates"][kind]["images_per_second"] > 0 for kind in (FEED, STEP, TRAIN))
+    assert benchmark.main([*map(str, arguments), "--json", str(path)]) == 0
+    return json.loads(path.read_text())
+
+
+def test_train_measures_the_feed_the_step_and_both(digits, tmp_path, capsys):
+    found = run(tmp_path, "train", "--data", digits, "--devices", "2", *SHORT)
+    assert [row["name"] for row in found["rows"]] == [FEED, STEP, TRAIN]
+    assert all(row["images_per_second"] > 0 for row in found["rows"])
+    assert found["figures"]["accelerator utilisation"] > 0
     assert found["machine"]["replicas"] == 2
-    assert "feed and step" in capsys.readouterr().out
+    assert found["verdict"] in capsys.readouterr().out
+
+
+def test_feed_measures_every_rung_beside_other_recipes(digits, tmp_path):
+    found = run(tmp_path, "feed", "--data", digits, "--steps-per-call", "2", *SHORT)
+    rows = {row["name"]: row for row in found["rows"]}
+    assert rows.keys() >= OURS | RECIPES
+    assert all(row["images_per_second"] > 0 for row in rows.values())
+    assert [ratio["above"] for ratio in found["ratios"]] == [
+        *["host float32"] * 2,
+        *["host uint8"] * 2,
+        "stream float32",
+    ]
+    assert found["figures"]["first batch, seconds"] > 0
+
+
+def test_feed_can_leave_the_recipes_out(digits, tmp_path):
+    found = run(tmp_path, "feed", "--data", digits, "--no-rivals", *SHORT)
+    assert {row["name"] for row in found["rows"]} == OURS
+
+
+def test_scale_refuses_fewer_rows_than_it_compares_with():
+    with pytest.raises(InputError, match="--rows 1000: at least 60000"):
+        benchmark.main(["scale", "--rows", "1000"])
+
+
+def test_scale_measures_sizes_and_replicas(tmp_path):
+    found = run(tmp_path, "scale", "--rows", "60000", "--rounds", "1", "--seconds", "0.05")
+    names = ["60,000 rows", *(f"{n} replicas" for n in (1, 2, 4, 8))]
+    assert [row["name"] for row in found["rows"]] == names
+    assert all(row["images_per_second"] > 0 for row in found["rows"])
+
+
+@pytest.mark.parametrize("recipe", ["uncached", "cached", "arrays"])
+def test_a_rival_serves_every_image_of_an_epoch_once(digits, recipe):
+    arrays = load_split(digits, load_manifest(digits), "train")
+    paths = sorted(str(path) for path in digits.glob("*train*"))
+    if recipe == "arrays":
+        dataset = rivals.keras_arrays(arrays, batch_size=7)
+    else:
+        dataset = rivals.textbook(paths, 64, 7, "uint8", cached=recipe == "cached")
+    served = np.concatenate([image.numpy() for image, _ in dataset.take(203 // 7)])
+    assert len(np.unique(served, axis=0)) == len(served) == 203
+    np.testing.assert_array_equal(np.unique(served, axis=0), np.unique(arrays.images, axis=0))
 
 
 @pytest.mark.bench
 def test_images_per_second(tmp_path, capsys):
     write_sample_csv(tmp_path / "train.csv", 4000, 0)
     convert(ConvertConfig(splits=(("train", tmp_path / "train.csv"),), out=tmp_path / "sample"))
-    path = tmp_path / "figures.json"
     with capsys.disabled():
         print()
-        assert benchmark.main(["--data", str(tmp_path / "sample"), "--rounds", "3", "--json", str(path)]) == 0
-        print(path.read_text())
-    assert set(json.loads(path.read_text())["rates"]) == {FEED, STEP, TRAIN}
+        feed = run(tmp_path, "feed", "--data", tmp_path / "sample", "--rounds", "3", "--steps-per-call", "4")
+        train = run(tmp_path, "train", "--data", tmp_path / "sample", "--rounds", "3")
+    assert len(feed["rows"]) > len(train["rows"]) == 3

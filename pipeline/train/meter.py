@@ -18,15 +18,16 @@ class ThroughputMeter:
         self._first: float | None = None
         self._last = 0.0
         self._images = 0
+        self._first_cpu = self._last_cpu = 0.0
 
     def mark(self, images: int) -> None:
         """Say that `images` more are done. The first mark only starts the clock."""
-        now = self._clock()
+        now, cpu = self._clock(), time.process_time()
         if self._first is None:
-            self._first = now
+            self._first, self._first_cpu = now, cpu
         else:
             self._images += images
-        self._last = now
+        self._last, self._last_cpu = now, cpu
 
     @property
     def images(self) -> int:
@@ -42,12 +43,23 @@ class ThroughputMeter:
         """0.0 until there is an interval to measure."""
         return self._images / self.seconds if self.seconds > 0 else 0.0
 
+    @property
+    def cpu_seconds_per_image(self) -> float:
+        """CPU time of all threads of this process between the fence posts, for one image."""
+        return (self._last_cpu - self._first_cpu) / self._images if self._images else 0.0
+
 
 @dataclasses.dataclass(frozen=True)
 class Rates:
-    """Images per second of several rounds of the same work."""
+    """Images per second of several rounds of the same work, and CPU seconds an image where they were taken."""
 
     rounds: tuple[float, ...]
+    cpu_seconds: tuple[float, ...] = ()
+
+    @property
+    def cpu_microseconds(self) -> float | None:
+        """CPU time of an image, microseconds, median; None where it was not taken."""
+        return statistics.median(self.cpu_seconds) * 1e6 if self.cpu_seconds else None
 
     @property
     def median(self) -> float:
@@ -69,11 +81,14 @@ def measure_rounds(
             round is its warm-up.
         rounds: how often each is run.
     """
-    rates: list[list[float]] = [[] for _ in work]
+    meters: list[list[ThroughputMeter]] = [[] for _ in work]
     for _ in range(rounds):
-        for found, start in zip(rates, work, strict=True):
+        for found, start in zip(meters, work, strict=True):
             meter = ThroughputMeter(clock)
             for images in start():
                 meter.mark(images)
-            found.append(meter.images_per_second)
-    return [Rates(tuple(found)) for found in rates]
+            found.append(meter)
+    return [
+        Rates(tuple(meter.images_per_second for meter in found), tuple(meter.cpu_seconds_per_image for meter in found))
+        for found in meters
+    ]

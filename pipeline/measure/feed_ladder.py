@@ -1,0 +1,213 @@
+"""Images per second of the feed, rung by rung, beside what a user would run instead and what the machine allows.
+
+Each rung holds the work of those before it that it needs: reading, parsing, drawing the order, gathering, scaling,
+handing to the replicas. Batches are consumed inside a tf.function, as training consumes them.
+"""
+
+import dataclasses
+import itertools
+import pathlib
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from pipeline.feed.dataset import HostScaling, Position, make_resident_dataset, make_stream_dataset
+from pipeline.feed.normalize import Normalization
+from pipeline.feed.order import epoch_order, in_calls
+from pipeline.feed.resident import SplitArrays, load_split
+from pipeline.feed.stream import ShardReader
+from pipeline.measure import rivals
+from pipeline.measure.results import Results, Row, ratio_of
+from pipeline.measure.throughput import describe_machine, for_seconds
+from pipeline.train import assemble
+from pipeline.train.feeder import feed_replicas
+from pipeline.train.meter import measure_rounds
+from pipeline.train.strategy import Cluster
+
+_IMAGES_A_MARK = 1 << 16  # work between two looks at the clock, so that looking costs nothing
+_FOREVER = Position(0, 0, sys.maxsize)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rung:
+    """A row to be: `work()` does some work and returns the images done; `warm_up` images come before the clock."""
+
+    name: str
+    note: str
+    bytes_per_image: int
+    work: Callable[[], int]
+    warm_up: int = 0
+
+
+def measure_feed(
+    resolved: assemble.Resolved, cluster: Cluster, rounds: int = 5, seconds: float = 1.0, with_rivals: bool = True
+) -> Results:
+    """Measure every feed of the training split that `resolved` describes.
+
+    Args:
+        rounds: how often each rung is measured; they take turns.
+        seconds: how long one measurement runs at least.
+        with_rivals: whether to measure the recipes of `rivals` too.
+    """
+    started = time.perf_counter()
+    arrays = load_split(resolved.config.data, resolved.manifest, assemble.TRAIN)
+    next(iter(make_resident_dataset(arrays, resolved.steps, 0, _FOREVER, cluster.replicas)))
+    first_batch = time.perf_counter() - started
+    rungs = [*_own(resolved, cluster, arrays), *_limits(resolved, arrays)]
+    if with_rivals:
+        rungs += _rivals(resolved, arrays)
+    for rung in rungs:
+        done = 0
+        while done < rung.warm_up:
+            done += rung.work()
+    rates = measure_rounds([lambda rung=rung: for_seconds(seconds, rung.work) for rung in rungs], rounds)
+    rows = {
+        rung.name: Row(rung.name, rung.note, found, rung.bytes_per_image)
+        for rung, found in zip(rungs, rates, strict=True)
+    }
+    importing = _seconds_to_import()
+    return Results(
+        "feed",
+        list(rows.values()),
+        describe_machine(resolved, cluster),
+        ratios=[ratio_of(rows[above], rows[below]) for above, below in _COMPARED if {above, below} <= rows.keys()],
+        figures={
+            "first batch, seconds": first_batch,
+            "import tensorflow, seconds": importing,
+            "first batch / import": first_batch / importing,
+        },
+    )
+
+
+_COMPARED = (
+    ("host float32", "textbook cached float32"),
+    ("host float32", "numpy float32"),
+    ("host uint8", "textbook cached uint8"),
+    ("host uint8", "numpy uint8"),
+    ("stream float32", "textbook float32"),
+)
+
+
+def _own(resolved, cluster, arrays: SplitArrays) -> Iterator[Rung]:
+    config, steps, manifest = resolved.config, resolved.steps, resolved.manifest
+    size, replicas = manifest.layout.image_bytes, cluster.replicas
+    scaling = HostScaling(Normalization(), manifest.image_shape, "float32")
+    shards = [pathlib.Path(config.data) / shard.name for shard in manifest.split(assemble.TRAIN).shards]
+    epochs = itertools.count()
+
+    def read() -> int:
+        for path in shards:
+            path.read_bytes()
+        return steps.num_examples
+
+    def draw() -> int:
+        order = epoch_order(steps.num_examples, 0, next(epochs))
+        in_calls(order, steps.batch_size, steps.steps_per_call)
+        return steps.num_examples
+
+    yield Rung("read", "shards from the page cache", manifest.stride, read)
+    yield Rung("parse", "shards to arrays", size, lambda: len(load_split(config.data, manifest, assemble.TRAIN)))
+    yield Rung("order", "a permutation, cut into calls", 4, draw)
+
+    def ours(name, note, bytes_per_image, dataset):
+        return Rung(
+            name, note, bytes_per_image, _in_function(dataset, _images_of_call, steps.batch_size * steps.steps_per_call)
+        )
+
+    resident = make_resident_dataset(arrays, steps, 0, _FOREVER, replicas)
+    yield ours("host uint8", "order and gather", size, resident)
+    scaled = make_resident_dataset(arrays, steps, 0, _FOREVER, replicas, scaling)
+    yield ours("host float32", "order, gather and scale", 4 * size, scaled)
+    yield Rung("distribute", "host uint8, handed to the replicas", size, _handed_over(resident, cluster))
+    indices = make_resident_dataset(None, steps, 0, _FOREVER, replicas)
+    yield ours("device indices", "what crosses the bus with --feed device", 4, indices)
+    reader = ShardReader(config.data, manifest, assemble.TRAIN)
+    # Half of the split to a window, however large the budget: a window of all of it would not be streaming.
+    budget = min(resolved.plan.budget, 2 * steps.num_examples * manifest.stride)
+    for dtype, scale in (("uint8", None), ("float32", scaling)):
+        dataset = make_stream_dataset(reader, budget, steps, 0, _FOREVER, replicas, scale)
+        yield ours(f"stream {dtype}", "from disk, in windows", size * np.dtype(dtype).itemsize, dataset)
+
+
+def _limits(resolved, arrays: SplitArrays) -> Iterator[Rung]:
+    size, batch = resolved.manifest.layout.image_bytes, resolved.config.batch_size
+    order = epoch_order(len(arrays), 0, 0)
+    target = np.empty_like(arrays.images)
+
+    def gather(dtype: str) -> int:
+        for first in range(0, len(order), batch):
+            rivals.numpy_gather(arrays.images, order[first : first + batch], dtype)
+        return len(order)
+
+    def copy() -> int:
+        np.copyto(target, arrays.images)
+        return len(order)
+
+    for dtype in ("uint8", "float32"):
+        width = size * np.dtype(dtype).itemsize
+        yield Rung(f"numpy {dtype}", "limit: NumPy's gather, one thread", width, lambda dtype=dtype: gather(dtype))
+    yield Rung("memcpy", "limit: one copy of the matrix", size, copy)
+
+
+def _rivals(resolved, arrays: SplitArrays) -> Iterator[Rung]:
+    config, manifest = resolved.config, resolved.manifest
+    size, batch = manifest.layout.image_bytes, config.batch_size
+    paths = [str(pathlib.Path(config.data) / shard.name) for shard in manifest.split(assemble.TRAIN).shards]
+
+    def rung(name, note, width, dataset, cached=True):
+        # What is cached is cached after one epoch, so the clock starts after two.
+        warm_up = 2 * len(arrays) if cached else 0
+        return Rung(name, note, width, _in_function(dataset, _images_of_pair, batch), warm_up)
+
+    yield rung(
+        "textbook float32", "tf.data's guide", 4 * size, rivals.textbook(paths, size, batch, "float32", False), False
+    )
+    for dtype in ("uint8", "float32"):
+        dataset = rivals.textbook(paths, size, batch, dtype, True)
+        width = size * np.dtype(dtype).itemsize
+        yield rung(f"textbook cached {dtype}", "tf.data's guide, cached", width, dataset)
+    yield rung("keras arrays", "what fit(x, y) does", size, rivals.keras_arrays(arrays, batch))
+    try:
+        recipe = rivals.tfds_recipe(config.data, batch)
+    except ImportError:
+        return
+    yield rung("tfds float32", "TFDS's recipe, cached", 4 * size, recipe)
+
+
+def _in_function(dataset: tf.data.Dataset, images_of: Callable, images_an_element: int) -> Callable[[], int]:
+    iterator = iter(dataset)
+    elements = max(1, _IMAGES_A_MARK // images_an_element)
+
+    @tf.function
+    def consume():
+        images = tf.constant(0)
+        for _ in tf.range(elements):
+            images += images_of(next(iterator))
+        return images
+
+    # A concrete function, as many traces of one Python function make TensorFlow warn of tracing one too often.
+    traced = consume.get_concrete_function()
+    return lambda: int(traced())
+
+
+def _images_of_call(element) -> tf.Tensor:
+    return tf.cast(tf.reduce_sum(element["count"]), tf.int32)
+
+
+def _images_of_pair(element) -> tf.Tensor:
+    return tf.shape(element[0])[0]
+
+
+def _handed_over(dataset: tf.data.Dataset, cluster: Cluster) -> Callable[[], int]:
+    elements = feed_replicas(dataset, cluster)
+    return lambda: int(tf.reduce_sum(next(elements)[1]))
+
+
+def _seconds_to_import() -> float:
+    code = "import time; start = time.perf_counter(); import tensorflow; print(time.perf_counter() - start)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return float(done.stdout)

@@ -1,0 +1,123 @@
+"""What a benchmark found: rows of rates, ratios between them, and the machine they were measured on."""
+
+import dataclasses
+import json
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.train.meter import Rates
+
+_FILE_WIDTH = 120
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One measured thing: its rates in images/s, and the bytes that leave it for one image (0 where none is meant)."""
+
+    name: str
+    note: str
+    rates: Rates
+    bytes_per_image: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: every round is kept, so that a reader can judge the spread."""
+        return {
+            "name": self.name,
+            "note": self.note,
+            "images_per_second": self.rates.median,
+            "spread": self.rates.spread,
+            "rounds": list(self.rates.rounds),
+            "bytes_per_second": self.rates.median * self.bytes_per_image,
+            "cpu_microseconds_per_image": self.rates.cpu_microseconds,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Ratio:
+    """How many times faster `above` is than `below`, compared round by round, as both met the same noise then."""
+
+    above: str
+    below: str
+    rounds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.rounds)
+
+    @property
+    def unstable(self) -> bool:
+        """Whether the rounds differ by more than the ratio itself, so that it says nothing."""
+        return max(self.rounds) - min(self.rounds) > self.median
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "above": self.above,
+            "below": self.below,
+            "ratio": self.median,
+            "rounds": list(self.rounds),
+            "unstable": self.unstable,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """All that one run of a benchmark found. `figures` are single numbers by name, with the unit in the name."""
+
+    kind: str
+    rows: Sequence[Row]
+    machine: Mapping[str, Any]
+    ratios: Sequence[Ratio] = ()
+    figures: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    verdict: str = ""
+
+    def row(self, name: str) -> Row:
+        """The row of that name."""
+        return next(row for row in self.rows if row.name == name)
+
+    def to_json(self) -> str:
+        found = {
+            "kind": self.kind,
+            "machine": dict(self.machine),
+            "verdict": self.verdict,
+            "figures": dict(self.figures),
+            "rows": [row.to_dict() for row in self.rows],
+            "ratios": [ratio.to_dict() for ratio in self.ratios],
+        }
+        return json.dumps(found, indent=1, sort_keys=True) + "\n"
+
+    def print(self) -> None:
+        """The same as a table for people."""
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+
+        # What is piped into a file has no width of its own.
+        console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else _FILE_WIDTH)
+        table = Table("", box=box.SIMPLE_HEAD)
+        for name in ("images/s", "spread", "MB/s", "CPU us/image"):
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("what it is")
+        for row in self.rows:
+            megabytes = f"{row.rates.median * row.bytes_per_image / 1e6:,.0f}" if row.bytes_per_image else ""
+            rate, spread = f"{row.rates.median:,.0f}", f"{row.rates.spread:.0%}"
+            table.add_row(row.name, rate, spread, megabytes, _cpu_text(row.rates), row.note)
+        console.print(table)
+        for ratio in self.ratios:
+            text = "unstable" if ratio.unstable else f"{ratio.median:.2f}x"
+            console.print(f"{ratio.above} / {ratio.below}: {text}", soft_wrap=True)
+        for name, value in self.figures.items():
+            console.print(f"{name}: {value:,.3g}", soft_wrap=True)
+        if self.verdict:
+            console.print(self.verdict, soft_wrap=True)
+
+
+def ratio_of(above: Row, below: Row) -> Ratio:
+    """The ratio of two rows of one run, which have as many rounds."""
+    pairs = zip(above.rates.rounds, below.rates.rounds, strict=True)
+    return Ratio(above.name, below.name, tuple(high / low for high, low in pairs))
+
+
+def _cpu_text(rates: Rates) -> str:
+    return "" if rates.cpu_microseconds is None else f"{rates.cpu_microseconds:,.3g}"
