@@ -120,7 +120,7 @@ def test_help_answers_without_importing_tensorflow(tool, tmp_path):
         (["tools/csv_to_tfrecord.py", "--split", "train=no.csv", "--out", "o"], "error: no.csv: "),
         (["tools/predict.py", "--run", "no", "--csv", "no.csv", "--out", "s.csv"], "error: no: "),
         (["tools/inspect_tfrecord.py", "show", "nowhere"], "error: nowhere: no manifest.json here"),
-        (["tools/benchmark.py", "--data", "nowhere"], "error: nowhere: no manifest.json here"),
+        (["tools/benchmark.py", "train", "--data", "nowhere"], "error: nowhere: no manifest.json here"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

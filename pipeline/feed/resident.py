@@ -34,7 +34,7 @@ def load_split(directory: str | pathlib.Path, manifest: Manifest, split_name: st
     """
     split = manifest.split(split_name)
     count, pixels = split.num_examples, manifest.layout.image_bytes
-    arrays = SplitArrays(_aligned((count, pixels)), np.empty(count, np.int32), np.empty(count, np.int64))
+    arrays = SplitArrays(aligned_matrix((count, pixels)), np.empty(count, np.int32), np.empty(count, np.int64))
     with ThreadPoolExecutor() as pool:
         jobs = [
             pool.submit(_load_shard, pathlib.Path(directory), manifest, shard, place, len(split.shards), arrays)
@@ -88,7 +88,8 @@ def _load_shard(directory, manifest, shard, place, num_shards, arrays) -> None:
             )
 
 
-def _aligned(shape: tuple[int, int]) -> np.ndarray:
+def aligned_matrix(shape: tuple[int, int]) -> np.ndarray:
+    """An uninitialised uint8 matrix that TensorFlow can take without copying it."""
     size = shape[0] * shape[1]
     raw = np.empty(size + _ALIGNMENT, np.uint8)
     offset = -raw.ctypes.data % _ALIGNMENT

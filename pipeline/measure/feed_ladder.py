@@ -28,7 +28,8 @@ from pipeline.train.feeder import feed_replicas
 from pipeline.train.meter import measure_rounds
 from pipeline.train.strategy import Cluster
 
-_IMAGES_A_MARK = 1 << 16  # work between two looks at the clock, so that looking costs nothing
+# Work between two looks at the clock: enough that looking costs nothing, little enough for the slowest recipe.
+_IMAGES_A_MARK, _MOST_ELEMENTS_A_MARK = 1 << 14, 64
 _FOREVER = Position(0, 0, sys.maxsize)
 
 
@@ -180,7 +181,7 @@ def _rivals(resolved, arrays: SplitArrays) -> Iterator[Rung]:
 
 def _in_function(dataset: tf.data.Dataset, images_of: Callable, images_an_element: int) -> Callable[[], int]:
     iterator = iter(dataset)
-    elements = max(1, _IMAGES_A_MARK // images_an_element)
+    elements = min(max(1, _IMAGES_A_MARK // images_an_element), _MOST_ELEMENTS_A_MARK)
 
     @tf.function
     def consume():

@@ -10,7 +10,7 @@ import tensorflow as tf
 from pipeline.feed.dataset import Position, Replicas, make_resident_dataset
 from pipeline.feed.order import Steps
 from pipeline.feed.plan import default_memory_budget
-from pipeline.feed.resident import SplitArrays
+from pipeline.feed.resident import SplitArrays, aligned_matrix
 from pipeline.measure.results import Results, Row, ratio_of
 from pipeline.measure.throughput import for_seconds
 from pipeline.train.environment import processor_name
@@ -36,7 +36,7 @@ def measure_scale(
     wanted = [SMALLEST_ROWS]
     while wanted[-1] * 10 <= max_rows:
         wanted.append(wanted[-1] * 10)
-    sizes = [rows for rows in wanted if 2 * rows * IMAGE_BYTES <= budget] or wanted[:1]
+    sizes = [rows for rows in wanted if rows * IMAGE_BYTES <= budget] or wanted[:1]
     work = [_work(_arrays(rows), batch_size, steps_per_call, Replicas()) for rows in sizes]
     small = _arrays(sizes[0])
     work += [_work(small, batch_size, steps_per_call, Replicas(total=n, local=n)) for n in replicas]
@@ -58,7 +58,8 @@ def measure_scale(
 
 
 def _arrays(rows: int) -> SplitArrays:
-    images = np.full((rows, IMAGE_BYTES), 1, np.uint8)  # written, so that every page is there
+    images = aligned_matrix((rows, IMAGE_BYTES))
+    images[:] = 1  # written, so that every page is there
     return SplitArrays(images, np.zeros(rows, np.int32), np.arange(rows))
 
 
