@@ -21,8 +21,9 @@ from pipeline.feed.order import epoch_order, in_calls
 from pipeline.feed.resident import SplitArrays, load_split
 from pipeline.feed.stream import ShardReader
 from pipeline.measure import rivals
+from pipeline.measure.machine import describe_training
 from pipeline.measure.results import Results, Row, ratio_of
-from pipeline.measure.throughput import describe_machine, for_seconds
+from pipeline.measure.timing import for_seconds, warm_up
 from pipeline.train import assemble
 from pipeline.train.feeder import feed_replicas
 from pipeline.train.meter import measure_rounds
@@ -62,9 +63,7 @@ def measure_feed(
     if with_rivals:
         rungs += _rivals(resolved, arrays)
     for rung in rungs:
-        done = 0
-        while done < rung.warm_up:
-            done += rung.work()
+        warm_up(seconds, rung.work, rung.warm_up)
     rates = measure_rounds([lambda rung=rung: for_seconds(seconds, rung.work) for rung in rungs], rounds)
     rows = {
         rung.name: Row(rung.name, rung.note, found, rung.bytes_per_image)
@@ -74,7 +73,7 @@ def measure_feed(
     return Results(
         "feed",
         list(rows.values()),
-        describe_machine(resolved, cluster),
+        describe_training(resolved, cluster),
         ratios=[ratio_of(rows[above], rows[below]) for above, below in _COMPARED if {above, below} <= rows.keys()],
         figures={
             "first batch, seconds": first_batch,

@@ -1,6 +1,5 @@
 """What an image costs as the data grow, and what is delivered in all as replicas grow; on made-up bytes."""
 
-import os
 import sys
 from collections.abc import Sequence
 
@@ -11,9 +10,9 @@ from pipeline.feed.dataset import Position, Replicas, make_resident_dataset
 from pipeline.feed.order import Steps
 from pipeline.feed.plan import default_memory_budget
 from pipeline.feed.resident import SplitArrays, aligned_matrix
+from pipeline.measure.machine import describe_machine
 from pipeline.measure.results import Results, Row, ratio_of
-from pipeline.measure.throughput import for_seconds
-from pipeline.train.environment import processor_name
+from pipeline.measure.timing import for_seconds, warm_up
 from pipeline.train.meter import measure_rounds
 
 IMAGE_BYTES = 28 * 28
@@ -42,15 +41,11 @@ def measure_scale(
     work += [_work(small, batch_size, steps_per_call, Replicas(total=n, local=n)) for n in replicas]
     names = [(f"{rows:,} rows", "one replica") for rows in sizes]
     names += [(f"{n} replicas", f"{sizes[0]:,} rows, images/s in all") for n in replicas]
+    for one in work:
+        warm_up(seconds, one)
     rates = measure_rounds([lambda one=one: for_seconds(seconds, one) for one in work], rounds)
     rows = [Row(*name, found, IMAGE_BYTES) for name, found in zip(names, rates, strict=True)]
-    machine = {
-        "processor": processor_name(),
-        "cores": os.cpu_count(),
-        "batch_size": batch_size,
-        "steps_per_call": steps_per_call,
-        "versions": {"tensorflow": tf.__version__, "numpy": np.__version__},
-    }
+    machine = {**describe_machine(), "batch_size": batch_size, "steps_per_call": steps_per_call}
     ratios = [ratio_of(rows[0], rows[len(sizes) - 1]), ratio_of(rows[-1], rows[len(sizes)])]
     left_out = [f"{count:,}" for count in wanted if count not in sizes]
     verdict = f"left out for lack of memory: {', '.join(left_out)} rows" if left_out else ""

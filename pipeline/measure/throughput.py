@@ -5,28 +5,21 @@ compute, as MLPerf Storage defines it (https://github.com/mlcommons/storage).
 """
 
 import itertools
-import os
-import platform
 import sys
-import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
-import keras
-import numpy as np
 import tensorflow as tf
 
 from pipeline.feed.dataset import Position
+from pipeline.measure.machine import describe_training
 from pipeline.measure.results import Results, Row, ratio_of
+from pipeline.measure.timing import for_seconds
 from pipeline.train import assemble
-from pipeline.train.environment import processor_name
 from pipeline.train.feeder import feed_replicas
 from pipeline.train.meter import measure_rounds
 from pipeline.train.strategy import Cluster
 
 FEED, STEP, TRAIN = "feed", "step", "train"
-
-_LEAST_MARKS = 3  # a warm-up and two intervals, however slow the work is
 
 
 def verdict_of(feed: float, step: float, train: float) -> str:
@@ -81,44 +74,8 @@ def measure_throughput(resolved: assemble.Resolved, cluster: Cluster, rounds: in
     return Results(
         TRAIN,
         rows,
-        describe_machine(resolved, cluster),
+        describe_training(resolved, cluster),
         ratios=[ratio_of(rows[2], rows[1]), ratio_of(rows[0], rows[1])],
         figures={"accelerator utilisation": train / step},
         verdict=verdict_of(feed, step, train),
     )
-
-
-def describe_machine(resolved: assemble.Resolved, cluster: Cluster) -> dict[str, Any]:
-    """What a figure must be read with: processor, devices, versions and settings."""
-    return {
-        "processor": processor_name(),
-        "cores": os.cpu_count(),
-        "devices": list(cluster.devices),
-        "accelerator": cluster.accelerator,
-        "strategy": cluster.name,
-        "replicas": cluster.replicas.total,
-        "precision": resolved.precision,
-        "xla": False,
-        "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS"),
-        "batch_size": resolved.config.batch_size,
-        "steps_per_call": resolved.steps.steps_per_call,
-        "feed": resolved.plan.feed,
-        "scale": resolved.config.scale,
-        "num_examples": resolved.steps.num_examples,
-        "image_shape": list(resolved.manifest.image_shape),
-        "versions": {
-            "python": platform.python_version(),
-            "tensorflow": tf.__version__,
-            "keras": keras.__version__,
-            "numpy": np.__version__,
-        },
-    }
-
-
-def for_seconds(seconds: float, work: Callable[[], int]) -> Iterator[int]:
-    """Yield what `work` returns, call by call, for so long and at least a few times."""
-    end = time.perf_counter() + seconds
-    for done in itertools.count(1):
-        yield work()
-        if done >= _LEAST_MARKS and time.perf_counter() >= end:
-            return

@@ -1,0 +1,23 @@
+from pipeline.measure.timing import for_seconds, warm_up
+
+
+def counting():
+    """Work of 10 images, and the list of what was done."""
+    done = []
+
+    def work():
+        done.append(10)
+        return 10
+
+    return work, done
+
+
+def test_a_measurement_has_a_warm_up_and_two_intervals_however_short():
+    work, done = counting()
+    assert list(for_seconds(0.0, work)) == done == [10] * 3
+
+
+def test_a_warm_up_goes_on_until_its_images_are_done():
+    work, done = counting()
+    warm_up(0.0, work, images=95)
+    assert sum(done) == 100
