@@ -10,6 +10,7 @@ from pipeline.convert.manifest import load_manifest
 from pipeline.errors import InputError
 from pipeline.feed.resident import load_split
 from pipeline.measure import rivals
+from pipeline.measure.host_cost import StepClock
 from pipeline.measure.results import Results, Row, ratio_of
 from pipeline.measure.throughput import FEED, STEP, TRAIN, verdict_of
 from pipeline.sample import write_sample_csv
@@ -55,6 +56,7 @@ def test_json_has_every_round_with_the_machine():
         {
             "name": "gather",
             "note": "of a batch",
+            "group": "ours",
             "images_per_second": 200.0,
             "spread": 1.0,
             "rounds": [100.0, 300.0],
@@ -107,6 +109,26 @@ def test_scale_measures_sizes_and_replicas(tmp_path):
     names = ["60,000 rows", *(f"{n} replicas" for n in (1, 2, 4, 8))]
     assert [row["name"] for row in found["rows"]] == names
     assert all(row["images_per_second"] > 0 for row in found["rows"])
+
+
+def test_host_measures_our_loop_beside_fit(tmp_path):
+    found = run(tmp_path, "host", "--rounds", "2", "--seconds", "0.1")
+    names = [
+        *("fit, 1 replica", "ours, 1 replica, 1 step a call", "ours, 1 replica, 16 steps a call"),
+        *("fit, 2 replicas", "ours, 2 replicas, 1 step a call", "ours, 2 replicas, 16 steps a call"),
+    ]
+    assert [row["name"] for row in found["rows"]] == names
+    fit, ours = found["rows"][0], found["rows"][1]
+    ratio = found["ratios"][0]
+    assert ratio["below"] == fit["name"] and ratio["above"].endswith(ours["name"])
+    assert ratio["rounds"] == [high / low for high, low in zip(fit["rounds"], ours["rounds"], strict=True)]
+
+
+def test_the_clock_of_steps_leaves_out_the_first_call():
+    clock = StepClock()
+    for batch in (0, 16, 32, 48):
+        clock.on_train_batch_begin(batch)
+    assert clock.meter.images == 32
 
 
 def counted(images):

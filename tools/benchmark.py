@@ -1,8 +1,9 @@
-"""Measure images/s: of the feed, of training and what holds it back, or as data and replicas grow.
+"""Measure images/s: of the feed, of training and what holds it back, what a step costs the host, or as data grow.
 
 python tools/benchmark.py feed --data data/kannada --batch-size 2048 --steps-per-call 16
 python tools/benchmark.py train --data data/kannada --strategy mirrored --json figures.json
 python tools/benchmark.py scale --rows 6000000
+python tools/benchmark.py host
 """
 
 import argparse
@@ -13,7 +14,7 @@ from pipeline.errors import InputError, Parser, run_tool
 from pipeline.feed.plan import FEEDS
 from pipeline.train.config import PRECISIONS, SCALES, STRATEGIES, TrainConfig
 
-FEED, TRAIN, SCALE = "feed", "train", "scale"
+FEED, TRAIN, SCALE, HOST = "feed", "train", "scale", "host"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,6 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise InputError(f"--json {json_path}: there is no directory {json_path.parent}; create it first")
     if kind == SCALE:
         found = _measure_scale(args["rows"], rounds, seconds)
+    elif kind == HOST:
+        found = _measure_host(rounds, seconds)
     else:
         found = _measure_data(kind, args, rounds, seconds)
     found.print()
@@ -45,6 +48,15 @@ def _measure_scale(rows: int, rounds: int, seconds: float):
     if rows < SMALLEST_ROWS:
         raise InputError(f"--rows {rows}: at least {SMALLEST_ROWS}, which the larger sizes are compared with")
     return measure_scale(rows, rounds, seconds)
+
+
+def _measure_host(rounds: int, seconds: float):
+    from pipeline.train.environment import import_tensorflow
+
+    import_tensorflow()
+    from pipeline.measure.host_cost import measure_host_cost
+
+    return measure_host_cost(rounds, seconds)
 
 
 def _measure_data(kind: str, args: dict, rounds: int, seconds: float):
@@ -81,10 +93,11 @@ def _make_parser() -> argparse.ArgumentParser:
         epilog=usage,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(dest="kind", required=True, metavar="feed|train|scale")
+    commands = parser.add_subparsers(dest="kind", required=True, metavar="feed|train|scale|host")
     feed = commands.add_parser(FEED, help="every stage of every feed, beside other recipes and the machine's limits")
     train = commands.add_parser(TRAIN, help="the feed, the step on a fixed batch, both, and accelerator utilisation")
     scale = commands.add_parser(SCALE, help="the resident feed on more and more rows, and for more and more replicas")
+    host = commands.add_parser(HOST, help="what a step costs the host with a trivial network, beside Keras's fit")
     feed.add_argument("--no-rivals", dest="rivals", action="store_false", help="leave out other recipes")
     scale.add_argument("--rows", type=int, default=6_000_000, metavar="N", help="largest number of rows")
     for command in (feed, train):
@@ -97,7 +110,7 @@ def _make_parser() -> argparse.ArgumentParser:
         add("--steps-per-call", type=int, metavar="K")
         add("--feed", choices=FEEDS)
         add("--scale", choices=SCALES)
-    for command in (feed, train, scale):
+    for command in (feed, train, scale, host):
         add = command.add_argument
         add("--rounds", type=int, default=5, help="measurements of each kind, interleaved (default 5)")
         add("--seconds", type=float, default=1.0, help="length of one measurement (default 1)")

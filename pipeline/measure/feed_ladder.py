@@ -5,6 +5,7 @@ handing to the replicas. Batches are consumed inside a tf.function, as training 
 """
 
 import dataclasses
+import functools
 import itertools
 import pathlib
 import subprocess
@@ -22,7 +23,7 @@ from pipeline.feed.resident import SplitArrays, load_split
 from pipeline.feed.stream import ShardReader
 from pipeline.measure import rivals
 from pipeline.measure.machine import describe_training
-from pipeline.measure.results import Results, Row, ratio_of
+from pipeline.measure.results import LIMIT, OTHERS, OURS, Results, Row, ratio_of
 from pipeline.measure.timing import for_seconds, warm_up
 from pipeline.train import assemble
 from pipeline.train.feeder import feed_replicas
@@ -43,6 +44,7 @@ class Rung:
     bytes_per_image: int
     work: Callable[[], int]
     warm_up: int = 0
+    group: str = OURS
 
 
 def measure_feed(
@@ -66,7 +68,7 @@ def measure_feed(
         warm_up(seconds, rung.work, rung.warm_up)
     rates = measure_rounds([lambda rung=rung: for_seconds(seconds, rung.work) for rung in rungs], rounds)
     rows = {
-        rung.name: Row(rung.name, rung.note, found, rung.bytes_per_image)
+        rung.name: Row(rung.name, rung.note, found, rung.bytes_per_image, group=rung.group)
         for rung, found in zip(rungs, rates, strict=True)
     }
     importing = _seconds_to_import()
@@ -149,8 +151,9 @@ def _limits(resolved, arrays: SplitArrays) -> Iterator[Rung]:
 
     for dtype in ("uint8", "float32"):
         width = size * np.dtype(dtype).itemsize
-        yield Rung(f"numpy {dtype}", "limit: NumPy's gather, one thread", width, lambda dtype=dtype: gather(dtype))
-    yield Rung("memcpy", "limit: one copy of the matrix", size, copy)
+        work = functools.partial(gather, dtype)
+        yield Rung(f"numpy {dtype}", "limit: NumPy's gather, one thread", width, work, group=LIMIT)
+    yield Rung("memcpy", "limit: one copy of the matrix", size, copy, group=LIMIT)
 
 
 def _rivals(resolved, arrays: SplitArrays) -> Iterator[Rung]:
@@ -161,7 +164,7 @@ def _rivals(resolved, arrays: SplitArrays) -> Iterator[Rung]:
     def rung(name, note, width, dataset, cached=True):
         # What is cached is cached after one epoch, so the clock starts after two.
         warm_up = 2 * len(arrays) if cached else 0
-        return Rung(name, note, width, _in_function(dataset, _images_of_pair, batch), warm_up)
+        return Rung(name, note, width, _in_function(dataset, _images_of_pair, batch), warm_up, OTHERS)
 
     yield rung(
         "textbook float32", "tf.data's guide", 4 * size, rivals.textbook(paths, size, batch, "float32", False), False

@@ -4,33 +4,42 @@ import dataclasses
 import json
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pipeline.train.meter import Rates
+
+OURS, OTHERS, LIMIT = "ours", "others", "limit"  # groups of rows
 
 _FILE_WIDTH = 120
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One measured thing: its rates in images/s, and the bytes that leave it for one image (0 where none is meant)."""
+    """One measured thing: its rates, and the bytes that leave it for one image (0 where none is meant).
+
+    `unit` is what the rates count: "image" or "step". `group` tells what is ours from what others made (OTHERS) and
+    from what the machine allows (LIMIT).
+    """
 
     name: str
     note: str
     rates: Rates
     bytes_per_image: int = 0
+    unit: str = "image"
+    group: str = OURS
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: every round is kept, so that a reader can judge the spread."""
         return {
             "name": self.name,
             "note": self.note,
-            "images_per_second": self.rates.median,
+            "group": self.group,
+            f"{self.unit}s_per_second": self.rates.median,
             "spread": self.rates.spread,
             "rounds": list(self.rates.rounds),
             "bytes_per_second": self.rates.median * self.bytes_per_image,
-            "cpu_microseconds_per_image": self.rates.cpu_microseconds,
+            f"cpu_microseconds_per_{self.unit}": self.rates.cpu_microseconds,
         }
 
 
@@ -95,14 +104,13 @@ class Results:
 
         # What is piped into a file has no width of its own.
         console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else _FILE_WIDTH)
+        columns = [column for column in _COLUMNS if any(column.text(row) for row in self.rows)]
         table = Table("", box=box.SIMPLE_HEAD)
-        for name in ("images/s", "spread", "MB/s", "CPU us/image"):
-            table.add_column(name, justify="right", no_wrap=True)
+        for column in columns:
+            table.add_column(column.title, justify="right", no_wrap=True)
         table.add_column("what it is")
         for row in self.rows:
-            megabytes = f"{row.rates.median * row.bytes_per_image / 1e6:,.0f}" if row.bytes_per_image else ""
-            rate, spread = f"{row.rates.median:,.0f}", f"{row.rates.spread:.0%}"
-            table.add_row(row.name, rate, spread, megabytes, _cpu_text(row.rates), row.note)
+            table.add_row(row.name, *(column.text(row) for column in columns), row.note)
         console.print(table)
         for ratio in self.ratios:
             text = "unstable" if ratio.unstable else f"{ratio.median:.2f}x"
@@ -119,5 +127,28 @@ def ratio_of(above: Row, below: Row) -> Ratio:
     return Ratio(above.name, below.name, tuple(high / low for high, low in pairs))
 
 
-def _cpu_text(rates: Rates) -> str:
-    return "" if rates.cpu_microseconds is None else f"{rates.cpu_microseconds:,.3g}"
+@dataclasses.dataclass(frozen=True)
+class _Column:
+    """A column of the table: `text(row)` is empty where the row has none; a column without any text is left out."""
+
+    title: str
+    text: Callable[[Row], str]
+
+
+def _cpu_text(row: Row, unit: str) -> str:
+    cpu = row.rates.cpu_microseconds
+    return "" if cpu is None or row.unit != unit else f"{cpu:,.3g}"
+
+
+def _megabytes_text(row: Row) -> str:
+    return f"{row.rates.median * row.bytes_per_image / 1e6:,.0f}" if row.bytes_per_image else ""
+
+
+_COLUMNS = (
+    _Column("images/s", lambda row: f"{row.rates.median:,.0f}" if row.unit == "image" else ""),
+    _Column("ms/step", lambda row: f"{1000 / row.rates.median:,.3f}" if row.unit == "step" else ""),
+    _Column("spread", lambda row: f"{row.rates.spread:.0%}"),
+    _Column("MB/s", _megabytes_text),
+    _Column("CPU us/image", lambda row: _cpu_text(row, "image")),
+    _Column("CPU us/step", lambda row: _cpu_text(row, "step")),
+)

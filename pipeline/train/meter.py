@@ -88,7 +88,11 @@ def measure_rounds(
             for images in start():
                 meter.mark(images)
             found.append(meter)
-    return [
-        Rates(tuple(meter.images_per_second for meter in found), tuple(meter.cpu_seconds_per_image for meter in found))
-        for found in meters
-    ]
+    return [rates_of(found) for found in meters]
+
+
+def rates_of(meters: Sequence[ThroughputMeter]) -> Rates:
+    """What meters of the same work found, one a round."""
+    return Rates(
+        tuple(meter.images_per_second for meter in meters), tuple(meter.cpu_seconds_per_image for meter in meters)
+    )
