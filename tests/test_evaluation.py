@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pytest
 
-from pipeline import files
 from pipeline.errors import InputError
 from pipeline.report import evaluation as report
 
@@ -144,23 +143,3 @@ def test_letters_that_the_stream_lacks_do_not_break_the_table():
     found = report.evaluate_probabilities("val", np.array([0, 1]), certain([0, 1], 2), ("\u0ce6", "b"))
     assert "?" in table_of([found], "ascii")
     assert "\u0ce6" in table_of([found], "utf-8")
-
-
-def test_replacing_keeps_the_old_file_if_the_body_fails(tmp_path):
-    path = tmp_path / "a.txt"
-    files.write_text_atomically(path, "old\n")
-    with pytest.raises(RuntimeError), files.replacing(path) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
-    assert path.read_text() == "old\n"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_replacing_takes_the_place_of_a_directory_with_files(tmp_path):
-    path = tmp_path / "model"
-    for text in ("old", "new"):
-        with files.replacing(path) as temporary:
-            temporary.mkdir()
-            (temporary / text).write_text(text)
-    assert [file.name for file in path.iterdir()] == ["new"]
-    assert list(tmp_path.iterdir()) == [path]
