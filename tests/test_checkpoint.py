@@ -1,3 +1,8 @@
+import dataclasses
+import io
+import json
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -92,7 +97,111 @@ def test_a_checkpoint_of_another_network_is_not_loaded(tmp_path, model, optimize
         CheckpointStore(tmp_path).restore_newest(wider, other)
 
 
-def test_nothing_is_unpickled(tmp_path, model, optimizer):
-    np.savez(tmp_path / "checkpoint-000000001.npz", state=np.array([{"a": 1}], dtype=object))
-    with pytest.raises(InputError, match="allow_pickle=False"):
-        CheckpointStore(tmp_path).restore_newest(model, optimizer)
+def damage_newest(tmp_path, content):
+    (tmp_path / "checkpoint-000000002.npz").write_bytes(content)
+
+
+def assert_falls_back(store, model, optimizer):
+    model.set_weights([np.zeros_like(weight) for weight in model.get_weights()])
+    state, remarks = store.restore_newest(model, optimizer)
+    assert (state.global_step, len(remarks)) == (1, 1)
+    assert {float(weight.max()) for weight in model.get_weights()} == {1.0}
+
+
+def test_a_file_cut_anywhere_is_passed_over(tmp_path, model, optimizer):
+    store = CheckpointStore(tmp_path)
+    save_steps(store, model, optimizer, 1, 2)
+    whole = (tmp_path / "checkpoint-000000002.npz").read_bytes()
+    for length in {*range(0, len(whole), 97), len(whole) - 1}:
+        damage_newest(tmp_path, whole[:length])
+        assert_falls_back(store, model, optimizer)
+
+
+def test_a_flipped_bit_is_passed_over_or_does_no_harm(tmp_path, model, optimizer):
+    store = CheckpointStore(tmp_path)
+    save_steps(store, model, optimizer, 1, 2)
+    whole = (tmp_path / "checkpoint-000000002.npz").read_bytes()
+    steps = []
+    for place in np.random.default_rng(0).integers(0, 8 * len(whole), 300):
+        content = bytearray(whole)
+        content[place // 8] ^= 1 << place % 8
+        damage_newest(tmp_path, content)
+        state, _ = store.restore_newest(model, optimizer)
+        steps.append(state.global_step)
+        # Dates and attributes of an archive's members may change; what is loaded may not.
+        assert {float(weight.max()) for weight in model.get_weights()} == {float(state.global_step)}
+        assert int(optimizer.iterations) == state.global_step
+    assert steps.count(1) > 100
+
+
+def pack(tmp_path, **arrays):
+    """The newest checkpoint's own arrays, less and more what is given, as bytes."""
+    with np.load(tmp_path / "checkpoint-000000002.npz") as archive:
+        merged = {**archive, **arrays}
+    file = io.BytesIO()
+    np.savez_compressed(file, **merged)
+    return file.getvalue()
+
+
+def as_state(**changes):
+    state = {**dataclasses.asdict(TrainState(global_step=2)), **changes}
+    return np.frombuffer(json.dumps(state).encode(), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"state": np.array([{"a": 1}], dtype=object)}, "allow_pickle=False"),
+        ({"model/0000": np.array([[{}] * 3] * 2, dtype=object)}, "allow_pickle=False"),
+        ({"model/0000": np.zeros(10**7, np.float32)}, "takes 40,000,128 bytes"),
+        ({"unknown": np.zeros(2**26 + 1, np.float32)}, "unknown takes"),
+        ({"model/0001": np.zeros(4, np.float32)}, r"is float32 \(4,\), not float32 \(3,\)"),
+        ({"model/0001": np.zeros(3, np.float64)}, "is float64"),
+        ({"state": as_state(global_step=7)}, "it is of step 7"),
+        ({"state": as_state(step="1")}, "its position is"),
+        ({"state": as_state(step=-1)}, "its position is"),
+        ({"state": as_state(history=[1])}, "its history is no table"),
+        ({"state": np.frombuffer(b"[" * 100_000, np.uint8)}, "damaged"),
+    ],
+    ids=[
+        "pickled state",
+        "pickled weights",
+        "too long",
+        "a bomb",
+        "shape",
+        "type",
+        "step",
+        "text",
+        "negative",
+        "history",
+    ]
+    + ["deep JSON"],
+)
+def test_what_is_no_checkpoint_of_this_run_is_passed_over(tmp_path, model, optimizer, arrays, said):
+    store = CheckpointStore(tmp_path)
+    save_steps(store, model, optimizer, 1, 2)
+    damage_newest(tmp_path, pack(tmp_path, **arrays))
+    _, (remark,) = store.restore_newest(model, optimizer)
+    assert re.search(said, remark)
+    assert_falls_back(store, model, optimizer)
+
+
+def test_an_array_without_an_archive_is_passed_over(tmp_path, model, optimizer):
+    store = CheckpointStore(tmp_path)
+    save_steps(store, model, optimizer, 1, 2)
+    file = io.BytesIO()
+    np.save(file, np.zeros(3))
+    damage_newest(tmp_path, file.getvalue())
+    assert_falls_back(store, model, optimizer)
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_a_damaged_file_does_not_take_the_place_of_whole_ones(tmp_path, model, optimizer, keep):
+    store = CheckpointStore(tmp_path, keep)
+    save_steps(CheckpointStore(tmp_path, keep=2), model, optimizer, 1, 9)
+    (tmp_path / "checkpoint-000000009.npz").write_bytes(b"")
+    assert store.restore_newest(model, optimizer)[0].global_step == 1
+    save_steps(store, model, optimizer, 5)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [f"checkpoint-00000000{step}.npz" for step in (1, 5)[-keep:]]
+    assert CheckpointStore(tmp_path).restore_newest(model, optimizer)[1] == []

@@ -6,7 +6,9 @@ order and the dropout masks follow from (seed, epoch, step).
 """
 
 import dataclasses
+import io
 import json
+import math
 import pathlib
 import re
 import zipfile
@@ -17,14 +19,16 @@ import keras
 import numpy as np
 
 from pipeline.errors import InputError
-from pipeline.files import replacing
+from pipeline.files import write_bytes_atomically
 
 _PATTERN = re.compile(r"checkpoint-(\d{9})\.npz")
 BEST = "best.npz"
+_MOST_HEADER_BYTES = 2**12  # of an array's name, type and shape
+_MOST_STATE_BYTES = 2**28  # a history of a million epochs is about as long
 # What NumPy and zipfile raise for files that are cut or changed.
 _UNREADABLE = (
-    *(ValueError, KeyError, TypeError, EOFError, OSError, NotImplementedError, RuntimeError),
-    *(zipfile.BadZipFile, zlib.error),
+    *(ValueError, KeyError, TypeError, AttributeError, EOFError, OSError, NotImplementedError, RuntimeError),
+    *(MemoryError, zipfile.BadZipFile, zlib.error),
 )
 
 
@@ -48,19 +52,18 @@ class CheckpointStore:
         self._keep = keep
 
     def save(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, state: TrainState, best: bool) -> None:
-        """Write the checkpoint of `state`; with `best`, keep it also as the best one."""
+        """Write the checkpoint of `state`; with `best`, keep it also as the best one.
+
+        Raises:
+            InputError: the disk is full; the earlier checkpoints are as they were.
+        """
         self._directory.mkdir(parents=True, exist_ok=True)
-        arrays = {f"model/{place:04d}": np.asarray(value) for place, value in enumerate(model.get_weights())}
-        for place, variable in enumerate(optimizer.variables):
-            arrays[f"optimizer/{place:04d}"] = np.asarray(variable)
-        text = json.dumps(dataclasses.asdict(state)).encode()
-        arrays["state"] = np.frombuffer(text, np.uint8)
+        data = _archive(model, optimizer, state)
         # The best one first: a newest one whose history calls a lost file the best would never be put right.
         if best:
-            _replace_with_archive(self._directory / BEST, arrays)
-        _replace_with_archive(self._directory / f"checkpoint-{state.global_step:09d}.npz", arrays)
-        for old in self._paths()[: -self._keep]:
-            old.unlink(missing_ok=True)
+            write_bytes_atomically(self._directory / BEST, data)
+        write_bytes_atomically(self._path(state.global_step), data)
+        self._remove_others(state.global_step)
 
     def restore_newest(self, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> tuple[TrainState, list[str]]:
         """Load the newest readable checkpoint into model and optimizer.
@@ -75,7 +78,7 @@ class CheckpointStore:
         remarks = []
         for path in reversed(self._paths()):
             try:
-                return _restore(path, model, optimizer), remarks
+                return _restore(path, model, optimizer, _step_of(path)), remarks
             except _UNREADABLE as error:
                 remarks.append(f"{path}: damaged ({error}); falling back to the one before")
         if remarks:
@@ -90,29 +93,81 @@ class CheckpointStore:
             return False
         return True
 
+    def _remove_others(self, newest: int) -> None:
+        """Keep the newest ones up to the step `newest`. Those beyond it were damaged, or the run would have resumed
+        there; they would be taken for the newest, and take the place of whole ones."""
+        paths = self._paths()
+        beyond = [path for path in paths if _step_of(path) > newest]
+        for path in beyond + paths[: len(paths) - len(beyond)][: -self._keep]:
+            path.unlink(missing_ok=True)
+
+    def _path(self, step: int) -> pathlib.Path:
+        return self._directory / f"checkpoint-{step:09d}.npz"
+
     def _paths(self) -> list[pathlib.Path]:
         if not self._directory.is_dir():
             return []
         return sorted(path for path in self._directory.iterdir() if _PATTERN.fullmatch(path.name))
 
 
-def _restore(path: pathlib.Path, model: keras.Model, optimizer) -> TrainState:
+def _step_of(path: pathlib.Path) -> int:
+    return int(_PATTERN.fullmatch(path.name)[1])
+
+
+def _archive(model: keras.Model, optimizer: keras.optimizers.Optimizer, state: TrainState) -> memoryview:
+    """The bytes of a checkpoint. They are made in memory, so that what a full disk lacks is known to the byte."""
+    arrays = {name: np.asarray(variable) for name, variable in _variables(model, optimizer).items()}
+    arrays["state"] = np.frombuffer(json.dumps(dataclasses.asdict(state)).encode(), np.uint8)
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getbuffer()
+
+
+def _restore(path: pathlib.Path, model: keras.Model, optimizer, step: int | None = None) -> TrainState:
+    """Load a checkpoint, which must be that of `step` if one is given; with no optimizer, the model's weights only."""
+    variables = _variables(model, optimizer)
     with np.load(path, allow_pickle=False) as archive:
+        _check_sizes(archive, variables)
         # Everything is read, and so checked against the archive's CRC-32, before anything is assigned.
-        arrays = {name: archive[name] for name in archive.files}
-    state = TrainState(**json.loads(arrays["state"].tobytes()))
-    weights = [arrays[f"model/{place:04d}"] for place in range(len(model.weights))]
-    slots = optimizer.variables if optimizer is not None else []
-    values = [arrays[f"optimizer/{place:04d}"] for place in range(len(slots))]
-    for variable, value in zip(slots, values, strict=True):
-        if tuple(variable.shape) != value.shape:
-            raise ValueError(f"optimizer variable {variable.path} has shape {value.shape}")
-    model.set_weights(weights)
-    for variable, value in zip(slots, values, strict=True):
-        variable.assign(value)
+        values = {name: archive[name] for name in variables}
+        state = _parse_state(archive["state"].tobytes())
+    if step is not None and state.global_step != step:
+        raise ValueError(f"it is of step {state.global_step}")
+    for name, variable in variables.items():
+        have, want = values[name], (tuple(variable.shape), keras.backend.standardize_dtype(variable.dtype))
+        if (have.shape, have.dtype.name) != want:
+            raise ValueError(f"{name} ({variable.path}) is {have.dtype.name} {have.shape}, not {want[1]} {want[0]}")
+    for name, variable in variables.items():
+        variable.assign(values[name])
     return state
 
 
-def _replace_with_archive(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
-    with replacing(path) as temporary:
-        np.savez(temporary, **arrays)
+def _variables(model: keras.Model, optimizer: keras.optimizers.Optimizer | None) -> dict[str, keras.Variable]:
+    """The variables by their names in an archive."""
+    named = {f"model/{place:04d}": variable for place, variable in enumerate(model.weights)}
+    slots = optimizer.variables if optimizer is not None else []
+    return {**named, **{f"optimizer/{place:04d}": variable for place, variable in enumerate(slots)}}
+
+
+def _check_sizes(archive, variables: dict[str, keras.Variable]) -> None:
+    """Refuse what would not fit the variables before it is read: a small file can unpack to any size."""
+    for info in archive.zip.infolist():
+        name = info.filename.removesuffix(".npy")
+        if name not in variables:
+            most = _MOST_STATE_BYTES
+        else:
+            dtype = np.dtype(keras.backend.standardize_dtype(variables[name].dtype))
+            most = math.prod(variables[name].shape) * dtype.itemsize + _MOST_HEADER_BYTES
+        if info.file_size > most:
+            raise ValueError(f"{name} takes {info.file_size:,} bytes, at most {most:,} expected")
+
+
+def _parse_state(text: bytes) -> TrainState:
+    state = TrainState(**json.loads(text))
+    numbers = state.epoch, state.step, state.global_step
+    if not all(type(number) is int and number >= 0 for number in numbers):
+        raise ValueError(f"its position is {numbers}")
+    lists = isinstance(state.totals, list) and isinstance(state.history, list)
+    if not (lists and all(isinstance(row, dict) for row in state.history)):
+        raise ValueError("its history is no table")
+    return state
