@@ -32,35 +32,41 @@ def train(config: TrainConfig) -> int:
     """Train, evaluate and report; returns 0, or 128 plus the signal that stopped the run."""
     from pipeline.convert.manifest import load_manifest
     from pipeline.train.environment import import_tensorflow
+    from pipeline.train.run_dir import RunDirectory
 
     manifest = load_manifest(config.data)
     import_tensorflow()
+    with RunDirectory(config.run_dir) as run:
+        return _train(config, manifest, run)
+
+
+def _train(config: TrainConfig, manifest, run) -> int:
     from pipeline.train import assemble
     from pipeline.train.callbacks import make_callbacks
     from pipeline.train.checkpoint import CheckpointStore
     from pipeline.train.loop import LoopConfig, Trainer
     from pipeline.train.progress import Reporter
-    from pipeline.train.run_dir import RunDirectory
     from pipeline.train.stop import StopRequested, listen_for_stop
     from pipeline.train.strategy import make_cluster
 
     callbacks = make_callbacks(config)
     cluster = make_cluster(config.strategy, config.devices)
     reporter = Reporter(config.log_json, quiet=not cluster.is_chief)
-    run = RunDirectory(config.run_dir)
-    if config.fresh and cluster.is_chief and (aside := run.set_aside()):
-        reporter.line(f"the earlier run is now {aside}")
     config = assemble.with_earlier_choices(config, None if config.fresh else run.identity())
     resolved = assemble.resolve(config, manifest, cluster)
-    if cluster.is_chief or not config.fresh:  # other workers might still see what the chief sets aside
-        run.claim(resolved.describe(cluster), write=cluster.is_chief)
+    model, optimizer = assemble.make_model(resolved, cluster)
+    description = resolved.describe(cluster, model)
+    if cluster.is_chief:
+        for remark in run.claim(description, config.fresh):
+            reporter.line(remark)
+    elif not config.fresh:  # a worker might still see what the chief sets aside
+        run.check(description)
     _announce(resolved, cluster, reporter)
 
-    model, optimizer = assemble.make_model(resolved, cluster)
     feeds = assemble.make_feeds(resolved, cluster)
     calls = assemble.make_calls(resolved, cluster, model, optimizer, feeds)
     trainer = Trainer(cluster, model, optimizer, calls, resolved.steps, feeds.train, feeds.validation, reporter)
-    store = CheckpointStore(run.checkpoints)
+    store = CheckpointStore(run.checkpoints, config.keep_checkpoints)
     state, remarks = store.restore_newest(model, optimizer)
     for remark in remarks:
         reporter.line(remark)
@@ -167,6 +173,9 @@ def _make_parser() -> argparse.ArgumentParser:
     group.add_argument("--seed", type=int, metavar="N", help="of weights, order and dropout; default 0")
     group.add_argument("--patience", type=int, metavar="N", help="stop after N epochs without a better val accuracy")
     group.add_argument("--checkpoint-every", type=int, metavar="STEPS", help="besides the one of every epoch")
+    group.add_argument(
+        "--keep-checkpoints", type=int, metavar="K", help="the newest to keep, besides the best; default 2"
+    )
     group = parser.add_argument_group("feed")
     group.add_argument("--feed", choices=FEEDS, help="where the training split is held; default auto: by its size")
     group.add_argument("--memory-budget", type=_size, metavar="SIZE", help="such as 4GiB; default half of what is free")

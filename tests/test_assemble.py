@@ -74,8 +74,10 @@ def test_epochs_may_grow_where_the_rate_is_constant(resolve):
 
 def test_the_configuration_is_plain_json(resolve):
     resolved = resolve(normalization="standard")
-    described = resolved.describe(make_cluster())
+    model, _ = assemble.make_model(resolved, make_cluster())
+    described = resolved.describe(make_cluster(), model)
     described = json.loads(json.dumps(described))
+    assert "parameters" in described["identity"]["network"]
     assert described["data"]["class_names"] == ["0", "1", "2"]
     assert len(described["normalization"]["mean"]) == 1
 

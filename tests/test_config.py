@@ -16,6 +16,7 @@ def configure(**settings):
     [
         ({"epochs": 0}, "--epochs 0: it must be at least 1"),
         ({"batch_size": -4}, "--batch-size -4"),
+        ({"keep_checkpoints": 0}, "--keep-checkpoints 0: it must be at least 1"),
         ({"learning_rate": float("nan")}, "--learning-rate nan"),
         ({"learning_rate": -1.0}, "--learning-rate -1.0"),
         ({"seed": -1}, "--seed -1"),

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from models.cnn import make_cnn
 from models.dropout import StepDropout
+from models.fingerprint import network_fingerprint
 from pipeline.convert.manifest import Manifest
 from pipeline.errors import InputError
 from pipeline.feed.dataset import (
@@ -69,11 +70,11 @@ class Resolved:
             found["memory_budget"] = self.plan.budget  # it sets the windows, and so the order
         return found
 
-    def describe(self, cluster: Cluster) -> dict[str, Any]:
-        """The content of config.json."""
+    def describe(self, cluster: Cluster, model: keras.Model) -> dict[str, Any]:
+        """The content of config.json for a run of this model."""
         manifest = self.manifest
         return {
-            "identity": self.identity(),
+            "identity": {**self.identity(), "network": network_fingerprint(model)},
             "settings": {name: _plain(value) for name, value in dataclasses.asdict(self.config).items()},
             "data": {
                 "name": manifest.name,

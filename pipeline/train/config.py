@@ -38,6 +38,7 @@ class TrainConfig:
     memory_budget: int | None = None
     patience: int | None = None
     checkpoint_every: int | None = None
+    keep_checkpoints: int = 2
     tensorboard: bool = False
     log_json: bool = False
     fresh: bool = False
@@ -53,8 +54,10 @@ class TrainConfig:
         ):
             if getattr(self, name) not in choices:
                 raise InputError(f"{_flag(name)} {getattr(self, name)!r}: choose one of {', '.join(choices)}")
-        positive = "devices", "epochs", "batch_size", "steps_per_call", "memory_budget", "patience", "checkpoint_every"
-        for name in positive:
+        for name in (
+            *("devices", "epochs", "batch_size", "steps_per_call", "memory_budget"),
+            *("patience", "checkpoint_every", "keep_checkpoints"),
+        ):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{_flag(name)} {value}: it must be at least 1")

@@ -1,6 +1,7 @@
 """The run directory: what was run, how far it came, and what a second start of the same command may go on from."""
 
 import csv
+import errno
 import io
 import json
 import os
@@ -9,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.errors import InputError
-from pipeline.files import write_text_atomically
+from pipeline.files import lock_file, remove_stale, write_text_atomically
 
 CONFIG_NAME = "config.json"
 HISTORY_NAME = "history.csv"
 CHECKPOINTS_NAME = "checkpoints"
+LOCK_NAME = ".lock"
 COLUMNS = (
     *("epoch", "step", "loss", "accuracy", "val_loss", "val_accuracy"),
     *("images_per_second", "seconds", "learning_rate"),
@@ -21,50 +23,72 @@ COLUMNS = (
 
 
 class RunDirectory:
-    """A directory that belongs to one run. `identity` in its config.json is what makes two starts the same run."""
+    """A directory that belongs to one run. `identity` in its config.json is what makes two starts the same run.
+
+    As a context manager it lets go, at the end, of what `claim` took.
+    """
 
     def __init__(self, path: pathlib.Path) -> None:
         self.path = pathlib.Path(os.path.normpath(path))
+        self._lock: int | None = None
+
+    def __enter__(self) -> "RunDirectory":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._release()
 
     @property
     def checkpoints(self) -> pathlib.Path:
         return self.path / CHECKPOINTS_NAME
 
-    def claim(self, config: Mapping[str, Any], write: bool) -> None:
-        """Take the directory for a run with this config.json, whose `identity` any earlier one must equal.
+    def claim(self, config: Mapping[str, Any], fresh: bool = False) -> list[str]:
+        """Take the directory for a run with this config.json; no other process can until this one lets go or ends.
+
+        What a killed run left half-written in it is removed.
 
         Args:
-            write: False on workers that leave writing to the chief.
+            config: its `identity` must equal that of any earlier run here.
+            fresh: rename an earlier run out of the way instead; nothing is deleted, nothing else is moved.
+
+        Returns:
+            What the user should know, a line each.
 
         Raises:
-            InputError: it holds another run's files, or is something else; nothing was changed.
+            InputError: another process trains in it, it holds another run's files, or it is something else; nothing
+                was changed.
+        """
+        self.check(config, any_settings=fresh)
+        self.path.mkdir(parents=True, exist_ok=True)
+        remarks = self._take_lock()
+        if fresh and self._holds_a_run():
+            remarks.append(f"the earlier run is now {self._set_aside()}")
+            self.path.mkdir(exist_ok=True)
+            remarks += self._take_lock()
+        self.check(config)  # again: what was seen before the lock may have changed
+        for folder in (self.path, *filter(pathlib.Path.is_dir, self.path.iterdir())):
+            remove_stale(folder)
+        remarks += self._other_versions(config)
+        write_text_atomically(self.path / CONFIG_NAME, json.dumps(config, indent=1, sort_keys=True) + "\n")
+        return remarks
+
+    def check(self, config: Mapping[str, Any], any_settings: bool = False) -> None:
+        """Look whether a run with this config.json may be here, without changing anything.
+
+        Raises:
+            InputError: as for `claim`, but for the lock.
         """
         path = self.path / CONFIG_NAME
+        if any_settings and self._holds_a_run():
+            return
         if path.is_file():
             self._check_identity(path, config["identity"])
         elif self.path.exists() and (not self.path.is_dir() or any(map(_is_visible, self.path.iterdir()))):
             raise InputError(f"{self.path}: it is there, but not a run directory; choose another --run-dir")
-        if write:
-            self.path.mkdir(parents=True, exist_ok=True)
-            write_text_atomically(path, json.dumps(config, indent=1, sort_keys=True) + "\n")
 
     def identity(self) -> dict[str, Any] | None:
         """The identity of the run that is here, or None where there is none (or none that can be read)."""
-        try:
-            found = json.loads((self.path / CONFIG_NAME).read_text(encoding="utf-8"))["identity"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-        return found if isinstance(found, dict) else None
-
-    def set_aside(self) -> pathlib.Path | None:
-        """Rename an earlier run out of the way, and return its new path; nothing is deleted, nothing else is moved."""
-        if self.identity() is None:
-            return None
-        number = 1
-        while (aside := self.path.with_name(f"{self.path.name}.old-{number}")).exists():
-            number += 1
-        self.path.rename(aside)
-        return aside
+        return self._earlier("identity") or None
 
     def write_history(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Write history.csv: one row an epoch; a figure that a run does not have (no validation) is left empty."""
@@ -74,11 +98,60 @@ class RunDirectory:
         writer.writerows(history)
         write_text_atomically(self.path / HISTORY_NAME, text.getvalue())
 
+    def _take_lock(self) -> list[str]:
+        """Hold the directory until the process ends; the kernel lets go of it even after SIGKILL."""
+        self._release()
+        try:
+            self._lock = lock_file(self.path / LOCK_NAME)
+        except BlockingIOError as error:
+            raise InputError(
+                f"{self.path}: another process trains in it; wait for it or choose another --run-dir"
+            ) from error
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
+                raise
+            return [f"{self.path}: this file system knows no locks; start no second training in it"]
+        return []
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _holds_a_run(self) -> bool:
+        # A damaged config.json is still ours where there is our lock.
+        path = self.path / CONFIG_NAME
+        return self.identity() is not None or (path.is_file() and (self.path / LOCK_NAME).is_file())
+
+    def _set_aside(self) -> pathlib.Path:
+        number = 1
+        while (aside := self.path.with_name(f"{self.path.name}.old-{number}")).exists():
+            number += 1
+        self.path.rename(aside)
+        return aside
+
+    def _other_versions(self, config: Mapping[str, Any]) -> list[str]:
+        """A line where the run was started with other versions of what computes."""
+        earlier, now = self._earlier("versions"), config.get("versions", {})
+        differ = [
+            f"{name} {earlier[name]} -> {now[name]}"
+            for name in ("tensorflow", "keras")
+            if name in earlier and name in now and earlier[name] != now[name]
+        ]
+        return [f"other versions than before ({', '.join(differ)}); figures may differ from here on"] if differ else []
+
+    def _earlier(self, key: str) -> dict[str, Any]:
+        try:
+            found = json.loads((self.path / CONFIG_NAME).read_text(encoding="utf-8"))[key]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
     def _check_identity(self, path: pathlib.Path, identity: Mapping[str, Any]) -> None:
         try:
             earlier = json.loads(path.read_text(encoding="utf-8"))["identity"]
             names = sorted({*earlier, *identity})
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(f"{path}: not a run's configuration; choose another --run-dir or use --fresh") from error
         differ = [
             f"{name} {earlier.get(name)} -> {identity.get(name)}" for name in names if _differs(earlier, identity, name)
