@@ -10,10 +10,19 @@ from typing import NoReturn
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 128 + signal.SIGINT
+_SHOWN = 40  # characters of a wrong value that a message repeats
 
 
 class InputError(ValueError):
     """A mistake in what the user gave. Its text is one line: file, place, value, and what to do."""
+
+
+def shown(value: object) -> str:
+    """A value as messages repeat it: as Python writes it, on one line, and cut where it is long."""
+    if isinstance(value, str):
+        return repr(value if len(value) <= _SHOWN else value[:_SHOWN] + "...")
+    text = repr(value)
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
 
 
 class Parser(argparse.ArgumentParser):

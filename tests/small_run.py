@@ -7,6 +7,7 @@ import numpy as np
 
 from pipeline.convert.manifest import Manifest, Shard, Split, Validation
 from pipeline.convert.schema import RecordLayout
+from pipeline.convert.shard_pages import ShardDigest
 from pipeline.feed.normalize import Normalization
 from pipeline.report import export
 
@@ -38,7 +39,10 @@ def write_split(directory, name, images, labels, ids):
     for place in range(2):
         part = slice(place, None, 2)
         records = layout.encode(images[part], labels[part], ids[part])
-        shards.append(Shard(f"{name}-{place}.tfrecord", len(records), records.nbytes, ""))
+        digest = ShardDigest(layout.stride)
+        digest.update(records.reshape(-1))
+        file = f"{name}-{place}.tfrecord"
+        shards.append(Shard(file, len(records), records.nbytes, digest.page_crc32c, digest.sha256))
         (directory / shards[-1].name).write_bytes(records.tobytes())
     counts = () if (labels < 0).all() else tuple(int((labels == k).sum()) for k in range(3))
     return Split(name, len(images), counts, tuple(shards))

@@ -61,5 +61,7 @@ def test_a_damaged_record_in_a_stream_is_an_input_error(tmp_path):
     shard.write_bytes(bytes(manifest.stride) + shard.read_bytes()[manifest.stride :])
     reader = ShardReader(directory, manifest, "train")
     stream = make_stream_dataset(reader, 10**6, Steps(203, 16), 0, Position(0, 0, 1), Replicas())
-    with pytest.raises(InputError, match=f"^{directory}.*{shard.name}: record 0 is damaged; run tools/inspect"):
+    with pytest.raises(
+        InputError, match=f"^{directory}.*{shard.name}: record 0 .* is damaged; mend with: python tools/inspect"
+    ):
         list(feed_replicas(stream, make_cluster("one")))

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -46,10 +48,43 @@ def test_a_shard_cut_on_a_record_boundary_is_named(damaged):
         load_split(directory, manifest, "train")
 
 
-def test_a_damaged_record_frame_is_named_by_its_number(damaged):
+@pytest.mark.parametrize("at", [0, 60, -1], ids=["frame", "pixel", "last byte"])
+def test_a_flipped_bit_is_named_with_its_record_and_the_command_that_mends_it(damaged, at):
     directory, manifest, shard = damaged
     content = bytearray(shard.read_bytes())
-    content[manifest.stride * 5] ^= 0xFF
+    content[manifest.stride * 5 + at] ^= 1
     shard.write_bytes(content)
-    with pytest.raises(InputError, match=f"{shard.name}: record 5 is damaged"):
+    record = 5 if at >= 0 else 4
+    with pytest.raises(InputError) as caught:
         load_split(directory, manifest, "train")
+    assert str(caught.value) == (
+        f"{shard}: record {record} (counted from 0) is damaged; "
+        f"mend with: python tools/inspect_tfrecord.py repair {directory} --from train=train.csv"
+    )
+
+
+def test_swapped_shards_and_doubled_records_are_seen_though_every_record_is_sound(damaged):
+    directory, manifest, shard = damaged
+    other = directory / manifest.split("train").shards[1].name
+    first, second = shard.read_bytes(), other.read_bytes()
+    for content in (second, first[: manifest.stride] * 2 + first[2 * manifest.stride :]):
+        shard.write_bytes(content)
+        with pytest.raises(InputError, match=rf"{shard.name}: records 0 to 67 are sound, but not those"):
+            load_split(directory, manifest, "train")
+
+
+def test_absurd_counts_are_refused_before_memory_is_taken(damaged):
+    directory, manifest, _ = damaged
+    split = manifest.split("train")
+    shards = tuple(
+        dataclasses.replace(shard, num_examples=10**15, num_bytes=10**15 * manifest.stride) for shard in split.shards
+    )
+    absurd = dataclasses.replace(split, num_examples=3 * 10**15, shards=shards)
+    with pytest.raises(InputError, match="bytes, expected"):
+        load_split(directory, dataclasses.replace(manifest, splits={"train": absurd}), "train")
+
+
+def test_a_class_that_the_manifest_has_not_is_refused(damaged):
+    directory, manifest, _ = damaged
+    with pytest.raises(InputError, match=r"train.tfrecord-0000\d.*: record \d has class 2, which"):
+        load_split(directory, dataclasses.replace(manifest, class_names=("0", "1")), "train")

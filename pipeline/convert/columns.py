@@ -47,6 +47,12 @@ class Columns:
             return None
         return tuple(name for k, name in enumerate(self.names) if k not in (self.label, self.id))
 
+    def key(self, column: int | None) -> str | None:
+        """By what an option finds a column again: its name or, without a header, its index."""
+        if column is None:
+            return None
+        return str(column) if self.names is None else self.names[column]
+
     def describe(self, column: int) -> str:
         """How messages call a column: by its name, or by its index as the options count it."""
         if self.names is None:

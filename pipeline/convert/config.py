@@ -8,13 +8,13 @@ import re
 from collections.abc import Sequence
 
 from pipeline.convert.csv_source import BLOCK_BYTES, ReadOptions
+from pipeline.convert.manifest import SPLIT_NAME
 from pipeline.convert.shard_writer import MAX_SHARDS
 from pipeline.convert.val_split import ValidationSampler
 from pipeline.errors import InputError
 
 TRAIN, VAL = "train", "val"
 _MAX_NAMES = 200  # of the 255 bytes of a file name; the rest of a shard's name takes 32
-_SPLIT_NAME = re.compile("[A-Za-z][A-Za-z0-9_]*")
 _RESERVED = ("all",)  # TensorFlow Datasets: all splits together
 MAX_SEED = 2**63 - 1
 
@@ -53,7 +53,7 @@ class ConvertConfig:
         if not self.splits:
             raise InputError("no split given; name at least one CSV, as --split train=train.csv")
         for name in self.split_names:
-            if not _SPLIT_NAME.fullmatch(name) or name in _RESERVED:
+            if not SPLIT_NAME.fullmatch(name) or name in _RESERVED:
                 raise InputError(f"split name {name!r}: use letters, digits and _, a letter first, and not 'all'")
         if not 1 <= self.shards <= MAX_SHARDS:
             raise InputError(f"--shards {self.shards} must be 1 to {MAX_SHARDS:,}")

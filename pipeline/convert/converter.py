@@ -20,7 +20,7 @@ from pipeline.convert.config import TRAIN, VAL, ConvertConfig
 from pipeline.convert.csv_parser import Rows
 from pipeline.convert.csv_source import NUM_THREADS, CsvSource, ids_or_numbers, labels_or_unlabelled
 from pipeline.convert.ids import IdCheck
-from pipeline.convert.manifest import Manifest, Source, Split, Validation
+from pipeline.convert.manifest import MAX_CLASSES, Manifest, Source, Split, Validation
 from pipeline.convert.output_dir import new_directory, write_file
 from pipeline.convert.pixel_stats import PixelStats
 from pipeline.convert.schema import UNLABELLED, RecordLayout
@@ -32,7 +32,6 @@ from pipeline.errors import InputError
 __all__ = ["ConvertConfig", "Progress", "convert"]
 
 _ENCODES_AHEAD = 4
-_MAX_CLASSES = 1_000_000  # far more different labels than this would be ids, and would fill the memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,8 +88,8 @@ class _Part:
         if len(chosen) == 0:
             return
         self.label_counts.update(labels[chosen].tolist())
-        if len(self.label_counts) > _MAX_CLASSES:
-            raise InputError(f"split {self.name!r}: over {_MAX_CLASSES:,} different labels; is that column the label?")
+        if len(self.label_counts) > MAX_CLASSES:
+            raise InputError(f"split {self.name!r}: over {MAX_CLASSES:,} different labels; is that column the label?")
         deal = deal_rows(self.num_rows, len(chosen), self._conversion.config.shards)
         future = self._conversion.pool.submit(self._encode, images, labels, ids, chosen, deal)
         self._pending.append((future, deal))
@@ -209,7 +208,7 @@ class _Pass:
                         row += len(rows.images)
                         place += len(rows.images)
                         self._report(source, len(rows.images))
-                self.sources.append(Source(name, source.path.name, source.num_bytes, source.sha256, row - first_row))
+                self.sources.append(source.as_read(name, row - first_row))
             if checks:
                 _refuse_duplicate(checks, group, self.sources[-len(group) :])
             for part in parts:

@@ -12,13 +12,13 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.convert.columns import Columns
+from pipeline.errors import shown
 
 # Small pieces stay in a core's cache, but threads then meet at Python's lock more often than they work.
 PIECE_BYTES = 1 << 19
 MAX_INTEGER = 2**63 - 1
 _MAX_FAST_DIGITS = 18  # any such number is below 2**63
 _COMMA, _NEWLINE = ord(","), ord("\n")
-_SHOWN = 40  # characters of a wrong value that a message repeats
 
 
 class Rows(NamedTuple):
@@ -210,11 +210,6 @@ def split_line(number: int, line: bytes) -> list[str]:
         return next(csv.reader([text], strict=True))
     except csv.Error as error:
         raise LineError(number, f"quotes that do not match ({error})") from error
-
-
-def shown(value: str) -> str:
-    """A value as messages repeat it: quoted, and cut where it is long."""
-    return repr(value if len(value) <= _SHOWN else value[:_SHOWN] + "...")
 
 
 def _wrong_count(found: int, columns: Columns) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 
 from pipeline.convert.columns import Columns, find_columns
 from pipeline.convert.csv_parser import LineError, Rows, parse_lines, split_line
+from pipeline.convert.manifest import Source
 from pipeline.convert.schema import UNLABELLED
 from pipeline.errors import InputError
 
@@ -106,6 +107,12 @@ class CsvSource:
                 future.cancel()
         if num_rows == 0:
             raise InputError(f"{self.path}: a header alone, without rows")
+
+    def as_read(self, split: str, num_rows: int) -> Source:
+        """What a manifest says of this file, once its rows have been read as those of a split."""
+        label, identity = (self.columns.key(column) for column in (self.columns.label, self.columns.id))
+        has_header = self.options.has_header
+        return Source(split, self.path.name, self.num_bytes, self.sha256, num_rows, has_header, label, identity)
 
     def line_of_row(self, row: int) -> int:
         """Line (from 1) of a row (from 0). It reads the file again, so it is for messages about what is wrong."""

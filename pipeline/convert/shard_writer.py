@@ -1,6 +1,5 @@
 """Rows dealt to shards like cards: row r of a split goes to shard r % num_shards, so no total is needed in advance."""
 
-import hashlib
 import os
 import pathlib
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,6 +9,7 @@ import numpy as np
 
 from pipeline.convert.manifest import Shard
 from pipeline.convert.schema import RecordLayout
+from pipeline.convert.shard_pages import ShardDigest
 from pipeline.convert.tfds_metadata import shard_name
 
 MAX_SHARDS = 99_999  # what five digits in a file name can count
@@ -45,7 +45,7 @@ class SplitWriter:
         self._split = split
         self._keep_open = num_shards <= _MAX_OPEN
         self._counts: dict[int, int] = {}
-        self._digests: dict[int, hashlib._Hash] = {}
+        self._digests: dict[int, ShardDigest] = {}
         self._files: dict[int, BinaryIO] = {}
 
     def append(self, records: np.ndarray, deal: list[tuple[int, slice]]) -> None:
@@ -54,7 +54,7 @@ class SplitWriter:
         for shard, rows in deal:
             stop = start + len(range(len(records))[rows])
             data = memoryview(records[start:stop]).cast("B")
-            self._digests.setdefault(shard, hashlib.sha256()).update(data)
+            self._digests.setdefault(shard, ShardDigest(records.shape[1])).update(data)
             self._counts[shard] = self._counts.get(shard, 0) + stop - start
             self._write(shard, data)
             start = stop
@@ -74,7 +74,8 @@ class SplitWriter:
             with self._path(shard).open("rb") as file:
                 os.fsync(file.fileno())
             self._path(shard).rename(self._directory / name)
-            shards.append(Shard(name, count, count * stride, self._digests[shard].hexdigest()))
+            digest = self._digests[shard]
+            shards.append(Shard(name, count, count * stride, digest.page_crc32c, digest.sha256))
         return tuple(shards)
 
     def close(self) -> None:

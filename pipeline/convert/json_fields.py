@@ -1,0 +1,46 @@
+"""Checks of values that were read from JSON, and so may be anything; each ValueError says where and repeats little."""
+
+import re
+from typing import Any
+
+from pipeline.errors import shown
+
+_MAX_COUNT = 2**63 - 1
+_MAX_TEXT = 255  # what file systems allow for a name
+
+
+def check_keys(raw: Any, where: str, expected: set[str] | None = None) -> None:
+    if not isinstance(raw, dict):
+        raise ValueError(f"{where}: {shown(raw)} is not an object")
+    wrong = sorted(raw.keys() ^ expected) if expected else []
+    if wrong:
+        raise ValueError(f"{where}: {'unexpected' if wrong[0] in raw else 'no'} field {shown(wrong[0])}")
+
+
+def as_list(raw: Any, where: str) -> list:
+    if not isinstance(raw, list):
+        raise ValueError(f"{where}: {shown(raw)} is not a list")
+    return raw
+
+
+def as_count(value: Any, where: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MAX_COUNT:
+        raise ValueError(f"{where}: {shown(value)} is not a count")
+    return value
+
+
+def as_pixels(raw: Any, where: str, channels: int) -> tuple[float, ...]:
+    values = as_list(raw, where)
+    if len(values) != channels:
+        raise ValueError(f"{where} needs one value for each of {channels} channels")
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 255:
+            raise ValueError(f"{where}: {shown(value)} is not from 0 to 255")
+    return tuple(map(float, values))
+
+
+def as_text(value: Any, where: str, form: re.Pattern | None = None) -> str:
+    whole = isinstance(value, str) and 0 < len(value) <= _MAX_TEXT and value.isprintable()
+    if not whole or (form and not form.fullmatch(value)):
+        raise ValueError(f"{where} {shown(value)} is not one of ours")
+    return value
