@@ -44,7 +44,7 @@ def _train(config: TrainConfig, manifest, run) -> int:
     from pipeline.train import assemble
     from pipeline.train.callbacks import make_callbacks
     from pipeline.train.checkpoint import CheckpointStore
-    from pipeline.train.loop import LoopConfig, Trainer
+    from pipeline.train.loop import LoopConfig
     from pipeline.train.progress import Reporter
     from pipeline.train.stop import StopRequested, listen_for_stop
     from pipeline.train.strategy import make_cluster
@@ -63,9 +63,7 @@ def _train(config: TrainConfig, manifest, run) -> int:
         run.check(description)
     _announce(resolved, cluster, reporter)
 
-    feeds = assemble.make_feeds(resolved, cluster)
-    calls = assemble.make_calls(resolved, cluster, model, optimizer, feeds)
-    trainer = Trainer(cluster, model, optimizer, calls, resolved.steps, feeds.train, feeds.validation, reporter)
+    trainer = assemble.make_trainer(resolved, cluster, model, optimizer, reporter)
     store = CheckpointStore(run.checkpoints, config.keep_checkpoints)
     state, remarks = store.restore_newest(model, optimizer)
     for remark in remarks:
@@ -176,6 +174,7 @@ def _make_parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--keep-checkpoints", type=int, metavar="K", help="the newest to keep, besides the best; default 2"
     )
+    group.add_argument("--audit", action="store_true", help="prove at each epoch's end that it saw each example once")
     group = parser.add_argument_group("feed")
     group.add_argument("--feed", choices=FEEDS, help="where the training split is held; default auto: by its size")
     group.add_argument("--memory-budget", type=_size, metavar="SIZE", help="such as 4GiB; default half of what is free")

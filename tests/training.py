@@ -1,5 +1,6 @@
 """A small real training for the tests: the package's own feed, loop and dropout around a tiny network."""
 
+import io
 import pathlib
 
 import keras
@@ -10,7 +11,7 @@ from pipeline.convert.manifest import load_manifest
 from pipeline.train import assemble
 from pipeline.train.checkpoint import CheckpointStore, TrainState
 from pipeline.train.config import TrainConfig
-from pipeline.train.loop import LoopConfig, Trainer
+from pipeline.train.loop import LoopConfig
 from pipeline.train.progress import Reporter
 from pipeline.train.strategy import make_cluster
 
@@ -26,26 +27,21 @@ def tiny_model(image_shape, num_classes, dtype="float32", dropout=StepDropout) -
 
 
 class SmallRun:
-    """One run of `TrainConfig(**settings)` on the data in `data`, put together as train.py does it."""
+    """One run of `TrainConfig(**settings)` on the data in `data`, put together as train.py does it.
+
+    Every epoch of it is audited. What it says is in `out`.
+    """
 
     def __init__(self, monkeypatch, data: pathlib.Path, run_dir: pathlib.Path, **settings) -> None:
         monkeypatch.setattr(assemble, "make_cnn", tiny_model)
-        defaults = {"batch_size": 16, "epochs": 3, "learning_rate": 0.01, "steps_per_call": 4}
+        defaults = {"batch_size": 16, "epochs": 3, "learning_rate": 0.01, "steps_per_call": 4, "audit": True}
         self.config = TrainConfig(data=data, run_dir=run_dir, **{**defaults, **settings})
         self.cluster = make_cluster(self.config.strategy, self.config.devices)
         self.resolved = assemble.resolve(self.config, load_manifest(data), self.cluster)
         self.model, self.optimizer = assemble.make_model(self.resolved, self.cluster)
-        feeds = assemble.make_feeds(self.resolved, self.cluster)
-        calls = assemble.make_calls(self.resolved, self.cluster, self.model, self.optimizer, feeds)
-        self.trainer = Trainer(
-            self.cluster,
-            self.model,
-            self.optimizer,
-            calls,
-            self.resolved.steps,
-            feeds.train,
-            feeds.validation,
-            Reporter(quiet=True),
+        self.out = io.StringIO()
+        self.trainer = assemble.make_trainer(
+            self.resolved, self.cluster, self.model, self.optimizer, Reporter(out=self.out)
         )
         self.store = CheckpointStore(run_dir / "checkpoints")
 

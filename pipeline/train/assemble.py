@@ -26,8 +26,12 @@ from pipeline.feed.order import Steps
 from pipeline.feed.plan import FeedPlan, default_memory_budget, plan_feed
 from pipeline.feed.resident import SplitArrays, load_split
 from pipeline.feed.stream import ShardReader
+from pipeline.train.audit import EpochAudit, ReadIds
 from pipeline.train.config import TrainConfig
+from pipeline.train.feeder import Feeds
+from pipeline.train.loop import Trainer
 from pipeline.train.loss_scale import ReplicaSafeLossScaleOptimizer
+from pipeline.train.progress import Reporter
 from pipeline.train.step import CompiledCalls, StepConfig
 from pipeline.train.strategy import Cluster, choose_precision, device_memory
 
@@ -95,15 +99,6 @@ class Resolved:
                 "numpy": np.__version__,
             },
         }
-
-
-@dataclasses.dataclass(frozen=True)
-class Feeds:
-    """`train(position)` and `validation()` make data sets; `table` is the split that the device feed looks up in."""
-
-    train: Callable[[Position], tf.data.Dataset]
-    validation: Callable[[], tf.data.Dataset] | None
-    table: SplitArrays | None
 
 
 def with_earlier_choices(config: TrainConfig, earlier: dict[str, Any] | None) -> TrainConfig:
@@ -191,8 +186,8 @@ def make_feeds(resolved: Resolved, cluster: Cluster) -> Feeds:
     on_host = resolved.config.scale == "host"
     compute_dtype = keras.DTypePolicy(resolved.precision).compute_dtype
     scaling = HostScaling(resolved.normalization, resolved.manifest.image_shape, compute_dtype) if on_host else None
-    train, table = _make_train(resolved, cluster, scaling)
-    return Feeds(train, _make_validation(resolved, cluster, scaling), table)
+    train, table, read_ids = _make_train(resolved, cluster, scaling)
+    return Feeds(train, _make_validation(resolved, cluster, scaling), table, read_ids)
 
 
 def make_calls(resolved: Resolved, cluster: Cluster, model, optimizer, feeds: Feeds) -> CompiledCalls:
@@ -204,7 +199,15 @@ def make_calls(resolved: Resolved, cluster: Cluster, model, optimizer, feeds: Fe
         normalization=resolved.normalization,
         compute_dtype=keras.DTypePolicy(resolved.precision).compute_dtype,
     )
-    return CompiledCalls(cluster, model, optimizer, config, feeds.table)
+    audit = EpochAudit(cluster.strategy, resolved.steps.num_examples) if resolved.config.audit else None
+    return CompiledCalls(cluster, model, optimizer, config, feeds.table, audit)
+
+
+def make_trainer(resolved: Resolved, cluster: Cluster, model, optimizer, reporter: Reporter) -> Trainer:
+    """The loop that trains the model on the data that `resolved` names, which are loaded for it."""
+    feeds = make_feeds(resolved, cluster)
+    calls = make_calls(resolved, cluster, model, optimizer, feeds)
+    return Trainer(cluster, model, optimizer, calls, resolved.steps, feeds, reporter)
 
 
 def make_plain_twin(model: keras.Model, manifest: Manifest) -> keras.Model:
@@ -216,17 +219,25 @@ def make_plain_twin(model: keras.Model, manifest: Manifest) -> keras.Model:
 
 def _make_train(
     resolved: Resolved, cluster: Cluster, scaling: HostScaling | None
-) -> tuple[Callable[[Position], tf.data.Dataset], SplitArrays | None]:
-    """The training feed from any position on, and the table that the device feed looks examples up in."""
+) -> tuple[Callable[[Position], tf.data.Dataset], SplitArrays | None, ReadIds]:
+    """The training feed from any position on, the table that the device feed looks examples up in, and the ids."""
     config, steps, manifest = resolved.config, resolved.steps, resolved.manifest
     if resolved.plan.feed == "stream":
         reader = ShardReader(config.data, manifest, TRAIN)
         budget = resolved.plan.budget
-        return lambda at: make_stream_dataset(reader, budget, steps, config.seed, at, cluster.replicas, scaling), None
+        return (
+            lambda at: make_stream_dataset(reader, budget, steps, config.seed, at, cluster.replicas, scaling),
+            None,
+            lambda rows: [int(reader.read_rows(row, row + 1).ids[0]) for row in rows],
+        )
     arrays = load_split(config.data, manifest, TRAIN)
-    if resolved.plan.feed == "device":
-        return lambda at: make_resident_dataset(None, steps, config.seed, at, cluster.replicas), arrays
-    return lambda at: make_resident_dataset(arrays, steps, config.seed, at, cluster.replicas, scaling), None
+    on_device = resolved.plan.feed == "device"
+    held, scaling = (None, None) if on_device else (arrays, scaling)
+    return (
+        lambda at: make_resident_dataset(held, steps, config.seed, at, cluster.replicas, scaling),
+        arrays if on_device else None,
+        lambda rows: arrays.ids[rows],
+    )
 
 
 def _make_validation(

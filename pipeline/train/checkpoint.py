@@ -34,7 +34,10 @@ _UNREADABLE = (
 
 @dataclasses.dataclass
 class TrainState:
-    """Where a run stands. `step` of `epoch` is the next one; `totals` and `seconds` are of the epoch so far."""
+    """Where a run stands. `step` of `epoch` is the next one; `totals` and `seconds` are of the epoch so far.
+
+    `audit` is what EpochAudit has counted of the epoch so far, uint8 [num_examples + 1], or None where it has not.
+    """
 
     epoch: int = 0
     step: int = 0
@@ -42,6 +45,7 @@ class TrainState:
     totals: list[float] = dataclasses.field(default_factory=lambda: [0.0, 0.0, 0.0])
     seconds: float = 0.0
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    audit: np.ndarray | None = dataclasses.field(default=None, compare=False)
 
 
 class CheckpointStore:
@@ -117,7 +121,10 @@ def _step_of(path: pathlib.Path) -> int:
 def _archive(model: keras.Model, optimizer: keras.optimizers.Optimizer, state: TrainState) -> memoryview:
     """The bytes of a checkpoint. They are made in memory, so that what a full disk lacks is known to the byte."""
     arrays = {name: np.asarray(variable) for name, variable in _variables(model, optimizer).items()}
-    arrays["state"] = np.frombuffer(json.dumps(dataclasses.asdict(state)).encode(), np.uint8)
+    fields = dict(vars(state))
+    if (counted := fields.pop("audit")) is not None:
+        arrays["audit"] = counted
+    arrays["state"] = np.frombuffer(json.dumps(fields).encode(), np.uint8)
     file = io.BytesIO()
     np.savez(file, **arrays)
     return file.getbuffer()
@@ -131,6 +138,7 @@ def _restore(path: pathlib.Path, model: keras.Model, optimizer, step: int | None
         # Everything is read, and so checked against the archive's CRC-32, before anything is assigned.
         values = {name: archive[name] for name in variables}
         state = _parse_state(archive["state"].tobytes())
+        state.audit = archive.get("audit")
     if step is not None and state.global_step != step:
         raise ValueError(f"it is of step {state.global_step}")
     for name, variable in variables.items():

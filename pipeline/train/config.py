@@ -39,6 +39,7 @@ class TrainConfig:
     patience: int | None = None
     checkpoint_every: int | None = None
     keep_checkpoints: int = 2
+    audit: bool = False
     tensorboard: bool = False
     log_json: bool = False
     fresh: bool = False

@@ -1,13 +1,31 @@
 """From a dataset of calls to values on the replicas' devices, one call ahead of the loop."""
 
+import dataclasses
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
 from pipeline.errors import InputError
+from pipeline.feed.dataset import Position
+from pipeline.feed.resident import SplitArrays
+from pipeline.train.audit import ReadIds
 from pipeline.train.strategy import Cluster
+
+
+@dataclasses.dataclass(frozen=True)
+class Feeds:
+    """What a run trains on.
+
+    `train(position)` and `validation()`, where there is such a split, make data sets of calls; `table` is the split
+    that the device feed looks up in; `read_ids` tells rows of the training split by the ids of the CSV.
+    """
+
+    train: Callable[[Position], tf.data.Dataset]
+    validation: Callable[[], tf.data.Dataset] | None
+    table: SplitArrays | None
+    read_ids: ReadIds
 
 
 def feed_replicas(dataset: tf.data.Dataset, cluster: Cluster) -> Iterator[tuple]:

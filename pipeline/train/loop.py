@@ -7,21 +7,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from pipeline.errors import InputError
 from pipeline.feed.dataset import Position
 from pipeline.feed.order import Steps
+from pipeline.train.audit import judge
 from pipeline.train.checkpoint import CheckpointStore, TrainState
-from pipeline.train.feeder import feed_replicas
+from pipeline.train.feeder import Feeds, feed_replicas
 from pipeline.train.meter import ThroughputMeter
 from pipeline.train.progress import Reporter
 from pipeline.train.step import CompiledCalls
 from pipeline.train.stop import StopRequested, StopSignal
 from pipeline.train.strategy import Cluster
-
-MakeTrainDataset = Callable[[Position], tf.data.Dataset]
-MakeEvalDataset = Callable[[], tf.data.Dataset]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,11 +31,7 @@ class LoopConfig:
 
 
 class Trainer:
-    """Trains a model on the elements of a feed.
-
-    `make_train(position)` gives the training feed from a position on; `make_validation()`, where there is one, a single
-    pass over the validation split. `store` is None on workers that do not write.
-    """
+    """Trains a model on the elements of its feeds, one compiled call after another."""
 
     def __init__(
         self,
@@ -47,14 +40,12 @@ class Trainer:
         optimizer: keras.optimizers.Optimizer,
         calls: CompiledCalls,
         steps: Steps,
-        make_train: MakeTrainDataset,
-        make_validation: MakeEvalDataset | None,
+        feeds: Feeds,
         reporter: Reporter,
     ) -> None:
         self._cluster, self._model, self._optimizer = cluster, model, optimizer
         self._calls, self._steps = calls, steps
-        self._make_train, self._make_validation = make_train, make_validation
-        self._reporter = reporter
+        self._feeds, self._reporter = feeds, reporter
 
     def fit(
         self,
@@ -83,7 +74,8 @@ class Trainer:
         self._model.stop_training = False
         listeners.on_train_begin()
         if not self._finished(config, state):
-            feed = feed_replicas(self._make_train(Position(state.epoch, state.step, config.epochs)), self._cluster)
+            self._start_audit(state)
+            feed = feed_replicas(self._feeds.train(Position(state.epoch, state.step, config.epochs)), self._cluster)
             try:
                 while not self._finished(config, state):
                     asked_to_stop = self._train_epoch(config, state, store, feed, listeners, stop)
@@ -130,6 +122,7 @@ class Trainer:
             )
 
     def _end_epoch(self, config, state, store, listeners, meter) -> None:
+        self._end_audit(state)
         listeners.on_test_begin()
         validation = self._validate()
         listeners.on_test_end(validation)
@@ -146,10 +139,10 @@ class Trainer:
         listeners.on_epoch_end(state.epoch - 1, logs)
 
     def _validate(self) -> dict[str, float]:
-        if self._make_validation is None:
+        if self._feeds.validation is None:
             return {}
         sums = [0.0, 0.0, 0.0]
-        for parts, counts in feed_replicas(self._make_validation(), self._cluster):
+        for parts, counts in feed_replicas(self._feeds.validation(), self._cluster):
             totals = self._calls.evaluate(parts, counts).numpy()
             sums = [have + float(new) for have, new in zip(sums, totals, strict=False)]
         return {"val_loss": sums[0] / sums[2], "val_accuracy": sums[1] / sums[2]}
@@ -157,7 +150,28 @@ class Trainer:
     def _finished(self, config: LoopConfig, state: TrainState) -> bool:
         return state.epoch >= config.epochs or self._model.stop_training or _out_of_patience(config, state.history)
 
+    def _start_audit(self, state: TrainState) -> None:
+        if self._calls.audit is None:
+            state.audit = None  # what this start trains on is not counted, so the epoch's count ends here
+            return
+        whole = state.step == 0 or self._calls.audit.fits(state.audit)
+        if not whole:
+            epoch = state.epoch + 1
+            self._reporter.line(f"epoch {epoch} began without --audit, so the audit begins with epoch {epoch + 1}")
+        self._calls.audit.start(state.audit if whole else None, whole)
+
+    def _end_audit(self, state: TrainState) -> None:
+        audit = self._calls.audit
+        if audit is None:
+            return
+        if (counts := audit.read()) is not None:
+            self._reporter.line(judge(counts, state.epoch + 1, self._feeds.read_ids))
+        audit.start()
+
     def _save(self, store: CheckpointStore | None, state: TrainState, best: bool = False) -> None:
+        audit = self._calls.audit
+        # Adding up takes all workers, also those that do not write.
+        state.audit = audit.read() if audit is not None and state.step else None
         if store is not None:
             store.save(self._model, self._optimizer, state, best)
 

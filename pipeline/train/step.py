@@ -8,6 +8,7 @@ import tensorflow as tf
 from models.dropout import DropoutState, dropout_state
 from pipeline.feed.normalize import Normalization
 from pipeline.feed.resident import SplitArrays
+from pipeline.train.audit import EpochAudit
 from pipeline.train.strategy import Cluster
 
 # What a call adds up, in this order; `stop` is the number of workers that were told to stop.
@@ -39,8 +40,10 @@ class CompiledCalls:
         optimizer: keras.optimizers.Optimizer | None,
         config: StepConfig,
         table: SplitArrays | None = None,
+        audit: EpochAudit | None = None,
     ) -> None:
         self._cluster, self._config = cluster, config
+        self.audit = audit
         self._model, self._optimizer = model, optimizer
         # Cross-entropy from logits is exact where probabilities have rounded to 0 or 1.
         self._logits = keras.Model(model.input, model.get_layer("logits").output)
@@ -91,6 +94,8 @@ class CompiledCalls:
         variables = self._model.trainable_variables
         self._optimizer.apply(tape.gradient(scaled, variables), variables)
         self._add(losses, correct, weight)
+        if self.audit is not None:
+            self.audit.count(index, weight)
 
     def _evaluate_step(self, part, k):
         index, image, label = self._batch(part, k)

@@ -1,0 +1,215 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.convert.converter import ConvertConfig, convert
+from pipeline.convert.manifest import load_manifest
+from pipeline.errors import InputError
+from pipeline.feed import dataset
+from pipeline.feed.dataset import Position, make_resident_dataset, make_stream_dataset
+from pipeline.feed.order import PageOrder, Steps
+from pipeline.feed.resident import load_split
+from pipeline.feed.stream import ShardReader
+from pipeline.train.audit import EpochAudit, judge
+from pipeline.train.feeder import feed_replicas
+from pipeline.train.stop import StopRequested
+from pipeline.train.strategy import make_cluster
+from tests.datasets import bars, write_csv
+from tests.test_loop import StopAfter
+from tests.training import SmallRun
+
+
+@pytest.fixture(scope="module")
+def numbered(tmp_path_factory):
+    """60 rows to train on, whose ids are 1000, 1003, 1006, ..."""
+    folder = tmp_path_factory.mktemp("numbered")
+    lines = write_csv(folder / "plain.csv", *bars(range(60))).read_text().splitlines()
+    rows = ["id," + lines[0], *(f"{1000 + 3 * row},{line}" for row, line in enumerate(lines[1:]))]
+    (folder / "train.csv").write_text("\n".join(rows) + "\n")
+    convert(ConvertConfig(splits=(("train", folder / "train.csv"),), out=folder / "data", shards=2))
+    return folder / "data"
+
+
+@pytest.fixture
+def start(monkeypatch, numbered, tmp_path):
+    """Start (or go on with) a run on them, always audited unless told otherwise."""
+
+    def make(name="run", **settings):
+        return SmallRun(
+            monkeypatch, numbered, tmp_path / name, **{"epochs": 2, "batch_size": 8, "steps_per_call": 1, **settings}
+        )
+
+    return make
+
+
+def audits(run):
+    return [line for line in run.out.getvalue().splitlines() if "audit" in line]
+
+
+WHOLE = [f"audit of epoch {epoch}: 60 of 60 examples, each once" for epoch in (1, 2)]
+
+
+@pytest.mark.parametrize(("feed", "devices"), [("host", 1), ("device", 4), ("stream", 4)])
+def test_a_run_that_saw_each_example_once_says_so(start, feed, devices):
+    run = start(feed=feed, strategy="mirrored", devices=devices, memory_budget=10**6)
+    run.fit()
+    assert audits(run) == WHOLE
+
+
+def tampered(order):
+    """The order with its sixth example gone, and its tenth there twice."""
+    order = order.copy()
+    order[5] = order[9]
+    return order
+
+
+@pytest.mark.parametrize("feed", ["host", "device", "stream"])
+def test_an_example_missing_and_one_doubled_are_named_by_their_ids(start, monkeypatch, feed):
+    made = []
+
+    def broken(function):
+        def order(*args):
+            made.append(function(*args))
+            return tampered(made[-1])
+
+        return order
+
+    monkeypatch.setattr(dataset, "epoch_order", broken(dataset.epoch_order))
+    monkeypatch.setattr(PageOrder, "window_order", broken(PageOrder.window_order))
+    # A page is one record here, and a window holds the whole split.
+    monkeypatch.setattr("pipeline.feed.stream.PAGE_BYTES", 1)
+    run = start(feed=feed, memory_budget=10**6, checkpoint_every=2)
+    with pytest.raises(
+        InputError, match=r"^the audit of epoch 1 found 1 of 60 examples missing \(id 1\d\d\d\); "
+    ) as found:
+        run.fit()
+    rows = made[0]
+    if feed == "stream":
+        reader = ShardReader(run.config.data, run.resolved.manifest, "train")
+        pages = reader.page_order(10**6, 8)
+        rows = reader.read(pages.window_reads(pages.pages(0, 0), 0))[1][rows]
+    missing, doubled = (1000 + 3 * int(rows[place]) for place in (5, 9))
+    assert f"missing (id {missing}); 1 of 60 trained on more than once (id {doubled}); " in str(found.value)
+    # The epoch is not kept as finished: what is on disk is from before its last steps.
+    assert run.store.restore_newest(run.model, run.optimizer)[0].epoch == 0
+
+
+@pytest.mark.parametrize("feed", ["host", "stream"])
+def test_it_goes_on_counting_after_a_stop_also_on_other_replicas(start, feed):
+    common = {"feed": feed, "memory_budget": 10**6}
+    for calls, devices in ((1, 1), (2, 4)):
+        stopper = StopAfter(calls)
+        with pytest.raises(StopRequested):
+            start(strategy="mirrored", devices=devices, **common).fit([stopper], stopper.signal)
+    last = start(strategy="mirrored", devices=2, **common)
+    last.fit()
+    assert audits(last) == WHOLE
+
+
+def test_steps_trained_twice_after_a_resume_are_found(start):
+    stopper = StopAfter(2)
+    with pytest.raises(StopRequested):
+        start().fit([stopper], stopper.signal)
+    run = start()
+    state, _ = run.store.restore_newest(run.model, run.optimizer)
+    run.store.save(run.model, run.optimizer, dataclasses.replace(state, step=1), best=False)
+    with pytest.raises(
+        InputError, match=r"found 16 of 60 trained on more than once \(ids (\d+, ){5}\.\.\. 16 in all\)"
+    ):
+        run.fit()
+
+
+@pytest.mark.parametrize("audited_first", [True, False])
+def test_an_epoch_that_was_partly_not_counted_is_not_judged(start, audited_first):
+    # Without, then with; or with, then without, then with: either way a part of the first epoch is not counted.
+    for audit in (True, False) if audited_first else (False,):
+        stopper = StopAfter(1)  # it stops with the call after
+        with pytest.raises(StopRequested):
+            start(audit=audit).fit([stopper], stopper.signal)
+    last = start()
+    last.fit()
+    assert audits(last) == ["epoch 1 began without --audit, so the audit begins with epoch 2", WHOLE[1]]
+
+
+def test_without_it_nothing_is_counted_or_said(start):
+    run = start(audit=False)
+    run.fit()
+    assert audits(run) == []
+    assert run.store.restore_newest(run.model, run.optimizer)[0].audit is None
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ([1, 1, 0, 1, 0], r"1 of 4 examples missing \(id 20\);"),
+        ([0] * 9 + [0], r"9 of 9 examples missing \(ids 0, 10, 20, 30, 40, ... 9 in all\);"),
+        ([1, 1, 7, 2, 0], r"2 of 4 trained on more than once \(ids 20, 30\);"),
+        ([1, 1, 1, 1, 3], r"rows that the split does not have \(3 or more\)"),
+    ],
+    ids=["one missing", "all missing", "doubled", "strange"],
+)
+def test_verdicts(counts, message):
+    with pytest.raises(InputError, match=message):
+        judge(np.array(counts, np.uint8), 1, lambda rows: rows * 10)
+
+
+def test_rows_that_the_split_does_not_have_are_counted_apart():
+    cluster = make_cluster("mirrored", 2)
+    audit = EpochAudit(cluster.strategy, 3)
+    audit.start()
+    parts = cluster.distribute((tf.constant([0, -1]), tf.constant([3, 99])))
+    weights = cluster.distribute((tf.constant([1.0, 0.0]), tf.constant([1.0, 1.0])))
+    tf.function(lambda: cluster.strategy.run(audit.count, args=(parts, weights)))()
+    assert audit.read().tolist() == [1, 0, 0, 2]
+
+
+def count_epoch(audit, cluster, data, call):
+    """Count what the training step would, call by call of `data` until its end, or `call` calls."""
+
+    def step(part, k):
+        index = part["index"][k]
+        audit.count(index, tf.cast(index >= 0, tf.float32))
+
+    @tf.function(reduce_retracing=True)
+    def count(parts, counts):
+        for k in tf.range(tf.math.count_nonzero(counts, dtype=tf.int32)):
+            cluster.strategy.run(step, args=(parts, k))
+
+    for element in feed_replicas(data.take(call), cluster):
+        count(*element)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    feed=st.sampled_from(["host", "device", "stream"]),
+    sizes=st.tuples(st.integers(1, 12), st.integers(1, 60), st.integers(1, 6)),
+    replicas=st.sampled_from([(1, 1), (2, 1), (1, 4), (4, 2)]),
+    stopped_after=st.integers(0, 6),
+    seed=st.integers(0, 2**63 - 1),
+)
+def test_every_feed_serves_each_example_once_however_it_is_cut(numbered, feed, sizes, replicas, stopped_after, seed):
+    replica_rows, num_examples, per_call = sizes
+    num_examples = 60 if feed == "stream" else num_examples  # the rows that are on disk
+    before, after = map(lambda count: make_cluster("mirrored", count), replicas)
+    steps = Steps(num_examples, replica_rows * 4, per_call)
+    position = Position(0, min(stopped_after, len(steps.calls()) - 1) * per_call, 1)
+    manifest = load_manifest(numbered)
+
+    def data(start, cluster):
+        if feed == "stream":
+            return make_stream_dataset(
+                ShardReader(numbered, manifest, "train"), 1, steps, seed, start, cluster.replicas
+            )
+        arrays = load_split(numbered, manifest, "train") if feed == "host" else None
+        return make_resident_dataset(arrays, steps, seed, start, cluster.replicas)
+
+    first, second = EpochAudit(before.strategy, num_examples), EpochAudit(after.strategy, num_examples)
+    first.start()
+    count_epoch(first, before, data(Position(0, 0, 1), before), position.step // per_call)
+    second.start(first.read())
+    count_epoch(second, after, data(position, after), -1)
+    assert judge(second.read(), 1, list) == f"audit of epoch 1: {num_examples} of {num_examples} examples, each once"
