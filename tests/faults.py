@@ -2,15 +2,15 @@
 
 What it reads, damaged (a shard is its path and the stride of its records):
 
-    faults.flip_bit(shard, byte=1000)                 # also cut_inside_record, cut_on_boundary, drop, swap, double_record
+    faults.flip_bit(shard, byte=1000)  # or cut_inside_record, cut_on_boundary, drop, swap, double_record
     with pytest.raises(InputError, match="record 3"):
         load_split(...)
 
 What it leaves when it is killed, and whether the same command goes on from there. The process dies by SIGKILL just
 before it does something, named by Python's audit event (`os.rename`, `open`, `os.mkdir`, ...) and the path:
 
-    fate = faults.run(faults.dying("os.rename", "*/checkpoint-*", 2, "train.py", "--data", data), cwd=tmp_path)
-    assert fate.killed
+    done = faults.run(faults.dying("os.rename", "*/checkpoint-*", 2, "train.py", "--data", data), cwd=tmp_path)
+    assert done.killed  # also: done.returncode, done.out, done.err
 
 or when something is seen from outside, or at a random instant, which a loop over seeds spreads:
 
@@ -36,29 +36,13 @@ import resource
 import runpy
 import shutil
 import signal
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 
+from pipeline.prove.watched import WatchedCommand
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-_SECONDS = 300  # after which a command is taken to hang
-_POLL_SECONDS = 0.002
-
-
-@dataclasses.dataclass(frozen=True)
-class Fate:
-    """How a command ended: its exit code (negative: the signal) and what it had printed by then."""
-
-    returncode: int
-    out: str
-    err: str
-
-    @property
-    def killed(self) -> bool:
-        """Whether SIGKILL ended it; False where it was done before."""
-        return self.returncode == -signal.SIGKILL
 
 
 # ---- damage ----------------------------------------------------------------------------------------------------------
@@ -120,8 +104,8 @@ def leave_stale_temporary(path: pathlib.Path, data: bytes = b"half") -> pathlib.
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     before = set(path.parent.iterdir())
-    fate = run([sys.executable, "-c", code, str(path), data.hex()], cwd=ROOT)
-    assert fate.killed, fate.err
+    done = run([sys.executable, "-c", code, str(path), data.hex()], cwd=ROOT)
+    assert done.killed, done.err
     (left,) = set(path.parent.iterdir()) - before
     return left
 
@@ -134,8 +118,8 @@ def leave_stale_lock(path: pathlib.Path) -> None:
         "fcntl.flock(file, fcntl.LOCK_EX)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    fate = run([sys.executable, "-c", code, str(path)])
-    assert fate.killed, fate.err
+    done = run([sys.executable, "-c", code, str(path)])
+    assert done.killed, done.err
 
 
 @contextlib.contextmanager
@@ -149,10 +133,11 @@ def held_lock(path: pathlib.Path) -> Iterator[None]:
 # ---- commands that die -----------------------------------------------------------------------------------------------
 
 
-def run(command: list, **options) -> Fate:
+def run(command: list, **options) -> WatchedCommand:
     """Run a command to its end, whatever that is."""
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=_SECONDS, **options)
-    return Fate(done.returncode, done.stdout, done.stderr)
+    with WatchedCommand(command, **options) as process:
+        process.wait()
+    return process
 
 
 def dying(event: str, pattern: str, nth: int, script: str | pathlib.Path, *arguments) -> list[str]:
@@ -165,79 +150,30 @@ def dying(event: str, pattern: str, nth: int, script: str | pathlib.Path, *argum
     return [sys.executable, __file__, event, pattern, str(nth), str(ROOT / script), *map(str, arguments)]
 
 
-def kill_after(command: list, seconds: float, **options) -> Fate:
+def kill_after(command: list, seconds: float, **options) -> WatchedCommand:
     """Kill a command so many seconds after its start, if it still runs."""
-    until = time.monotonic() + seconds
-    return kill_when(command, lambda: time.monotonic() >= until, **options)
+    with WatchedCommand(command, **options) as process:
+        process.wait_until(lambda: process.seconds >= seconds)
+    return process
 
 
-def kill_when(command: list, seen: Callable[[], bool], **options) -> Fate:
+def kill_when(command: list, seen: Callable[[], bool], **options) -> WatchedCommand:
     """Kill a command, and all that it started, as soon as `seen()` is true; it is asked every 2 ms."""
-    with _started(command, options) as (process, read):
-        until = time.monotonic() + _SECONDS
-        while process.poll() is None and not seen():
-            assert time.monotonic() < until, f"{command} ran on, and what it was to be killed at never came"
-            time.sleep(_POLL_SECONDS)
-        return _kill(process, read)
+    with WatchedCommand(command, **options) as process:
+        process.wait_until(seen)
+    return process
 
 
-def kill_after_line(command: list, text: str, **options) -> Fate:
+def kill_after_line(command: list, text: str, **options) -> WatchedCommand:
     """Kill a command as soon as it has printed a line with `text` on stdout."""
-    seen = threading.Event()
-    with _started(command, options, lambda line: text in line and seen.set()) as (process, read):
-        while process.poll() is None and not seen.wait(_POLL_SECONDS):
-            pass
-        return _kill(process, read)
+    with WatchedCommand(command, **options) as process:
+        process.wait_until(lambda: any(text in line for line in process.lines))
+    return process
 
 
 def appears(folder: pathlib.Path, pattern: str, count: int = 1) -> Callable[[], bool]:
     """For `kill_when`: whether at least `count` paths below `folder` match a glob pattern."""
     return lambda: len(list(itertools.islice(folder.glob(pattern), count))) == count
-
-
-@contextlib.contextmanager
-def _started(command: list, options: dict, on_line: Callable = lambda line: None):
-    """A running command and a function that ends the reading of its output; killed when the block ends."""
-    out, err = [], []
-
-    def pump(stream, into: list, listener: Callable) -> None:
-        for line in stream:
-            into.append(line)
-            listener(line)
-
-    process = subprocess.Popen(
-        [*map(str, command)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,  # so that it can be killed with all that it started
-        **options,
-    )
-    readers = [
-        threading.Thread(target=pump, args=(process.stdout, out, on_line)),
-        threading.Thread(target=pump, args=(process.stderr, err, lambda line: None)),
-    ]
-    for reader in readers:
-        reader.start()
-
-    def read() -> tuple[str, str]:
-        for reader in readers:
-            reader.join()
-        return "".join(out), "".join(err)
-
-    with process:
-        try:
-            yield process, read
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-
-
-def _kill(process: subprocess.Popen, read: Callable[[], tuple[str, str]]) -> Fate:
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    return Fate(process.returncode, *read())
 
 
 def _die_at(event: str, pattern: str, nth: int) -> None:

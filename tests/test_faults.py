@@ -95,8 +95,8 @@ def test_a_conversion_waits_for_a_lock_that_lives_and_for_none_that_is_stale(tmp
 def test_a_conversion_that_dies_before_its_last_rename_has_made_nothing(tmp_path):
     (tmp_path / "train.csv").write_text(GOOD)
     arguments = ["tools/csv_to_tfrecord.py", "--split", "train=train.csv", "--out", "data"]
-    fate = faults.run(faults.dying("os.rename", "*/data", 1, *arguments), cwd=tmp_path)
-    assert fate.killed
+    done = faults.run(faults.dying("os.rename", "*/data", 1, *arguments), cwd=tmp_path)
+    assert done.killed
     assert not (tmp_path / "data").exists()
     assert faults.run(faults.dying("os.rename", "*/data", 2, *arguments), cwd=tmp_path).returncode == 0
     assert names_found(tmp_path / "data") == set()
@@ -121,8 +121,8 @@ def test_a_command_is_killed_when_a_file_appears_or_a_line_was_printed_or_time_i
 
 
 def test_a_command_that_was_done_before_is_not_called_killed(tmp_path):
-    fate = faults.kill_after_line([sys.executable, "-c", "print(1); raise SystemExit(3)"], "never")
-    assert (fate.killed, fate.returncode, fate.out) == (False, 3, "1\n")
+    done = faults.kill_after_line([sys.executable, "-c", "print(1); raise SystemExit(3)"], "never")
+    assert (done.killed, done.returncode, done.out) == (False, 3, "1\n")
 
 
 WRITE = "import pathlib; pathlib.Path('file').write_bytes(bytes(1 << 20))"
@@ -133,9 +133,9 @@ def test_a_disk_fills(tmp_path, limited):
     with faults.full_disk(tmp_path, 1 << 16) as disk:
         if limited:
             disk = faults.limited_files(tmp_path, 1 << 16)
-        fate = faults.run([sys.executable, "-c", WRITE], cwd=disk.path, **disk.options)
-        assert fate.returncode == 1
-        assert disk.full in fate.err
+        done = faults.run([sys.executable, "-c", WRITE], cwd=disk.path, **disk.options)
+        assert done.returncode == 1
+        assert disk.full in done.err
         assert (disk.path / "file").stat().st_size <= 1 << 16
     assert not os.path.ismount(tmp_path / "small-disk")
 
@@ -145,8 +145,8 @@ def test_a_full_disk_ends_a_conversion_with_one_line(tmp_path):
     tool = faults.ROOT / "tools/csv_to_tfrecord.py"
     with faults.full_disk(tmp_path, 1 << 16) as disk:
         command = [sys.executable, tool, "--split", f"train={tmp_path / 'train.csv'}", "--out", "data", "--shards", "1"]
-        fate = faults.run(command, cwd=disk.path, **disk.options)
-        assert (fate.returncode, fate.err.count("\n")) == (2, 1), fate.err
+        done = faults.run(command, cwd=disk.path, **disk.options)
+        assert (done.returncode, done.err.count("\n")) == (2, 1), done.err
         assert not (disk.path / "data").exists()
 
 
