@@ -161,6 +161,9 @@ def _make_parser() -> argparse.ArgumentParser:
     group.add_argument("--devices", type=int, metavar="N", help="GPUs to use, or logical CPUs where there is no GPU")
     group.add_argument("--precision", choices=PRECISIONS, help="default auto: what the device computes fastest")
     group.add_argument(
+        "--xla", action="store_true", help="compile the step; measure first: tools/benchmark.py step --xla"
+    )
+    group.add_argument(
         "--steps-per-call", type=int, metavar="K", help="steps a host call (default 16 on GPU, 1 on CPU)"
     )
     group = parser.add_argument_group("training")

@@ -39,8 +39,9 @@ def without_labels(manifest):
         (lambda m: dataclasses.replace(m, splits={}), {}, "no split 'train'"),
         (lambda m: m, {"devices": 4, "batch_size": 30}, "--batch-size 30 does not divide among 4 replicas; use 28"),
         (lambda m: m, {"feed": "host", "memory_budget": 1000}, "--feed host: .* use --feed stream"),
+        (lambda m: m, {"devices": 4, "xla": True}, "--xla compiles the step of one replica, not of 4; leave it out"),
     ],
-    ids=["unlabelled", "one class", "no train split", "a batch that does not divide", "too large for memory"],
+    ids=["unlabelled", "one class", "no train split", "uneven batch", "too large for memory", "XLA on 4 replicas"],
 )
 def test_what_cannot_be_trained_on_is_refused(resolve, change, settings, message):
     with pytest.raises(InputError, match=message):
@@ -61,6 +62,7 @@ def test_devices_and_strategy_are_not_part_of_a_runs_identity(resolve):
         {"precision": "mixed_float16"},
         {"epochs": 7},
         {"feed": "stream"},
+        {"xla": True},
     ],
     ids=lambda settings: next(iter(settings)),
 )

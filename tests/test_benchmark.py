@@ -81,6 +81,41 @@ def test_train_measures_the_feed_the_step_and_both(digits, tmp_path, capsys):
     assert found["verdict"] in capsys.readouterr().out
 
 
+def test_step_measures_each_setting_against_the_peak(digits, tmp_path, capsys):
+    settings = "--batch-size 16 --precision float32 --steps-per-call 1,2 --rounds 2 --seconds 0.05"
+    found = run(tmp_path, "step", "--data", digits, *settings.split())
+    assert [row["name"] for row in found["rows"]] == ["1 step a call", "2 steps a call", "matmul float32"]
+    row, peak = found["rows"][0], found["machine"]["peaks"]["float32"]["flops_per_second"]
+    # 8x8 pixels: convolutions on 8x8 and 4x4, then 2*2*64 -> 256 -> 3.
+    forward = 2 * (25 * 32 * 64 + 25 * 32 * 32 * 64 + 9 * 32 * 64 * 16 + 9 * 64 * 64 * 16 + 256 * 256 + 256 * 3)
+    assert row["flops_per_second"] == pytest.approx(3 * forward * row["images_per_second"])
+    assert row["share_of_peak"] == pytest.approx(row["flops_per_second"] / peak)
+    assert peak == max(found["rows"][-1]["rounds"])
+    fastest = max(found["rows"][:-1], key=lambda row: row["images_per_second"])
+    assert f"fastest: {fastest['images_per_second']:,.0f} images/s" in capsys.readouterr().out
+
+
+def test_step_measures_a_step_that_xla_compiled(digits, tmp_path):
+    settings = "--batch-size 16 --precision float32 --steps-per-call 1 --xla on --rounds 1 --seconds 0.05"
+    found = run(tmp_path, "step", "--data", digits, *settings.split())
+    assert found["rows"][0]["name"] == "batch 16, float32, 1 step a call, XLA"
+    assert found["machine"]["xla"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--steps-per-call", "1,many"], "'1,many' is not a number, nor several with commas between"),
+        (["--precision", "float32,int8"], "--precision 'int8': choose one of"),
+        (["--xla", "both", "--devices", "2"], "--xla compiles the step of one replica"),
+    ],
+    ids=["a word for a number", "no precision", "XLA on two replicas"],
+)
+def test_step_refuses_what_it_cannot_measure(digits, flags, message):
+    with pytest.raises(InputError, match=message):
+        benchmark.main(["step", "--data", str(digits), *flags])
+
+
 def test_feed_measures_every_rung_beside_other_recipes(digits, tmp_path):
     found = run(tmp_path, "feed", "--data", digits, "--steps-per-call", "2", *SHORT)
     rows = {row["name"]: row for row in found["rows"]}

@@ -34,7 +34,10 @@ class SmallRun:
 
     def __init__(self, monkeypatch, data: pathlib.Path, run_dir: pathlib.Path, **settings) -> None:
         monkeypatch.setattr(assemble, "make_cnn", tiny_model)
-        defaults = {"batch_size": 16, "epochs": 3, "learning_rate": 0.01, "steps_per_call": 4, "audit": True}
+        defaults = {
+            **{"batch_size": 16, "epochs": 3, "learning_rate": 0.01, "steps_per_call": 4},
+            **{"precision": "float32", "audit": True},
+        }
         self.config = TrainConfig(data=data, run_dir=run_dir, **{**defaults, **settings})
         self.cluster = make_cluster(self.config.strategy, self.config.devices)
         self.resolved = assemble.resolve(self.config, load_manifest(data), self.cluster)

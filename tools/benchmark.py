@@ -1,12 +1,14 @@
-"""Measure images/s: of the feed, of training and what holds it back, what a step costs the host, or as data grow.
+"""Measure images/s: of the feed, of the step, of both and what holds them back; and what the host and growth cost.
 
 python tools/benchmark.py feed --data data/kannada --batch-size 2048 --steps-per-call 16
+python tools/benchmark.py step --data data/kannada --precision float32,mixed_bfloat16 --steps-per-call 1,4,16 --xla both
 python tools/benchmark.py train --data data/kannada --strategy mirrored --json figures.json
 python tools/benchmark.py scale --rows 6000000
 python tools/benchmark.py host
 """
 
 import argparse
+import itertools
 import pathlib
 from collections.abc import Sequence
 
@@ -14,64 +16,93 @@ from pipeline.errors import InputError, Parser, run_tool
 from pipeline.feed.plan import FEEDS
 from pipeline.train.config import PRECISIONS, SCALES, STRATEGIES, TrainConfig
 
-FEED, TRAIN, SCALE, HOST = "feed", "train", "scale", "host"
+# A call of many steps takes a processor minutes.
+_STEPS_PER_CALL = {"GPU": (1, 4, 16, 64), "CPU": (1, 4)}
+_XLA = {"off": (False,), "on": (True,), "both": (False, True)}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print the table, and write the JSON if asked; returns the exit code."""
-    args = vars(_make_parser().parse_args(argv))
-    kind, rounds, seconds, json_path = (args.pop(name) for name in ("kind", "rounds", "seconds", "json"))
-    if rounds < 1 or not 0 < seconds < 3600:
-        raise InputError(f"--rounds {rounds} --seconds {seconds}: at least one round, and from 0 to 3600 seconds")
-    if json_path is not None and not json_path.parent.is_dir():
-        raise InputError(f"--json {json_path}: there is no directory {json_path.parent}; create it first")
-    if kind == SCALE:
-        found = _measure_scale(args["rows"], rounds, seconds)
-    elif kind == HOST:
-        found = _measure_host(rounds, seconds)
-    else:
-        found = _measure_data(kind, args, rounds, seconds)
+    args = _make_parser().parse_args(argv)
+    if args.rounds < 1 or not 0 < args.seconds < 3600:
+        given = f"--rounds {args.rounds} --seconds {args.seconds}"
+        raise InputError(f"{given}: at least one round, and from 0 to 3600 seconds")
+    if args.json is not None and not args.json.parent.is_dir():
+        raise InputError(f"--json {args.json}: there is no directory {args.json.parent}; create it first")
+    found = args.measure(args)
     found.print()
-    if json_path is not None:
+    if args.json is not None:
         from pipeline.files import write_text_atomically
 
-        write_text_atomically(json_path, found.to_json())
+        write_text_atomically(args.json, found.to_json())
     return 0
 
 
-def _measure_scale(rows: int, rounds: int, seconds: float):
+def _measure_feed(args):
+    resolved, cluster = _resolve(_config(args), args)
+    from pipeline.measure.feed_ladder import measure_feed
+
+    return measure_feed(resolved, cluster, args.rounds, args.seconds, args.rivals)
+
+
+def _measure_train(args):
+    resolved, cluster = _resolve(_config(args), args)
+    from pipeline.measure.throughput import measure_throughput
+
+    return measure_throughput(resolved, cluster, args.rounds, args.seconds)
+
+
+def _measure_step(args):
+    base = _config(args, batch_size=args.batch_sizes[0], xla=_XLA[args.xla][0])
+    first, cluster = _resolve(base, args)
+    from pipeline.measure.step_rate import measure_steps
+    from pipeline.train.assemble import resolve
+
+    counts = args.step_counts or _STEPS_PER_CALL[cluster.accelerator]
+    found = {}
+    for size, precision, count, xla in itertools.product(args.batch_sizes, args.precisions, counts, _XLA[args.xla]):
+        config = _config(args, batch_size=size, precision=precision, steps_per_call=count, xla=xla)
+        resolved = resolve(config, first.manifest, cluster)
+        # What is asked for may come to the same: "auto" to a precision in the list, a long call to the whole epoch.
+        found[(resolved.steps, resolved.precision, xla)] = resolved
+    return measure_steps(list(found.values()), cluster, args.rounds, args.seconds)
+
+
+def _measure_scale(args):
     from pipeline.train.environment import import_tensorflow
 
     import_tensorflow()
     from pipeline.measure.scale import SMALLEST_ROWS, measure_scale
 
-    if rows < SMALLEST_ROWS:
-        raise InputError(f"--rows {rows}: at least {SMALLEST_ROWS}, which the larger sizes are compared with")
-    return measure_scale(rows, rounds, seconds)
+    if args.rows < SMALLEST_ROWS:
+        raise InputError(f"--rows {args.rows}: at least {SMALLEST_ROWS}, which the larger sizes are compared with")
+    return measure_scale(args.rows, args.rounds, args.seconds)
 
 
-def _measure_host(rounds: int, seconds: float):
+def _measure_host(args):
     from pipeline.train.environment import import_tensorflow
 
     import_tensorflow()
     from pipeline.measure.host_cost import measure_host_cost
 
-    return measure_host_cost(rounds, seconds)
+    return measure_host_cost(args.rounds, args.seconds)
 
 
-def _measure_data(kind: str, args: dict, rounds: int, seconds: float):
-    with_rivals = args.pop("rivals", False)
-    given = {name: value for name, value in args.items() if value is not None}
+def _config(args, **settings) -> TrainConfig:
+    for name in ("data", "strategy", "devices", "precision", "batch_size", "steps_per_call", "feed", "scale"):
+        settings.setdefault(name, getattr(args, name, None))
     # A benchmark has no run directory: nothing of it is kept.
-    config = TrainConfig(run_dir=pathlib.Path("benchmark"), **given)
+    settings["run_dir"] = pathlib.Path("benchmark")
+    return TrainConfig(**{name: value for name, value in settings.items() if value is not None})
 
+
+def _resolve(config: TrainConfig, args):
+    """The settings as they come out on these devices, and the devices; both are printed."""
     from pipeline.convert.manifest import load_manifest
     from pipeline.train.environment import import_tensorflow
 
-    manifest = load_manifest(config.data)
+    manifest = load_manifest(args.data)
     import_tensorflow()
-    from pipeline.measure.feed_ladder import measure_feed
-    from pipeline.measure.throughput import measure_throughput
     from pipeline.train.assemble import resolve
     from pipeline.train.strategy import make_cluster
 
@@ -80,9 +111,7 @@ def _measure_data(kind: str, args: dict, rounds: int, seconds: float):
     calls = f"batch {config.batch_size}, {resolved.steps.steps_per_call} steps a call"
     print(f"{cluster.describe()}; {resolved.precision}; {calls}", flush=True)
     print(resolved.plan.describe(), flush=True)
-    if kind == FEED:
-        return measure_feed(resolved, cluster, rounds, seconds, with_rivals)
-    return measure_throughput(resolved, cluster, rounds, seconds)
+    return resolved, cluster
 
 
 def _make_parser() -> argparse.ArgumentParser:
@@ -93,31 +122,71 @@ def _make_parser() -> argparse.ArgumentParser:
         epilog=usage,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(dest="kind", required=True, metavar="feed|train|scale|host")
-    feed = commands.add_parser(FEED, help="every stage of every feed, beside other recipes and the machine's limits")
-    train = commands.add_parser(TRAIN, help="the feed, the step on a fixed batch, both, and accelerator utilisation")
-    scale = commands.add_parser(SCALE, help="the resident feed on more and more rows, and for more and more replicas")
-    host = commands.add_parser(HOST, help="what a step costs the host with a trivial network, beside Keras's fit")
+    commands = parser.add_subparsers(required=True, metavar="feed|step|train|scale|host")
+
+    def command(name, measure, summary):
+        made = commands.add_parser(name, help=summary, description=summary)
+        made.set_defaults(measure=measure)
+        return made
+
+    feed = command("feed", _measure_feed, "every stage of every feed, beside other recipes and the machine's limits")
+    step = command("step", _measure_step, "the step on a fixed batch: operations/s and the share of the peak")
+    train = command("train", _measure_train, "the feed, the step on a fixed batch, both, and accelerator utilisation")
+    scale = command("scale", _measure_scale, "the resident feed on more and more rows, and for more replicas")
+    host = command("host", _measure_host, "what a step costs the host with a trivial network, beside Keras's fit")
     feed.add_argument("--no-rivals", dest="rivals", action="store_false", help="leave out other recipes")
     scale.add_argument("--rows", type=int, default=6_000_000, metavar="N", help="largest number of rows")
-    for command in (feed, train):
-        add = command.add_argument
-        add("--data", type=pathlib.Path, required=True, help="data set directory")
-        add("--strategy", choices=STRATEGIES)
-        add("--devices", type=int, metavar="N")
-        add("--precision", choices=PRECISIONS)
-        add("--batch-size", type=int, metavar="N", help="global batch, default 256")
-        add("--steps-per-call", type=int, metavar="K")
-        add("--feed", choices=FEEDS)
-        add("--scale", choices=SCALES)
-    for command in (feed, train, scale, host):
-        add = command.add_argument
-        add("--rounds", type=int, default=5, help="measurements of each kind, interleaved (default 5)")
-        add("--seconds", type=float, default=1.0, help="length of one measurement (default 1)")
-        add(
-            "--json", type=pathlib.Path, metavar="FILE", help="write the figures with the machine they were measured on"
-        )
+    for one in (feed, step, train):
+        _add_training(one)
+    _add_settings(feed)
+    _add_settings(train)
+    _add_variants(step)
+    for one in (feed, step, train, scale, host):
+        _add_measuring(one)
     return parser
+
+
+def _add_training(parser) -> None:
+    add = parser.add_argument
+    add("--data", type=pathlib.Path, required=True, help="data set directory")
+    add("--strategy", choices=STRATEGIES)
+    add("--devices", type=int, metavar="N")
+    add("--feed", choices=FEEDS)
+    add("--scale", choices=SCALES)
+
+
+def _add_settings(parser) -> None:
+    add = parser.add_argument
+    add("--precision", choices=PRECISIONS)
+    add("--batch-size", type=int, metavar="N", help="global batch, default 256")
+    add("--steps-per-call", type=int, metavar="K")
+
+
+def _add_variants(parser) -> None:
+    add = parser.add_argument
+    several = "several with commas between"
+    add("--precision", dest="precisions", type=_names, default=("auto",), metavar="P", help=f"default auto; {several}")
+    add("--batch-size", dest="batch_sizes", type=_counts, default=(256,), metavar="N", help=f"default 256; {several}")
+    add("--steps-per-call", dest="step_counts", type=_counts, metavar="K", help="default 1,4,16,64 on GPU, 1,4 on CPU")
+    add("--xla", choices=_XLA, default="off", help="compile the step; default off")
+
+
+def _add_measuring(parser) -> None:
+    add = parser.add_argument
+    add("--rounds", type=int, default=5, help="measurements of each kind, interleaved (default 5)")
+    add("--seconds", type=float, default=1.0, help="length of one measurement (default 1)")
+    add("--json", type=pathlib.Path, metavar="FILE", help="write the figures with the machine they were measured on")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(map(int, text.split(",")))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number, nor several with commas between") from error
 
 
 if __name__ == "__main__":

@@ -18,8 +18,9 @@ _FILE_WIDTH = 120
 class Row:
     """One measured thing: its rates, and the bytes that leave it for one image (0 where none is meant).
 
-    `unit` is what the rates count: "image" or "step". `group` tells what is ours from what others made (OTHERS) and
-    from what the machine allows (LIMIT).
+    `unit` is what the rates count: "image", "step" or "flop". `group` tells what is ours from what others made (OTHERS)
+    and from what the machine allows (LIMIT). `flops_per_image` are the operations that training on an image takes, and
+    `peak_flops` those that the devices could do a second; 0 where it is not meant.
     """
 
     name: str
@@ -28,10 +29,17 @@ class Row:
     bytes_per_image: int = 0
     unit: str = "image"
     group: str = OURS
+    flops_per_image: int = 0
+    peak_flops: float = 0.0
+
+    @property
+    def flops_per_second(self) -> float:
+        """Floating-point operations, where they are counted, else 0."""
+        return self.rates.median * (1 if self.unit == "flop" else self.flops_per_image)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: every round is kept, so that a reader can judge the spread."""
-        return {
+        found = {
             "name": self.name,
             "note": self.note,
             "group": self.group,
@@ -41,6 +49,10 @@ class Row:
             "bytes_per_second": self.rates.median * self.bytes_per_image,
             f"cpu_microseconds_per_{self.unit}": self.rates.cpu_microseconds,
         }
+        if self.flops_per_image:
+            share = self.flops_per_second / self.peak_flops if self.peak_flops else None
+            found |= {"flops_per_second": self.flops_per_second, "share_of_peak": share}
+        return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,6 +152,10 @@ def _cpu_text(row: Row, unit: str) -> str:
     return "" if cpu is None or row.unit != unit else f"{cpu:,.3g}"
 
 
+def _share_text(row: Row) -> str:
+    return f"{row.flops_per_second / row.peak_flops:.0%}" if row.peak_flops else ""
+
+
 def _megabytes_text(row: Row) -> str:
     return f"{row.rates.median * row.bytes_per_image / 1e6:,.0f}" if row.bytes_per_image else ""
 
@@ -147,6 +163,8 @@ def _megabytes_text(row: Row) -> str:
 _COLUMNS = (
     _Column("images/s", lambda row: f"{row.rates.median:,.0f}" if row.unit == "image" else ""),
     _Column("ms/step", lambda row: f"{1000 / row.rates.median:,.3f}" if row.unit == "step" else ""),
+    _Column("GFLOP/s", lambda row: f"{row.flops_per_second / 1e9:,.3g}" if row.flops_per_second else ""),
+    _Column("of peak", _share_text),
     _Column("spread", lambda row: f"{row.rates.spread:.0%}"),
     _Column("MB/s", _megabytes_text),
     _Column("CPU us/image", lambda row: _cpu_text(row, "image")),

@@ -68,6 +68,8 @@ class Resolved:
             "normalization": self.normalization.to_dict(),
             "streamed": self.plan.feed == "stream",
         }
+        if config.xla:
+            found["xla"] = True  # from one key and counter XLA draws other numbers, so dropout's masks differ
         if config.schedule != "constant":
             found["epochs"] = config.epochs  # the rate of each step depends on where the run ends
         if self.plan.feed == "stream":
@@ -137,6 +139,8 @@ def resolve(config: TrainConfig, manifest: Manifest, cluster: Cluster) -> Resolv
             f"--batch-size {config.batch_size} does not divide among {replicas} replicas; "
             f"use {config.batch_size // replicas * replicas or replicas}"
         )
+    if config.xla and replicas > 1:
+        raise InputError(f"--xla compiles the step of one replica, not of {replicas}; leave it out")
     several = cluster.num_workers > 1
     if several and config.feed == "device":
         raise InputError("--feed device: TensorFlow cannot copy a table of bytes to other workers; use --feed host")
@@ -198,6 +202,7 @@ def make_calls(resolved: Resolved, cluster: Cluster, model, optimizer, feeds: Fe
         image_shape=resolved.manifest.image_shape,
         normalization=resolved.normalization,
         compute_dtype=keras.DTypePolicy(resolved.precision).compute_dtype,
+        jit_compile=resolved.config.xla,
     )
     audit = EpochAudit(cluster.strategy, resolved.steps.num_examples) if resolved.config.audit else None
     return CompiledCalls(cluster, model, optimizer, config, feeds.table, audit)

@@ -35,6 +35,7 @@ class TrainConfig:
     feed: str = "auto"
     scale: str = "device"
     normalization: str = "unit"
+    xla: bool = False
     memory_budget: int | None = None
     patience: int | None = None
     checkpoint_every: int | None = None

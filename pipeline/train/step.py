@@ -17,13 +17,18 @@ TOTALS = ("loss", "correct", "examples", "stop")
 
 @dataclasses.dataclass(frozen=True)
 class StepConfig:
-    """What the compiled calls need to know besides model and optimizer. `batch_size` is global."""
+    """What the compiled calls need to know besides model and optimizer. `batch_size` is global.
+
+    With `jit_compile` XLA compiles the training step of a replica, which must then be the only one: the optimizer adds
+    up gradients over replicas inside the step, and XLA cannot wait for another device there.
+    """
 
     batch_size: int
     seed: int
     image_shape: tuple[int, int, int]
     normalization: Normalization
     compute_dtype: str
+    jit_compile: bool = False
 
 
 class CompiledCalls:
@@ -55,6 +60,7 @@ class CompiledCalls:
                 aggregation=tf.VariableAggregation.SUM,
             )
             self._table = _make_table(table) if table is not None else None
+        self._replica_step = tf.function(self._train_step, jit_compile=True) if config.jit_compile else self._train_step
         self._train_call = tf.function(self._train, reduce_retracing=True)
         self._evaluate_call = tf.function(self._evaluate, reduce_retracing=True)
 
@@ -72,7 +78,7 @@ class CompiledCalls:
         # Metrics stay on the device until the call ends; a step that reports to the host would wait for it.
         for k in tf.range(tf.math.count_nonzero(count, dtype=tf.int32)):
             step = first_step + tf.cast(k, tf.int64)
-            strategy.run(self._train_step, args=(parts, k, count[k], step))
+            strategy.run(self._replica_step, args=(parts, k, count[k], step))
         return self._read()
 
     def _evaluate(self, parts, count):

@@ -1,0 +1,142 @@
+"""The training step on a fixed batch, without a feed: images/s, operations/s, and the share of the device's peak."""
+
+import contextlib
+import dataclasses
+import itertools
+import logging
+from collections.abc import Callable, Sequence
+
+import keras
+import tensorflow as tf
+
+from pipeline.feed.dataset import Position
+from pipeline.measure.flops import Peak, data_sheet_peak, make_matmul, training_flops
+from pipeline.measure.machine import describe_training
+from pipeline.measure.results import LIMIT, Results, Row, ratio_of
+from pipeline.measure.timing import for_seconds
+from pipeline.train import assemble
+from pipeline.train.feeder import feed_replicas
+from pipeline.train.meter import measure_rounds
+from pipeline.train.strategy import Cluster
+
+MEASURED_PEAK = "measured matmul peak"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Variant:
+    """A step to be measured: `work()` makes one call of several steps and returns its images."""
+
+    name: str
+    resolved: assemble.Resolved
+    flops_per_image: int
+    work: Callable[[], int]
+
+    @property
+    def flags(self) -> str:
+        """What to give train.py for it."""
+        config, steps = self.resolved.config, self.resolved.steps
+        flags = f"--batch-size {steps.batch_size} --precision {self.resolved.precision}"
+        return f"{flags} --steps-per-call {steps.steps_per_call}{' --xla' if config.xla else ''}"
+
+
+def measure_steps(
+    variants: Sequence[assemble.Resolved], cluster: Cluster, rounds: int = 3, seconds: float = 1.0
+) -> Results:
+    """Measure the step for each of the settings, which take turns, and say which is fastest.
+
+    Where the data sheet of the devices is not known, or they are processors, the peak is what a large matrix product
+    of the same type reaches in the best of the rounds.
+
+    Args:
+        variants: configurations of the same data; they may differ in batch size, precision, steps a call and XLA.
+        rounds: how often each is measured.
+        seconds: how long one measurement runs at least.
+    """
+    # Each variant is a function of its own, which is not the mistake that TensorFlow would warn of.
+    tf.get_logger().setLevel(logging.ERROR)
+    made = [_make_variant(*named, cluster) for named in zip(_names(variants), variants, strict=True)]
+    peaks = _stated_peaks(variants, cluster)
+    unknown = [dtype for dtype, peak in peaks.items() if peak is None]
+    with tf.device(cluster.devices[0]) if unknown else contextlib.nullcontext():
+        matmuls = {dtype: make_matmul(dtype) for dtype in unknown}
+    work = [variant.work for variant in made] + list(matmuls.values())
+    rates = measure_rounds([lambda one=one: for_seconds(seconds, one) for one in work], rounds)
+    limits = [
+        Row(f"matmul {dtype}", f"limit: {MEASURED_PEAK}", found, unit="flop", group=LIMIT)
+        for dtype, found in zip(matmuls, rates[len(made) :], strict=True)
+    ]
+    # Logical CPUs are parts of one processor, which a matrix product has to itself.
+    devices = cluster.replicas.total if cluster.accelerator == "GPU" else 1
+    for dtype, row in zip(matmuls, limits, strict=True):
+        peaks[dtype] = Peak(devices * max(row.rates.rounds), f"{MEASURED_PEAK}, {dtype}")
+    rows = [
+        Row(
+            variant.name,
+            "on a fixed batch",
+            found,
+            flops_per_image=variant.flops_per_image,
+            peak_flops=peaks[_compute_dtype(variant.resolved)].flops_per_second,
+        )
+        for variant, found in zip(made, rates, strict=False)
+    ]
+    best = max(range(len(rows)), key=lambda place: rows[place].rates.median)
+    return Results(
+        "step",
+        rows + limits,
+        {
+            **describe_training(variants[best], cluster),
+            "xla": variants[best].config.xla,
+            "peaks": {dtype: dataclasses.asdict(peak) for dtype, peak in peaks.items()},
+        },
+        ratios=[ratio_of(rows[best], row) for row in rows if row is not rows[best]],
+        figures={"GFLOP an image, forward and backward": made[best].flops_per_image / 1e9},
+        verdict=_verdict(rows[best], made[best], peaks[_compute_dtype(variants[best])]),
+    )
+
+
+def _make_variant(name: str, resolved: assemble.Resolved, cluster: Cluster) -> _Variant:
+    model, optimizer = assemble.make_model(resolved, cluster)
+    feeds = assemble.make_feeds(resolved, cluster)
+    calls = assemble.make_calls(resolved, cluster, model, optimizer, feeds)
+    elements = feed_replicas(feeds.train(Position(0, 0, 1)), cluster)
+    fixed = next(elements)
+    elements.close()
+    numbers = itertools.count(0, resolved.steps.steps_per_call)
+
+    def work() -> int:
+        return int(calls.train(*fixed, next(numbers)).numpy()[2])
+
+    work()  # traced and compiled before the clock runs
+    return _Variant(name, resolved, training_flops(model), work)
+
+
+def _names(variants: Sequence[assemble.Resolved]) -> list[str]:
+    """What tells each of the variants from the others; all of it where there is one."""
+    parts = [_parts(resolved) for resolved in variants]
+    varies = [len(set(column)) > 1 or len(variants) == 1 for column in zip(*parts, strict=True)]
+    return [", ".join(itertools.compress(one, varies)) for one in parts]
+
+
+def _parts(resolved: assemble.Resolved) -> tuple[str, str, str, str]:
+    steps, per_call = resolved.steps, resolved.steps.steps_per_call
+    calls = f"{per_call} step{'s' * (per_call > 1)} a call"
+    return f"batch {steps.batch_size}", resolved.precision, calls, "XLA" if resolved.config.xla else "no XLA"
+
+
+def _stated_peaks(variants: Sequence[assemble.Resolved], cluster: Cluster) -> dict[str, Peak | None]:
+    on_gpus = cluster.accelerator == "GPU"
+    # Every worker is taken to have the same GPUs.
+    names = cluster.hardware() * cluster.num_workers if on_gpus else ()
+    tf32 = tf.config.experimental.tensor_float_32_execution_enabled()
+    return {_compute_dtype(one): data_sheet_peak(names, _compute_dtype(one), tf32) for one in variants}
+
+
+def _compute_dtype(resolved: assemble.Resolved) -> str:
+    return keras.DTypePolicy(resolved.precision).compute_dtype
+
+
+def _verdict(row: Row, variant: _Variant, peak: Peak) -> str:
+    rate = row.rates.median
+    flops = rate * variant.flops_per_image
+    share = f"{flops / peak.flops_per_second:.0%} of {peak.flops_per_second / 1e9:,.0f} ({peak.source})"
+    return f"fastest: {rate:,.0f} images/s, {flops / 1e9:,.0f} GFLOP/s, {share}; train.py {variant.flags}"
