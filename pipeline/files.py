@@ -51,7 +51,7 @@ def replacing(path: str | os.PathLike, size: int | None = None) -> Iterator[path
                 f"{path}: {reason}; it takes {takes} and {free:,} are free there; "
                 "make room, then give the same command again"
             ) from error
-        if isinstance(error, OSError) and error.filename in (None, str(temporary)):
+        if isinstance(error, OSError) and error.errno is not None and error.filename in (None, str(temporary)):
             error.filename = str(path)  # a failed write() names no file, and nobody knows the temporary one
         raise
     finally:
