@@ -7,6 +7,7 @@ same arrays or says exactly what is wrong.
 """
 
 import csv
+import threading
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ PIECE_BYTES = 1 << 19
 MAX_INTEGER = 2**63 - 1
 _MAX_FAST_DIGITS = 18  # any such number is below 2**63
 _COMMA, _NEWLINE = ord(","), ord("\n")
+_WORK_ROWS = 6  # arrays as long as a piece that the fast path needs at a time
 
 
 class Rows(NamedTuple):
@@ -51,9 +53,10 @@ def parse_lines(data: bytes, columns: Columns, piece_bytes: int = PIECE_BYTES) -
     if b"\r" in data:
         data = data.replace(b"\r\n", b"\n")
     pieces, num_lines, start = [], 0, 0
+    view = memoryview(data)
     while start < len(data):
         stop = data.rfind(b"\n", start, start + piece_bytes) + 1 or data.index(b"\n", start) + 1
-        rows = parse_fast(data[start:stop], columns)
+        rows = parse_fast(view[start:stop], columns)
         if rows is None:
             rows = parse_strict(data[start:stop], columns, num_lines)
         pieces.append(rows)
@@ -69,61 +72,77 @@ def parse_lines(data: bytes, columns: Columns, piece_bytes: int = PIECE_BYTES) -
     )
 
 
-def parse_fast(data: bytes, columns: Columns) -> Rows | None:
+class _Workspace(threading.local):
+    """Memory that each thread uses again for every piece: to be given fresh pages costs more than the arithmetic."""
+
+    def __init__(self) -> None:
+        self._rows = np.empty((_WORK_ROWS, 0), np.uint8)
+
+    def rows(self, length: int) -> np.ndarray:
+        """uint8 [_WORK_ROWS, length], of any content, to be used until the thread asks again."""
+        if length > self._rows.shape[1]:
+            self._rows = np.empty((_WORK_ROWS, length), np.uint8)
+        return self._rows[:, :length]
+
+
+_workspace = _Workspace()
+
+
+def parse_fast(data: bytes | memoryview, columns: Columns) -> Rows | None:
     """Parse lines of nothing but digits, commas and newlines; None where the strict path has to look."""
     text = np.frombuffer(data, np.uint8)
     # Three bytes in front that are no digits, so that the first value has bytes before it like any other.
-    digits = np.empty(len(text) + 3, np.uint8)
+    work = _workspace.rows(len(text) + 3)
+    digits, is_digit, flags = work[0], work[1].view(bool), work[2, 3:].view(bool)
     digits[:3] = 255
     np.subtract(text, ord("0"), out=digits[3:])
-    is_digit = digits < 10
-    is_separator = ~is_digit[3:]
-    ends = np.flatnonzero(is_separator)
+    np.less(digits, 10, out=is_digit)
+    ends = np.flatnonzero(np.logical_not(is_digit[3:], out=flags))
     num_rows, left = divmod(len(ends), columns.count)
     newlines = ends[columns.count - 1 :: columns.count]
-    num_commas = np.count_nonzero(text == _COMMA)
+    num_commas = np.count_nonzero(np.equal(text, _COMMA, out=flags))
     if left or num_commas != len(ends) - num_rows or (text[newlines] != _NEWLINE).any():
         return None
-    values, suspect = _values_ending_anywhere(digits, is_digit, len(ends))
+    units = np.multiply(digits, work[1], out=digits)
+    values, suspect = _values_ending_anywhere(units, is_digit, len(ends), work[2:])
     if suspect is None or (suspect.any() and _in_pixels(np.flatnonzero(suspect), ends, columns)):
         return None
     table = values.take(ends).reshape(num_rows, columns.count)
     labels = ids = None
     if columns.label is not None:
-        labels = _integers(digits[3:], ends, columns, columns.label)
+        labels = _integers(units[3:], ends, columns, columns.label)
         if labels is None:
             return None
     if columns.id is not None:
-        ids = _integers(digits[3:], ends, columns, columns.id)
+        ids = _integers(units[3:], ends, columns, columns.id)
         if ids is None:
             return None
     return Rows(table[:, columns.pixels], labels, ids, num_rows)
 
 
 def _values_ending_anywhere(
-    digits: np.ndarray, is_digit: np.ndarray, num_separators: int
+    units: np.ndarray, is_digit: np.ndarray, num_separators: int, work: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """values uint8 [n]: the number that ends just before byte k; suspect bool [n]: it is over 255 or has four digits.
 
-    `suspect` is None where a field is empty. The arguments have three bytes in front of the n - 1 of the text.
+    `suspect` is None where a field is empty. `units` are the digits, 0 elsewhere; they and `is_digit` have three bytes
+    in front of the n - 1 of the text. What is returned lies in `work`, uint8 [4, n + 2].
     """
-    mask = is_digit.view(np.uint8)
-    pairs = is_digit[:-1] & is_digit[1:]
+    size = len(units) - 2
+    pairs = np.logical_and(is_digit[:-1], is_digit[1:], out=work[0, :-1].view(bool))
     # Each run of digits has one pair less than digits, and each separator ends one run unless its field is empty.
-    num_digits = len(digits) - 3 - num_separators
+    num_digits = len(units) - 3 - num_separators
     if np.count_nonzero(pairs) != num_digits - num_separators:
-        return digits, None
-    units = digits * mask
-    hundreds = units[:-2] * mask[1:-1]
-    suspect = hundreds > 2
-    hundreds *= np.uint8(100)
-    values = units[1:-1] * np.uint8(10)
+        return units, None
+    hundreds = np.multiply(units[:-2], pairs[1:].view(np.uint8), out=work[1, :size])
+    suspect = np.greater(hundreds, 2, out=work[2, :size].view(bool))
+    np.multiply(hundreds, 100, out=hundreds)
+    values = np.multiply(units[1:-1], 10, out=work[3, :size])
     values += units[2:]
     values += hundreds
     # With at most two hundreds, a sum over 255 wraps below the hundreds that went into it.
-    suspect |= values < hundreds
-    suspect[1:] |= pairs[:-2] & pairs[2:]
-    suspect &= is_digit[2:]
+    suspect |= np.less(values, hundreds, out=work[1, :size].view(bool))
+    suspect[1:] |= np.logical_and(pairs[:-2], pairs[2:], out=work[1, : size - 1].view(bool))
     return values, suspect
 
 
@@ -137,7 +156,7 @@ def _index(column: int | None) -> int:
     return -1 if column is None else column
 
 
-def _integers(digits: np.ndarray, ends: np.ndarray, columns: Columns, column: int) -> np.ndarray | None:
+def _integers(units: np.ndarray, ends: np.ndarray, columns: Columns, column: int) -> np.ndarray | None:
     """int64 [n] of one column, whose digits are summed from the last to the first; None where one is too long."""
     stops = ends[column :: columns.count]
     starts = np.zeros_like(stops)
@@ -147,11 +166,12 @@ def _integers(digits: np.ndarray, ends: np.ndarray, columns: Columns, column: in
     else:
         starts[1:] = ends[columns.count - 1 : -1 : columns.count] + 1
     widths = stops - starts
-    if len(widths) and widths.max() > _MAX_FAST_DIGITS:
+    longest = widths.max(initial=1)
+    if longest > _MAX_FAST_DIGITS:
         return None
-    total = np.zeros(len(stops), np.int64)
-    for place in range(widths.max() if len(widths) else 0):
-        digit = digits[np.maximum(stops - 1 - place, 0)].astype(np.int64)
+    total = units[stops - 1].astype(np.int64)  # no field is empty
+    for place in range(1, longest):
+        digit = units[np.maximum(stops - 1 - place, 0)].astype(np.int64)
         total += np.where(place < widths, digit, 0) * 10**place
     return total
 
