@@ -1,27 +1,31 @@
-"""Show what a data set holds, or verify that its files are as they were written.
+"""Show what a data set holds, verify that its files are as they were written, or repair them.
 
 python tools/inspect_tfrecord.py show data/kannada
 python tools/inspect_tfrecord.py verify data/kannada
+python tools/inspect_tfrecord.py repair data/kannada --from train=train.csv
 
-verify reads every record; it names each damaged file and its first damaged record, and then the exit code is 1.
+verify reads every byte; it says what happened to each file that is not as it was, and then the exit code is 1. repair
+puts back what is broken, byte for byte, and touches nothing else; it needs the CSVs of broken shards only.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
 
-from pipeline.errors import Parser, run_tool
+from pipeline.errors import InputError, Parser, run_tool
 
 _BAR_WIDTH = 16
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
+    if args.command == "verify":
+        return _verify(args.directory)
+    if args.command == "repair":
+        return _repair(args.directory, [_source(text) for text in args.sources])
     from pipeline.convert.manifest import load_manifest
 
     manifest = load_manifest(args.directory)
-    if args.command == "verify":
-        return _verify(args.directory, manifest)
     if args.json:
         sys.stdout.write(manifest.to_json())
     else:
@@ -32,26 +36,59 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     summary, _, usage = __doc__.partition("\n\n")
     parser = Parser(description=summary, epilog=usage, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="show|verify")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="show|verify|repair")
     show = commands.add_parser("show", help="splits, classes, files and where they came from")
     verify = commands.add_parser("verify", help="compare every file and record with the manifest")
-    for command in (show, verify):
+    repair = commands.add_parser("repair", help="put back what verify finds wrong")
+    for command in (show, verify, repair):
         command.add_argument("directory", metavar="DIR", help="a data set, written by tools/csv_to_tfrecord.py")
     show.add_argument("--json", action="store_true", help="print the manifest as JSON")
+    repair.add_argument(
+        "--from",
+        dest="sources",
+        action="append",
+        default=[],
+        metavar="NAME=FILE",
+        help="a CSV that was converted and the split it was given for; repeat it for others",
+    )
     return parser
 
 
-def _verify(directory: str, manifest) -> int:
-    from pipeline.convert.verify import find_damage
+def _source(text: str) -> tuple[str, str]:
+    name, separator, path = text.partition("=")
+    if not separator or not path:
+        raise InputError(f"--from {text!r} must be NAME=FILE, as train=train.csv")
+    return name, path
 
-    problems = list(find_damage(directory, manifest))
+
+def _verify(directory: str) -> int:
+    from pipeline.convert.manifest import FILE_NAME, read_manifest
+    from pipeline.convert.manifest_proof import changed_fields, prove_manifest
+    from pipeline.convert.verify import inspect
+
+    manifest, stated = read_manifest(directory)
+    problems = list(inspect(directory, manifest).lines())
+    if manifest.own_sha256 != stated:
+        proven = prove_manifest(directory, manifest, stated)
+        fields = ", ".join(changed_fields(manifest, proven)) if proven else "the shards do not prove in which field"
+        problems.insert(0, f"{FILE_NAME}: changed since it was written: {fields}")
     for problem in problems:
         print(problem)
-    shards = [shard for split in manifest.splits.values() for shard in split.shards]
-    records = sum(shard.num_examples for shard in shards)
     if not problems:
+        shards = [shard for split in manifest.splits.values() for shard in split.shards]
+        records = sum(shard.num_examples for shard in shards)
         print(f"{directory}: {len(shards):,} shards with {records:,} records are as they were written")
     return 1 if problems else 0
+
+
+def _repair(directory: str, sources: list[tuple[str, str]]) -> int:
+    from pipeline.convert.repair import repair
+
+    done = repair(directory, sources)
+    for line in done:
+        print(line)
+    print(f"{directory}: all is as it was written" + ("" if done else ", nothing to repair"))
+    return 0
 
 
 def _show(manifest) -> None:

@@ -165,8 +165,8 @@ def load_manifest(directory: str | pathlib.Path) -> Manifest:
         InputError: the directory or the manifest is missing, unreadable, of another version, not of this form, or
             changed since it was written.
     """
-    manifest, unchanged = read_manifest(directory)
-    if not unchanged:
+    manifest, stated = read_manifest(directory)
+    if stated != manifest.own_sha256:
         raise InputError(
             f"{pathlib.Path(directory) / FILE_NAME}: changed since it was written, its own SHA-256 does not hold; see "
             f"what differs with: python tools/inspect_tfrecord.py verify {shlex.quote(str(directory))}"
@@ -174,8 +174,8 @@ def load_manifest(directory: str | pathlib.Path) -> Manifest:
     return manifest
 
 
-def read_manifest(directory: str | pathlib.Path) -> tuple[Manifest, bool]:
-    """The manifest, and whether it is as it was written; only who looks for damage wants one that is not.
+def read_manifest(directory: str | pathlib.Path) -> tuple[Manifest, str]:
+    """The manifest, and the hash that it states of itself; only who looks for damage wants one that does not hold.
 
     Raises:
         InputError: the directory or the manifest is missing, unreadable, of another version, or not of this form.
@@ -189,11 +189,12 @@ def read_manifest(directory: str | pathlib.Path) -> tuple[Manifest, bool]:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         manifest = _manifest(raw)
+        as_text(raw[_OWN_HASH], _OWN_HASH, _SHA256)
     except RecursionError as error:
         raise InputError(f"{path}: not a manifest of ours (nested too deeply); convert again") from error
     except ValueError as error:
         raise InputError(f"{path}: not a manifest of ours ({error}); convert again") from error
-    return manifest, raw[_OWN_HASH] == manifest.own_sha256
+    return manifest, raw[_OWN_HASH]
 
 
 def _manifest(raw: Any) -> Manifest:

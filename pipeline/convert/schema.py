@@ -90,11 +90,15 @@ class RecordLayout:
         return images, labels, ids
 
     def first_broken(self, records: np.ndarray) -> int | None:
-        """Index of the first record whose frame, keys or CRC are not as written, or None."""
+        """Index of the first of `broken` records, or None."""
+        wrong = self.broken(records)
+        return int(wrong.argmax()) if wrong.any() else None
+
+    def broken(self, records: np.ndarray) -> np.ndarray:
+        """bool [n]: whether a record's frame, keys or CRC are not as written, for records uint8 [n, stride]."""
         wrong = (records[:, self.constant] != self.template[self.constant]).any(axis=1)
         stored = np.ascontiguousarray(records[:, -_FOOTER_BYTES:]).view("<u4").reshape(-1)
-        wrong |= _mask(self._crcs(np.ascontiguousarray(records))) != stored
-        return int(wrong.argmax()) if wrong.any() else None
+        return wrong | (_mask(self._crcs(np.ascontiguousarray(records))) != stored)
 
     def _crcs(self, records: np.ndarray) -> np.ndarray:
         """CRC-32C of each payload, uint32 [n]; `records` must be contiguous."""
