@@ -73,11 +73,11 @@ class WatchedCommand:
         """Return once `seen()` is true, or the command is done; True where it still runs.
 
         Raises:
-            TimeoutError: neither came within ten minutes.
+            RuntimeError: neither came within ten minutes.
         """
         while self.running and not seen():
             if self.seconds > _MOST_SECONDS:
-                raise TimeoutError(f"{self._process.args} has not come to its end in {_MOST_SECONDS} s")
+                raise RuntimeError(f"a command has not come to its end in {_MOST_SECONDS} s: {self._process.args}")
             time.sleep(POLL_SECONDS)
         return self.running
 
