@@ -23,7 +23,7 @@ from pipeline.convert.ids import IdCheck
 from pipeline.convert.manifest import MAX_CLASSES, Manifest, Source, Split, Validation
 from pipeline.convert.output_dir import new_directory, write_file
 from pipeline.convert.pixel_stats import PixelStats
-from pipeline.convert.schema import UNLABELLED, RecordLayout
+from pipeline.convert.schema import IMAGE, UNLABELLED, RecordLayout
 from pipeline.convert.shard_writer import SplitWriter, deal_rows, encode_by_shard
 from pipeline.convert.sources import open_sources
 from pipeline.convert.tfds_metadata import metadata_files
@@ -98,10 +98,13 @@ class _Part:
             self._write_next()
 
     def _encode(self, images, labels, ids, chosen, deal) -> tuple[np.ndarray, PixelStats | None]:
-        images = images[chosen]
-        classes = self._conversion.class_indices(labels[chosen])
-        stats = None if self.stats is None else PixelStats.of(images, self._conversion.shape[2])
-        return encode_by_shard(self._conversion.layout, images, classes, ids[chosen], deal), stats
+        classes = self._conversion.class_indices(labels)
+        records = encode_by_shard(self._conversion.layout, images, classes, ids, chosen, deal)
+        if self.stats is None:
+            return records, None
+        # The sums do not depend on the order, and what was just written is in the cache.
+        written = records[:, self._conversion.layout.slices[IMAGE]]
+        return records, PixelStats.of(written, self._conversion.shape[2])
 
     def _write_next(self) -> None:
         future, deal = self._pending.popleft()

@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import itertools
 import struct
+from collections.abc import Sequence
 
 import google_crc32c
 import numpy as np
@@ -71,13 +72,22 @@ class RecordLayout:
             mask[part] = False
         return mask
 
-    def encode(self, images: np.ndarray, labels: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        """Records for images uint8 [n, image_bytes], labels int64 [n], ids int64 [n]: uint8 [n, stride]."""
-        records = np.empty((len(images), self.stride), np.uint8)
+    def encode(
+        self, images: np.ndarray, labels: np.ndarray, ids: np.ndarray, groups: Sequence[np.ndarray] | None = None
+    ) -> np.ndarray:
+        """Records uint8 [rows, stride] of images uint8 [n, image_bytes], labels int64 [n], ids int64 [n].
+
+        `groups`, int64 [k] each, are the indices of the rows to take, one group after the other; None is all in order.
+        """
+        groups = [np.arange(len(images))] if groups is None else groups
+        order = np.concatenate(groups)
+        records = np.empty((len(order), self.stride), np.uint8)
         records[:] = self.template
-        records[:, self.slices[IMAGE]] = images
-        records[:, self.slices[LABEL]] = _encode_varints(labels)
-        records[:, self.slices[ID]] = _encode_varints(ids)
+        # By the group: what is gathered is then still in the cache when it is copied to its place.
+        for group, place in zip(groups, np.split(records, np.cumsum([len(group) for group in groups])), strict=False):
+            place[:, self.slices[IMAGE]] = images[group]
+        records[:, self.slices[LABEL]] = _encode_varints(labels[order])
+        records[:, self.slices[ID]] = _encode_varints(ids[order])
         crcs = self._crcs(records)
         records[:, -_FOOTER_BYTES:] = _mask(crcs).astype("<u4").view(np.uint8).reshape(-1, _FOOTER_BYTES)
         return records

@@ -24,11 +24,15 @@ def deal_rows(first_row: int, num_rows: int, num_shards: int) -> list[tuple[int,
 
 
 def encode_by_shard(
-    layout: RecordLayout, images: np.ndarray, labels: np.ndarray, ids: np.ndarray, deal: list[tuple[int, slice]]
+    layout: RecordLayout,
+    images: np.ndarray,
+    labels: np.ndarray,
+    ids: np.ndarray,
+    chosen: np.ndarray,
+    deal: list[tuple[int, slice]],
 ) -> np.ndarray:
-    """Records uint8 [n, stride] of rows in the order of `deal`, so that each shard's lie together."""
-    order = np.concatenate([np.arange(len(images))[rows] for _, rows in deal])
-    return layout.encode(images[order], labels[order], ids[order])
+    """Records uint8 [m, stride] of the rows `chosen`, int64 [m], in the order of `deal`: each shard's lie together."""
+    return layout.encode(images, labels, ids, [chosen[rows] for _, rows in deal])
 
 
 class SplitWriter:
