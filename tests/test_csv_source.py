@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from pipeline.convert.csv_source import CsvSource, ReadOptions, cut_lines
+from pipeline.convert.csv_source import CsvSource, ReadOptions
+from pipeline.convert.lines import cut_lines
 from pipeline.errors import InputError
 
 HEADER = "label,p0,p1,p2,p3\n"

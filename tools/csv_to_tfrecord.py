@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.val_fraction == 0:
         raise InputError("--val-fraction 0 must lie between 0 and 1; leave it out to take no rows")
     with _progress_bar() as on_progress:
-        manifest = convert(config, on_progress)
+        manifest = convert(config, on_progress, lambda text: print(text, file=sys.stderr))
     seconds = time.perf_counter() - started
     rows = sum(split.num_examples for split in manifest.splits.values())
     print(summary_text(manifest))

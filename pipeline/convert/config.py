@@ -14,6 +14,8 @@ from pipeline.convert.val_split import ValidationSampler
 from pipeline.errors import InputError
 
 TRAIN, VAL = "train", "val"
+JOURNAL_BYTES = 256 << 20  # some three seconds' work, beside which a journal's milliseconds are nothing
+_JOURNAL_BYTES_PER_SHARD = 10_000  # a journal has about 70 bytes for each
 _MAX_NAMES = 200  # of the 255 bytes of a file name; the rest of a shard's name takes 32
 _RESERVED = ("all",)  # TensorFlow Datasets: all splits together
 MAX_SEED = 2**63 - 1
@@ -31,6 +33,7 @@ class ConvertConfig:
         image_shape: (height, width, channels), or None for a square of one channel.
         label_column, id_column: a name, a 0-based index, "none", or None to find it by its usual names.
         block_bytes: read at a time; it changes nothing in the result.
+        journal_bytes: text between two journals; what a killed conversion has to do again is at most that.
 
     Raises:
         InputError: a field is out of its range, or two do not go together.
@@ -48,6 +51,7 @@ class ConvertConfig:
     id_column: str | None = None
     overwrite: bool = False
     block_bytes: int = BLOCK_BYTES
+    journal_bytes: int = JOURNAL_BYTES
 
     def __post_init__(self) -> None:
         if not self.splits:
@@ -98,6 +102,11 @@ class ConvertConfig:
     @property
     def read_options(self) -> ReadOptions:
         return ReadOptions(self.has_header, self.label_column, self.id_column, self.block_bytes)
+
+    @property
+    def journal_interval(self) -> int:
+        """Bytes of text after which the journal is written: more of them where many shards make it long."""
+        return max(self.journal_bytes, self.shards * _JOURNAL_BYTES_PER_SHARD)
 
     def sampler(self) -> ValidationSampler | None:
         """A new sampler for the rows of `train`, or None where no validation is asked for."""

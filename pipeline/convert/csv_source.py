@@ -16,7 +16,9 @@ import numpy as np
 
 from pipeline.convert.columns import Columns, find_columns
 from pipeline.convert.csv_parser import LineError, Rows, parse_lines, split_line
+from pipeline.convert.lines import Block, cut_lines
 from pipeline.convert.manifest import Source
+from pipeline.convert.position import Position, Start, sha256_of, skip_text
 from pipeline.convert.schema import UNLABELLED
 from pipeline.errors import InputError
 
@@ -26,7 +28,6 @@ _BLOCKS_AHEAD = 4  # parsed or waiting, beyond the one in use: enough to keep th
 _MAX_HEADER_BYTES = 16 << 20
 _BYTES_PER_FIELD = 8  # "255", two quotes, a separator, and some room
 _LINE_MARGIN_BYTES = 4096
-_UTF8_BOM = b"\xef\xbb\xbf"
 _OTHER_ARCHIVES = (b"\xfd7zX", b"BZh", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf", b"Rar!")  # xz, bzip2, zstd, 7z, rar
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 
@@ -41,15 +42,6 @@ class ReadOptions:
     block_bytes: int = BLOCK_BYTES
 
 
-@dataclasses.dataclass(frozen=True)
-class Block:
-    """Whole lines. `cut`: the file ended without the last newline. `problem`: what stopped the reading after them."""
-
-    data: bytes
-    cut: bool = False
-    problem: str = ""
-
-
 class CsvSource:
     """One CSV whose first line has been read, so its columns are known; `read_rows` reads the rest.
 
@@ -60,8 +52,10 @@ class CsvSource:
     def __init__(self, path: str | os.PathLike, options: ReadOptions = ReadOptions()):
         self.path = pathlib.Path(path)
         self.options = options
-        self.num_bytes = _size_of(self.path)
+        self._status = _status_of(self.path)
+        self.num_bytes = self._status.st_size
         self.bytes_read = 0
+        self.offset = 0  # bytes of text up to the end of the rows read last
         self.sha256 = ""  # of the bytes on disk; known once all rows have been read
         self._first_line, line = self._read_first_line()
         self._first_line_bytes = len(line)
@@ -80,17 +74,20 @@ class CsvSource:
         """How messages call the first line that is not blank."""
         return f"{self.path}, line {self._first_line + 1}"
 
-    def read_rows(self, pool: Executor) -> Iterator[Rows]:
-        """Rows in the order of the file, parsed ahead by `pool`.
+    def read_rows(self, pool: Executor, start: Start | None = None) -> Iterator[Rows]:
+        """Rows in the order of the file, parsed ahead by `pool`; from the first, or from `start` on.
 
         Raises:
-            InputError: at the first line that is wrong, or where there are no rows.
+            InputError: at the first line that is wrong, where there are no rows, or if the file changes meanwhile.
         """
-        line = self._first_line + 1 if self.options.has_header else 0
-        num_rows = 0
+        line, num_rows = self._first_line + 1 if self.options.has_header else 0, 0
+        blocks = self._blocks(line, start)
+        if start is not None:
+            line, num_rows, self.offset = start.position.num_lines, start.position.num_rows, start.position.offset
+        self._last, self._finished, self._packed_sha256 = (None, line, num_rows), False, ""
         pending: collections.deque = collections.deque()
         try:
-            for block in itertools.chain(self._blocks(skip=line), [None]):
+            for block in itertools.chain(blocks, [None]):
                 if block is not None:
                     pending.append((block, pool.submit(_parse, block, self.columns)))
                 while pending and (block is None or len(pending) > _BLOCKS_AHEAD):
@@ -98,21 +95,35 @@ class CsvSource:
                     try:
                         rows = future.result()
                     except LineError as error:
+                        self._check_unchanged()  # then that is what is wrong, and not the line
                         raise self._located(error, line, parsed) from error
                     line += rows.num_lines
                     num_rows += len(rows.images)
+                    self.offset = parsed.end
+                    self._last = (parsed, line, num_rows)
                     yield rows
         finally:
             for _, future in pending:
                 future.cancel()
         if num_rows == 0:
             raise InputError(f"{self.path}: a header alone, without rows")
+        self._finished = True
 
-    def as_read(self, split: str, num_rows: int) -> Source:
+    def position(self) -> Position:
+        """The place after the rows that `read_rows` gave last; it is `finished` when it has given all."""
+        block, num_lines, num_rows = self._last
+        if self._finished:
+            return Position(self.offset, num_lines, num_rows, self.num_bytes, self.sha256, finished=True)
+        if block.digest is None:  # compressed: what was read of it says little, so all of it is pinned
+            self._packed_sha256 = self._packed_sha256 or sha256_of(self.path)
+            return Position(self.offset, num_lines, num_rows, self.num_bytes, self._packed_sha256)
+        return Position(self.offset, num_lines, num_rows, self.offset, block.digest.hexdigest())
+
+    def as_read(self, split: str, num_rows: int, sha256: str) -> Source:
         """What a manifest says of this file, once its rows have been read as those of a split."""
         label, identity = (self.columns.key(column) for column in (self.columns.label, self.columns.id))
         has_header = self.options.has_header
-        return Source(split, self.path.name, self.num_bytes, self.sha256, num_rows, has_header, label, identity)
+        return Source(split, self.path.name, self.num_bytes, sha256, num_rows, has_header, label, identity)
 
     def line_of_row(self, row: int) -> int:
         """Line (from 1) of a row (from 0). It reads the file again, so it is for messages about what is wrong."""
@@ -145,12 +156,17 @@ class CsvSource:
                     index += 1
         raise InputError(f"{self.path}: the file is empty")
 
-    def _blocks(self, skip: int) -> Iterator[Block]:
-        """All blocks, without the first `skip` lines."""
+    def _blocks(self, skip: int, start: Start | None = None) -> Iterator[Block]:
+        """All blocks, without the first `skip` lines; or those from `start` on."""
         limit = max(self.columns.count * _BYTES_PER_FIELD, self._first_line_bytes) + _LINE_MARGIN_BYTES
         with _opened(self.path) as (raw, stream):
-            digest = hashlib.sha256() if stream is raw else None
-            for block in cut_lines(stream, self.options.block_bytes, limit, digest):
+            digest, offset = hashlib.sha256(), 0
+            if start is not None:
+                digest, offset, skip = start.digest.copy(), start.position.offset, 0
+                skip_text(raw, stream, offset)
+            if stream is not raw:
+                digest = None
+            for block in cut_lines(stream, self.options.block_bytes, limit, digest, offset):
                 self.bytes_read = raw.tell()
                 if skip:
                     parts = block.data.split(b"\n", skip)
@@ -160,6 +176,11 @@ class CsvSource:
                     yield block
             self.bytes_read = self.num_bytes
             self.sha256 = digest.hexdigest() if digest else sha256_of(self.path)
+        self._check_unchanged()
+
+    def _check_unchanged(self) -> None:
+        if _identity(_status_of(self.path)) != _identity(self._status):
+            raise InputError(f"{self.path}: the file changed while it was read; convert again when it is complete")
 
 
 def labels_or_unlabelled(rows: Rows) -> np.ndarray:
@@ -170,37 +191,6 @@ def labels_or_unlabelled(rows: Rows) -> np.ndarray:
 def ids_or_numbers(rows: Rows, first_row: int) -> np.ndarray:
     """int64 [n]: the ids, or the rows' numbers where there is no id column."""
     return np.arange(first_row, first_row + len(rows.images)) if rows.ids is None else rows.ids
-
-
-def cut_lines(stream: BinaryIO, block_bytes: int, line_limit: int, digest=None) -> Iterator[Block]:
-    """Cut a stream into blocks of whole lines; a line over the limit ends it, so memory stays bounded."""
-    rest = bytearray()  # grows in place, so a long line costs no more than its length
-    data = stream.read(max(block_bytes, len(_UTF8_BOM)))
-    skip = len(_UTF8_BOM) if data.startswith(_UTF8_BOM) else 0
-    while data:
-        if digest:
-            digest.update(data)
-        stop = data.rfind(b"\n") + 1
-        if stop:
-            yield Block(bytes(rest[skip:]) + data[:stop] if rest else data[skip:stop])
-            rest, skip = bytearray(data[stop:]), 0
-        else:
-            rest += data
-        if len(rest) > line_limit:
-            yield Block(b"", problem=f"longer than {line_limit} bytes, more than a row of these columns can take")
-            return
-        data = stream.read(block_bytes)
-    if rest[skip:]:
-        yield Block(bytes(rest[skip:]) + b"\n", cut=True)
-
-
-def sha256_of(path: str | os.PathLike) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    digest = hashlib.sha256()
-    with pathlib.Path(path).open("rb", buffering=0) as file:
-        while data := file.read(BLOCK_BYTES):
-            digest.update(data)
-    return digest.hexdigest()
 
 
 def _parse(block: Block, columns: Columns) -> Rows:
@@ -218,7 +208,7 @@ def _lines(data: bytes) -> Iterator[bytes]:
         start = stop + 1
 
 
-def _size_of(path: pathlib.Path) -> int:
+def _status_of(path: pathlib.Path) -> os.stat_result:
     try:
         status = path.stat()
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -229,7 +219,11 @@ def _size_of(path: pathlib.Path) -> int:
         raise InputError(f"{path}: a directory; give a CSV file")
     if not stat.S_ISREG(status.st_mode):
         raise InputError(f"{path}: not a regular file; it is read more than once, so store it first")
-    return status.st_size
+    return status
+
+
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 @contextlib.contextmanager

@@ -5,8 +5,9 @@ import fcntl
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
+from pipeline.convert.journal import FILE_NAME as JOURNAL
 from pipeline.convert.manifest import FILE_NAME, load_manifest
 from pipeline.convert.tfds_metadata import FILE_NAMES
 from pipeline.errors import InputError
@@ -15,6 +16,9 @@ from pipeline.errors import InputError
 @contextlib.contextmanager
 def new_directory(out: str | os.PathLike, overwrite: bool) -> Iterator[pathlib.Path]:
     """Give a temporary sibling to fill; it becomes `out` when the block ends well, and goes when it does not.
+
+    What a killed process left there is still in it. SIGTERM leaves it too if a journal makes it of use, because it is
+    the machine that ends the process then, and not somebody who has changed his mind.
 
     Everything is flushed to the disk before the rename, so what has the name is complete even after a power failure.
     With `overwrite` the old data set stays until the new one is complete.
@@ -30,7 +34,7 @@ def new_directory(out: str | os.PathLike, overwrite: bool) -> Iterator[pathlib.P
         partial, old = _sibling(target, "partial"), _sibling(target, "old")
         _recover(target, partial, old)
         check_replaceable(target, out, overwrite)
-        partial.mkdir()
+        partial.mkdir(exist_ok=True)
         try:
             yield partial
             _sync_directory(partial)
@@ -38,8 +42,9 @@ def new_directory(out: str | os.PathLike, overwrite: bool) -> Iterator[pathlib.P
                 target.rename(old)
             partial.rename(target)
             _sync_directory(target.parent)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
+        except BaseException as error:
+            if not (isinstance(error, SystemExit) and (partial / JOURNAL).exists()):
+                shutil.rmtree(partial, ignore_errors=True)
             if old.exists() and not target.exists():
                 old.rename(target)
             raise
@@ -72,6 +77,15 @@ def check_replaceable(target: pathlib.Path, shown: str | os.PathLike, overwrite:
         raise InputError(f"{shown}: {foreign[0]} in it is not of the data set; move it away before --overwrite")
 
 
+def clear_directory(directory: pathlib.Path, keep: Collection[pathlib.Path] = ()) -> None:
+    """Remove all that is in a directory, but some."""
+    for path in set(directory.iterdir()).difference(keep):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
 def write_file(path: pathlib.Path, text: str) -> None:
     """Write a small text file and flush it to the disk."""
     with path.open("w", encoding="utf-8", newline="\n") as file:
@@ -88,11 +102,10 @@ def _recover(target: pathlib.Path, partial: pathlib.Path, old: pathlib.Path) -> 
     """Clean up after a run that was killed; the lock is ours, so nobody is at work on these."""
     if old.exists() and not target.exists():
         old.rename(target)
-    for stale in (partial, old):
-        if stale.is_dir():
-            shutil.rmtree(stale)
-        else:
-            stale.unlink(missing_ok=True)
+    if old.is_dir():
+        shutil.rmtree(old)
+    if partial.is_symlink() or partial.is_file():
+        partial.unlink()
 
 
 @contextlib.contextmanager

@@ -1,8 +1,11 @@
 """The CSVs of a conversion together: opened, and found to agree in their columns before anything is written."""
 
+from concurrent.futures import Executor
+
 from pipeline.convert.columns import NONE, Columns
 from pipeline.convert.config import ConvertConfig
 from pipeline.convert.csv_source import CsvSource
+from pipeline.convert.ids import IdCheck
 from pipeline.errors import InputError
 
 
@@ -67,3 +70,29 @@ def _check_found(role: str, given: str | None, sources: list[CsvSource]) -> None
 
 def _has(columns: Columns, role: str) -> bool:
     return getattr(columns, role) is not None
+
+
+def read_ids(group: list[CsvSource], pool: Executor) -> IdCheck:
+    """The ids of the files of a split, read for them alone."""
+    ids = IdCheck()
+    for source in group:
+        for rows in source.read_rows(pool):
+            ids.add(rows.ids)
+    return ids
+
+
+def duplicate_error(ids: IdCheck, group: list[CsvSource], file_rows: list[int]) -> InputError:
+    """What to say of an id that stands on two rows; `file_rows` counts the rows of each file."""
+    value, *rows = ids.first_duplicate()
+    places = []
+    for row in rows:
+        for source, count in zip(group, file_rows, strict=True):
+            if row < count:
+                column = source.columns.describe(source.columns.id)
+                places.append((source.path, source.line_of_row(row), column))
+                break
+            row -= count
+    (first_path, first_line, _), (path, line, column) = places
+    return InputError(
+        f"{path}, line {line}: {column}: id {value} is a duplicate, it stands on line {first_line} of {first_path} too"
+    )

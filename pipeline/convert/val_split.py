@@ -6,6 +6,7 @@ seed, the fraction and the order of the rows: not on the number of shards, nor o
 """
 
 import fractions
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -49,6 +50,11 @@ class ValidationSampler:
         ranks = np.empty(len(labels), np.int64)
         ranks[order] = np.arange(len(labels)) + np.repeat(before - starts, counts)
         return self._is_drawn(labels, ranks)
+
+    def skip(self, counts: Mapping[int, int]) -> None:
+        """Go on after so many rows of each label, that an earlier process has selected from."""
+        for label, count in counts.items():
+            self._seen[label] = self._seen.get(label, 0) + count
 
     def _is_drawn(self, strata: np.ndarray, ranks: np.ndarray) -> np.ndarray:
         """Whether the unit of each rank (int64 [n], from 0 within its stratum) is the one drawn in its cell."""

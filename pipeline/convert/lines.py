@@ -1,0 +1,58 @@
+"""Text cut into blocks of whole lines; each block knows where it ends and what all text up to there hashes to."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+_UTF8_BOM = b"\xef\xbb\xbf"
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """Whole lines. `cut`: the file ended without the last newline. `problem`: what stopped the reading after them.
+
+    `end` counts the bytes of text up to its end, and `digest` is a hashlib object of those bytes, or None.
+    """
+
+    data: bytes
+    end: int
+    digest: Any = None
+    cut: bool = False
+    problem: str = ""
+
+
+def cut_lines(stream: BinaryIO, block_bytes: int, line_limit: int, digest=None, offset: int = 0) -> Iterator[Block]:
+    """Cut a stream into blocks of whole lines; a line over the limit ends it, so memory stays bounded.
+
+    `digest`, a hashlib object or None, takes the bytes; it and `offset` are those of the text before the stream.
+    """
+    rest = bytearray()  # grows in place, so a long line costs no more than its length
+    data = stream.read(max(block_bytes, len(_UTF8_BOM)))
+    skip = len(_UTF8_BOM) if offset == 0 and data.startswith(_UTF8_BOM) else 0
+    while data:
+        stop = data.rfind(b"\n") + 1
+        upto = _hashed(digest, data, stop)
+        if stop:
+            whole = bytes(rest[skip:]) + data[:stop] if rest else data[skip:stop]
+            yield Block(whole, offset + stop, upto)
+            rest, skip = bytearray(data[stop:]), 0
+        else:
+            rest += data
+        offset += len(data)
+        if len(rest) > line_limit:
+            problem = f"longer than {line_limit} bytes, more than a row of these columns can take"
+            yield Block(b"", offset, problem=problem)
+            return
+        data = stream.read(block_bytes)
+    if rest[skip:]:
+        yield Block(bytes(rest[skip:]) + b"\n", offset, digest and digest.copy(), cut=True)
+
+
+def _hashed(digest, data: bytes, stop: int):
+    """Give all of `data` to the digest; a copy of it as it was after the first `stop` bytes."""
+    if digest is None:
+        return None
+    digest.update(memoryview(data)[:stop])
+    upto = digest.copy()
+    digest.update(memoryview(data)[stop:])
+    return upto
