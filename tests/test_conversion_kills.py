@@ -1,5 +1,8 @@
-"""The converter as a process: killed, stopped, and run twice at once."""
+"""The converter as a process: killed, stopped, run twice at once, and on a disk that fills."""
 
+import contextlib
+import errno
+import os
 import pathlib
 import random
 import shutil
@@ -136,3 +139,47 @@ def _started(folder, pattern):
     while process.poll() is None and not faults.appears(folder, pattern)():
         time.sleep(0.001)
     return process
+
+
+def test_a_limit_on_the_size_of_files_is_one_line_and_nothing_is_left(folder):
+    disk = faults.limited_files(folder, 200_000)
+    done = convert(folder, **disk.options)
+    assert done.returncode == 2
+    assert done.err.startswith(f"error: {folder}/data: {disk.full}, with ")
+    assert " more are needed and " in done.err
+    assert done.err.count("\n") == 1
+    assert left_over(folder) == []
+
+
+def test_a_disk_that_is_surely_too_small_is_refused_before_anything_is_written(folder):
+    with _tmpfs(folder, 400_000) as disk:
+        done = convert(folder, disk.path / "data")
+        assert (done.returncode, list(disk.path.iterdir())) == (2, [])
+    assert done.err.startswith(f"error: {disk.path}/data: about 1.1 MB are needed, at least ")
+    assert done.err.endswith("are free; make room or choose another --out\n")
+
+
+def test_a_disk_that_fills_is_one_line_and_nothing_is_left(folder):
+    with _tmpfs(folder, 1_000_000) as disk:  # between what the lines could take at the least, and what they do take
+        done = convert(folder, disk.path / "data")
+        assert (done.returncode, list(disk.path.iterdir())) == (2, [])
+    assert done.err.startswith(f"error: {disk.path}/data: {disk.full}, with ")
+    assert done.err.endswith(" free; make room or choose another --out\n")
+    assert " more are needed and " in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_a_disk_that_is_just_large_enough_is_used(folder, whole):
+    size = sum(map(len, whole[1].values()))
+    with _tmpfs(folder, size + 100_000) as disk:  # files take whole pages of memory there, and the journal comes on top
+        done = convert(folder, disk.path / "data")
+        assert done.returncode == 0, done.err
+        assert all_bytes(disk.path / "data") == whole[1]
+
+
+@contextlib.contextmanager
+def _tmpfs(folder, size):
+    with faults.full_disk(folder, size) as disk:
+        if disk.full != os.strerror(errno.ENOSPC):
+            pytest.skip("no file system can be mounted here")
+        yield disk

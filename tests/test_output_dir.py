@@ -76,6 +76,6 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "data")
 
     monkeypatch.setattr(SplitWriter, "_write", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(InputError, match="No space left on device, with 0 B written; about .* free; make room"):
         convert_texts(tmp_path, {"train": GOOD})
     assert left_over(tmp_path) == []

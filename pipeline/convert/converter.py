@@ -6,6 +6,7 @@ made again with the mapping known. A journal lets the same command go on with a 
 """
 
 import contextlib
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,11 +14,13 @@ from pipeline.convert import manifest as manifest_lib
 from pipeline.convert.columns import infer_image_shape
 from pipeline.convert.config import ConvertConfig
 from pipeline.convert.csv_source import NUM_THREADS
+from pipeline.convert.disk_space import check_space, estimate_need, full_disk_explained
 from pipeline.convert.journal import JournalWriter, Stale, read_journal
 from pipeline.convert.manifest import Manifest
 from pipeline.convert.one_pass import Job, Pass, Progress
 from pipeline.convert.output_dir import clear_directory, new_directory, write_file
 from pipeline.convert.part import Target
+from pipeline.convert.schema import RecordLayout
 from pipeline.convert.sources import open_sources
 from pipeline.convert.tfds_metadata import metadata_files
 
@@ -35,17 +38,21 @@ def convert(
     left is gone on from where that gives the same bytes as a whole run; `on_notice` is told of that in a line.
 
     Raises:
-        InputError: anything wrong with the files or with the output directory; the message names the place.
+        InputError: anything wrong with the files or with the output directory, or a full disk; the message names the
+            place.
     """
     sources = open_sources(config)
     every = [source for group in sources.values() for source in group]
     shape = infer_image_shape(every[0].first_line, every[0].columns.num_pixels, config.image_shape)
+    need = estimate_need(every, RecordLayout(math.prod(shape)).stride)
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(new_directory(config.out, config.overwrite))
+        stack.enter_context(full_disk_explained(config.out, directory, need))
         pool = stack.enter_context(ThreadPoolExecutor(NUM_THREADS))
         journal = stack.enter_context(JournalWriter(directory, config.journal_interval))
         job = Job(config, sources, Target(directory, config.name, config.shards, shape), pool, journal, on_progress)
         result = stack.enter_context(contextlib.closing(_begun(job, on_notice or (lambda _: None))))
+        check_space(config.out, directory, need)
         result.run()
         if result.needs_mapping:
             result = stack.enter_context(contextlib.closing(_second_pass(job, result)))

@@ -16,7 +16,7 @@ import numpy as np
 
 from pipeline.convert.columns import Columns, find_columns
 from pipeline.convert.csv_parser import LineError, Rows, parse_lines, split_line
-from pipeline.convert.lines import Block, cut_lines
+from pipeline.convert.lines import Block, cut_lines, sample_of
 from pipeline.convert.manifest import Source
 from pipeline.convert.position import Position, Start, sha256_of, skip_text
 from pipeline.convert.schema import UNLABELLED
@@ -144,7 +144,7 @@ class CsvSource:
     def _read_first_line(self) -> tuple[int, bytes]:
         """The first line that is not blank, and its index."""
         index = 0
-        with _opened(self.path) as (_, stream):
+        with _opened(self.path) as (raw, stream):
             for block in cut_lines(stream, self.options.block_bytes, _MAX_HEADER_BYTES):
                 if index == 0 and block.data.startswith(_UTF16_BOMS):
                     raise InputError(f"{self.path}, line 1: encoded as UTF-16; save it as plain ASCII or UTF-8")
@@ -152,6 +152,7 @@ class CsvSource:
                     raise InputError(f"{self.path}, line {index + 1}: {block.problem}")
                 for line in _lines(block.data):
                     if line.strip():
+                        self.sample = sample_of(block, len(line), raw.tell(), compressed=stream is not raw)
                         return index, line
                     index += 1
         raise InputError(f"{self.path}: the file is empty")

@@ -21,6 +21,20 @@ class Block:
     problem: str = ""
 
 
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """The first bytes of a CSV: what they take on disk, and the mean line, 0 where there is only the header.
+
+    `plain`: without quotes and blanks, so that a field has at most three digits and a comma.
+    """
+
+    text_bytes: int
+    disk_bytes: int
+    line_bytes: float
+    plain: bool
+    compressed: bool
+
+
 def cut_lines(stream: BinaryIO, block_bytes: int, line_limit: int, digest=None, offset: int = 0) -> Iterator[Block]:
     """Cut a stream into blocks of whole lines; a line over the limit ends it, so memory stays bounded.
 
@@ -46,6 +60,15 @@ def cut_lines(stream: BinaryIO, block_bytes: int, line_limit: int, digest=None, 
         data = stream.read(block_bytes)
     if rest[skip:]:
         yield Block(bytes(rest[skip:]) + b"\n", offset, digest and digest.copy(), cut=True)
+
+
+def sample_of(first: Block, header_bytes: int, disk_bytes: int, compressed: bool) -> Sample:
+    """A sample from the first block of a file, which took `disk_bytes` of it."""
+    rows = first.data[header_bytes:]
+    lines = rows.count(b"\n") - 1
+    return Sample(
+        first.end, disk_bytes, len(rows) / lines if lines > 0 else 0, b'"' not in rows and b" " not in rows, compressed
+    )
 
 
 def _hashed(digest, data: bytes, stop: int):
