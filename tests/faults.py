@@ -40,7 +40,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from pipeline.prove.watched import WatchedCommand
+from pipeline.watched import WatchedCommand
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 

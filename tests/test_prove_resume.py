@@ -11,8 +11,8 @@ from pipeline.prove.conversion import prove_conversion
 from pipeline.prove.evidence import Ending, Ledger, hash_directory, newest_step
 from pipeline.prove.instants import REPORT, STARTUP, TRAINING, draw_instants
 from pipeline.prove.results import Proof, Row, Start
-from pipeline.prove.watched import WatchedCommand
 from pipeline.train import assemble
+from pipeline.watched import WatchedCommand
 from tests import faults
 from tests.training import SmallRun
 from tools import prove_resume
@@ -92,7 +92,7 @@ def test_conversions_killed_and_repeated_are_proven(tmp_path, capsys):
     keep, found = tmp_path / "kept", tmp_path / "found.json"
     command = ["--what", "convert", "--kills", "3", "--keep", str(keep), "--json", str(found)]
     assert prove_resume.main(command) == 0
-    assert "PROVEN: 3 kills changed nothing" in capsys.readouterr().out
+    assert "PROVEN: 3 kill(s) changed nothing" in capsys.readouterr().out
     proof = json.loads(found.read_text())
     assert [row["kills"] for row in proof["rows"]] == [0, 3]
     assert [start["killed"] for start in proof["rows"][1]["starts"]].count(True) == 3
@@ -130,6 +130,8 @@ def test_a_training_killed_and_resumed_is_proven(tmp_path, capsys):
     assert [row["kills"] for row in (whole, killed, other)] == [0, 1, 1]
     assert killed["found"] == whole["found"]
     assert other["found"]["ids ledger"] == whole["found"]["ids ledger"]
+    assert whole["found"]["audited"] == "3 epochs"
+    assert "PROVEN: 1 kill(s) changed nothing" in out
     (first, end), (again, last) = (start["steps"] for start in killed["starts"])
     assert (first, again, last) == (0, end, 48)
     assert 0 < end < 48

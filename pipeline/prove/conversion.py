@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pipeline.prove.evidence import hash_directory
 from pipeline.prove.results import CommandFailed, Proof, Row, Start, check_ended
 from pipeline.prove.training import ROOT
-from pipeline.prove.watched import WatchedCommand
+from pipeline.watched import WatchedCommand
 
 _ROWS, _TEST_ROWS = 6000, 500
 _SHARDS = 8

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.prove.watched import WatchedCommand
+from pipeline.watched import WatchedCommand
 
 _HASH_DIGITS = 8
 _FILE_WIDTH = 140
@@ -15,23 +15,28 @@ _FILE_WIDTH = 140
 
 @dataclasses.dataclass(frozen=True)
 class Start:
-    """One start of a command: how it ended, where that was, and the steps it added (empty for a conversion)."""
+    """One start of a command: how it ended and where that was; of a training the steps it added, the epochs audited."""
 
     killed: bool
     where: str
     seconds: float
     steps: range = range(0)
+    audited: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A run, which took one start or several. `found` is the evidence; hashes are shown by their first digits."""
+    """A run, which took one start or several; the first `shared` ones were another row's too.
+
+    `found` is the evidence; hashes are shown by their first digits.
+    """
 
     name: str
     starts: Sequence[Start]
     found: Mapping[str, str]
     verdict: str
     proven: bool
+    shared: int = 0
 
     @property
     def kills(self) -> int:
@@ -100,9 +105,9 @@ class Proof:
             cells = (_short(row.found.get(name, "")) for name in names)
             table.add_row(row.name, str(len(row.starts)), str(row.kills), *cells, row.verdict, style=style)
         console.print(table)
-        kills = sum(row.kills for row in self.rows)
+        kills = sum(start.killed for row in self.rows for start in row.starts[row.shared :])
         failed = sum(not row.proven for row in self.rows)
-        text = f"PROVEN: {kills} kills changed nothing" if self.proven else f"NOT PROVEN: {failed} run(s) differ"
+        text = f"PROVEN: {kills} kill(s) changed nothing" if self.proven else f"NOT PROVEN: {failed} run(s) differ"
         console.print(text, style="bold green" if self.proven else "bold red")
 
 

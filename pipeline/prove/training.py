@@ -1,5 +1,6 @@
 """Trainings killed at random instants and resumed by the same command, against one that nobody touched."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -7,12 +8,12 @@ import pathlib
 import random
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from pipeline.prove.evidence import Ending, Ledger, half_written, newest_step
 from pipeline.prove.instants import REPORT, STARTUP, TRAINING, Instant, draw_instants
 from pipeline.prove.results import CommandFailed, Proof, Row, Start, check_ended
-from pipeline.prove.watched import WatchedCommand
+from pipeline.watched import WatchedCommand
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 TOLERANCE = 1e-3  # between weights of runs on other numbers of replicas, whose sums are rounded in another order
@@ -21,6 +22,8 @@ _ROWS, _VAL_ROWS = 250, 40  # 16 steps an epoch, the last one padded
 _BATCH_SIZE = 16
 _CHECKPOINT_EVERY = 2
 _LEAST_EPOCHS = 3
+# Training amplifies rounding, the more so the larger its steps: what is compared is resuming, not this.
+_LEARNING_RATE = 1e-4
 _ONE_DEVICE = ("--strategy", "one")
 _TWO_DEVICES = ("--strategy", "mirrored", "--devices", "2")
 
@@ -126,14 +129,21 @@ class _TrainingProof:
             starts.append(self._start(name, run_dir, len(starts) + 1, None, _TWO_DEVICES))
         except CommandFailed as failed:
             return failed.row(name, starts)
-        return self._row(name, run_dir, starts, exact=False)
+        return dataclasses.replace(self._row(name, run_dir, starts, exact=False), shared=len(starts) - 1)
 
     def _row(self, name: str, run_dir: pathlib.Path, starts: list[Start], exact: bool = True) -> Row:
         ending = Ending.read(run_dir)
         ledger = self._ledger.sha256([start.steps for start in starts])
         hashes, expected = ending.hashes(), self._whole.hashes()
-        found = {"steps": str(newest_step(run_dir)), "ids ledger": ledger, **hashes}
+        audited = set().union(*(start.audited for start in starts))
+        found = {
+            "steps": str(newest_step(run_dir)),
+            "audited": f"{len(audited)} epochs",
+            "ids ledger": ledger,
+            **hashes,
+        }
         differ = [] if ledger == self._whole_ledger else ["ids"]
+        differ += [] if len(audited) == self.epochs else ["epochs that the audit found whole"]
         if exact:
             differ += [part for part in hashes if hashes[part] != expected[part]]
             verdict = "the reference" if name == "unbroken" else "identical bit for bit"
@@ -169,9 +179,10 @@ class _TrainingProof:
             "--checkpoint-every": _CHECKPOINT_EVERY,
             "--steps-per-call": 1,
             "--precision": "float32",
+            "--learning-rate": _LEARNING_RATE,
             "--seed": self._seed,
         }
-        command = [sys.executable, ROOT / "train.py", "--log-json", *devices]
+        command = [sys.executable, ROOT / "train.py", "--audit", "--log-json", *devices]
         environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
         environment["CUDA_VISIBLE_DEVICES"] = "-1"  # bit-identity is promised for CPUs
         flat = [each for pair in arguments.items() for each in pair]
@@ -194,7 +205,8 @@ class _TrainingProof:
             where = f"killed after {command.seconds:.1f} s, newest checkpoint of step {step} of {self.total_steps}"
             if fresh := sorted(half_written(run_dir) - temporaries):
                 where += f", while {fresh[0]} was written"
-        return Start(command.killed, where, command.seconds, range(_resumed_at(command, before), step))
+        steps = range(_resumed_at(command, before), step)
+        return Start(command.killed, where, command.seconds, steps, _audited(command))
 
 
 def _is_reached(instant: Instant, before: int, newest: int, total: int) -> bool:
@@ -206,14 +218,18 @@ def _is_reached(instant: Instant, before: int, newest: int, total: int) -> bool:
 
 def _resumed_at(command: WatchedCommand, newest: int) -> int:
     """The step from which a start says that it goes on; where it came to say nothing, that of the newest checkpoint."""
+    return next((int(event["global_step"]) for event in _events(command) if "global_step" in event), newest)
+
+
+def _audited(command: WatchedCommand) -> tuple[str, ...]:
+    """What the start's audit, which counts in the steps themselves, said of each epoch that it found whole."""
+    return tuple(event["text"] for event in _events(command) if event.get("text", "").endswith("each once"))
+
+
+def _events(command: WatchedCommand) -> Iterator[dict]:
     for line in command.lines:
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue  # the last line of a killed process may be cut
-        if isinstance(event, dict) and "global_step" in event:
-            return int(event["global_step"])
-    return newest
+        with contextlib.suppress(ValueError):  # the last line of a killed process may be cut
+            yield json.loads(line)
 
 
 def _make_data(folder: pathlib.Path) -> pathlib.Path:
