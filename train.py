@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pipeline.errors import Parser, run_tool
 from pipeline.feed.normalize import KINDS
 from pipeline.feed.plan import FEEDS
-from pipeline.train.config import PRECISIONS, SCALES, SCHEDULES, STRATEGIES, TrainConfig, parse_bytes
+from pipeline.train.config import PRECISIONS, SCALES, SCHEDULES, STRATEGIES, TrainConfig, size_argument
 
 SAMPLE_DIR = pathlib.Path("data/sample")
 
@@ -180,7 +180,9 @@ def _make_parser() -> argparse.ArgumentParser:
     group.add_argument("--audit", action="store_true", help="prove at each epoch's end that it saw each example once")
     group = parser.add_argument_group("feed")
     group.add_argument("--feed", choices=FEEDS, help="where the training split is held; default auto: by its size")
-    group.add_argument("--memory-budget", type=_size, metavar="SIZE", help="such as 4GiB; default half of what is free")
+    group.add_argument(
+        "--memory-budget", type=size_argument, metavar="SIZE", help="such as 4GiB; default half of what is free"
+    )
     group.add_argument("--normalization", choices=KINDS, help="unit: x / 255 (default); standard: mean 0, deviation 1")
     group.add_argument("--scale", choices=SCALES, help="where bytes become numbers; default device: in the step")
     group = parser.add_argument_group("output")
@@ -189,13 +191,6 @@ def _make_parser() -> argparse.ArgumentParser:
     )
     group.add_argument("--log-json", action="store_true", help="one JSON object a line, for machines")
     return parser
-
-
-def _size(text: str) -> int:
-    try:
-        return parse_bytes(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 if __name__ == "__main__":

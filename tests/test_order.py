@@ -94,3 +94,34 @@ def test_read_distance_tells_shuffles_apart(order, low, high):
 def test_a_window_shuffle_over_scattered_pages_is_near_a_true_one():
     pages = PageOrder(shard_rows=(1000,) * 8, page_rows=20, window_rows=2000)
     assert read_distance(served(pages, 0, 0)) > 0.8
+
+
+@pytest.mark.parametrize(
+    "pages",
+    [
+        PageOrder(shard_rows=(1000,) * 8, page_rows=20, window_rows=2000),
+        PageOrder(shard_rows=(1000,) * 8, page_rows=100, window_rows=400),
+        PageOrder(shard_rows=(1000,) * 8, page_rows=500, window_rows=1000),
+        PageOrder(shard_rows=(4000,), page_rows=100, window_rows=200),
+        PageOrder(shard_rows=(500,) * 2, page_rows=50, window_rows=1024),
+    ],
+    ids=["many pages", "few pages", "two pages", "one shard", "one window"],
+)
+def test_the_expected_shuffle_is_the_one_that_is_served(pages):
+    orders = [served(pages, seed, 0) for seed in range(12)]
+    found = np.mean([read_distance(order) for order in orders])
+    assert pages.expected_read_distance() == pytest.approx(found, abs=0.05)
+    batches = np.array(orders)[:, :200]  # a batch of 200 at the start of a window
+    shards = len(pages.shard_rows)
+    numbers = batches % shards * 10**6 + batches // shards // pages.page_rows
+    drawn = np.mean([len(np.unique(batch)) for batch in numbers])
+    permuted = np.array([epoch_order(pages.num_examples, seed, 0)[:200] for seed in range(12)])
+    numbers = permuted % shards * 10**6 + permuted // shards // pages.page_rows
+    expected = np.mean([len(np.unique(batch)) for batch in numbers])
+    assert pages.expected_page_mix(200) == pytest.approx(drawn / expected, rel=0.05)
+
+
+def test_one_window_over_all_is_a_true_permutation():
+    pages = PageOrder(shard_rows=(40, 40, 39), page_rows=8, window_rows=200)
+    assert pages.expected_read_distance() == pytest.approx(1.0)
+    assert pages.expected_page_mix(16) == 1.0

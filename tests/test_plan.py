@@ -1,6 +1,7 @@
 import pytest
 
 from pipeline.errors import InputError
+from pipeline.feed.order import PageOrder
 from pipeline.feed.plan import default_memory_budget, plan_feed
 
 GIB = 2**30
@@ -27,6 +28,20 @@ def test_the_plan_follows_from_the_sizes(feed, budget, device_memory, expected):
     plan = plan_feed(**IMAGES, feed=feed, budget=budget, device_memory=device_memory)
     assert plan.feed == expected
     assert plan.describe().startswith(f"feed {expected}: ")
+
+
+def test_a_streams_plan_says_how_well_it_shuffles():
+    plan = plan_feed(**IMAGES, feed="stream", budget=GIB, device_memory=None)
+    pages = PageOrder(shard_rows=(7500,) * 8, page_rows=300, window_rows=3000)
+    # One page in ten is the neighbour's, and 3000 rows are 10 pages; a permutation's batch draws from 145 of 200.
+    assert (
+        plan.with_order(pages, 256)
+        .describe()
+        .endswith(
+            "asked for; shuffled in windows of 3,000 rows: 91% of a true permutation's read distance, "
+            "a batch from 7% of the pages of one"
+        )
+    )
 
 
 def test_a_device_that_is_too_small_is_refused():

@@ -5,6 +5,7 @@ python tools/benchmark.py step --data data/kannada --precision float32,mixed_bfl
 python tools/benchmark.py train --data data/kannada --strategy mirrored --json figures.json
 python tools/benchmark.py scale --rows 6000000
 python tools/benchmark.py host
+python tools/benchmark.py memory --rows 6000000 --memory-budget 512MiB
 """
 
 import argparse
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 
 from pipeline.errors import InputError, Parser, run_tool
 from pipeline.feed.plan import FEEDS
-from pipeline.train.config import PRECISIONS, SCALES, STRATEGIES, TrainConfig
+from pipeline.train.config import PRECISIONS, SCALES, STRATEGIES, TrainConfig, size_argument
 
 # A call of many steps takes a processor minutes.
 _STEPS_PER_CALL = {"GPU": (1, 4, 16, 64), "CPU": (1, 4)}
@@ -24,7 +25,7 @@ _XLA = {"off": (False,), "on": (True,), "both": (False, True)}
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print the table, and write the JSON if asked; returns the exit code."""
     args = _make_parser().parse_args(argv)
-    if args.rounds < 1 or not 0 < args.seconds < 3600:
+    if "rounds" in args and (args.rounds < 1 or not 0 < args.seconds < 3600):
         given = f"--rounds {args.rounds} --seconds {args.seconds}"
         raise InputError(f"{given}: at least one round, and from 0 to 3600 seconds")
     if args.json is not None and not args.json.parent.is_dir():
@@ -88,6 +89,14 @@ def _measure_host(args):
     return measure_host_cost(args.rounds, args.seconds)
 
 
+def _measure_memory(args):
+    from pipeline.measure.stream_memory import measure_stream_memory
+
+    if args.rows < 1:
+        raise InputError(f"--rows {args.rows}: it must be at least 1")
+    return measure_stream_memory(args.rows, args.memory_budget, args.dir)
+
+
 def _config(args, **settings) -> TrainConfig:
     for name in ("data", "strategy", "devices", "precision", "batch_size", "steps_per_call", "feed", "scale"):
         settings.setdefault(name, getattr(args, name, None))
@@ -122,7 +131,7 @@ def _make_parser() -> argparse.ArgumentParser:
         epilog=usage,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(required=True, metavar="feed|step|train|scale|host")
+    commands = parser.add_subparsers(required=True, metavar="feed|step|train|scale|host|memory")
 
     def command(name, measure, summary):
         made = commands.add_parser(name, help=summary, description=summary)
@@ -134,8 +143,10 @@ def _make_parser() -> argparse.ArgumentParser:
     train = command("train", _measure_train, "the feed, the step on a fixed batch, both, and accelerator utilisation")
     scale = command("scale", _measure_scale, "the resident feed on more and more rows, and for more replicas")
     host = command("host", _measure_host, "what a step costs the host with a trivial network, beside Keras's fit")
+    memory = command("memory", _measure_memory, "what streaming takes at its peak, on made-up shards (864 bytes a row)")
     feed.add_argument("--no-rivals", dest="rivals", action="store_false", help="leave out other recipes")
     scale.add_argument("--rows", type=int, default=6_000_000, metavar="N", help="largest number of rows")
+    _add_memory(memory)
     for one in (feed, step, train):
         _add_training(one)
     _add_settings(feed)
@@ -143,6 +154,8 @@ def _make_parser() -> argparse.ArgumentParser:
     _add_variants(step)
     for one in (feed, step, train, scale, host):
         _add_measuring(one)
+    for one in (feed, step, train, scale, host, memory):
+        _add_output(one)
     return parser
 
 
@@ -175,7 +188,18 @@ def _add_measuring(parser) -> None:
     add = parser.add_argument
     add("--rounds", type=int, default=5, help="measurements of each kind, interleaved (default 5)")
     add("--seconds", type=float, default=1.0, help="length of one measurement (default 1)")
+
+
+def _add_output(parser) -> None:
+    add = parser.add_argument
     add("--json", type=pathlib.Path, metavar="FILE", help="write the figures with the machine they were measured on")
+
+
+def _add_memory(parser) -> None:
+    add = parser.add_argument
+    add("--rows", type=int, default=6_000_000, metavar="N", help="rows of 28x28, default 6,000,000 (5.2 GB of disk)")
+    add("--memory-budget", type=size_argument, default=512 << 20, metavar="SIZE", help="default 512MiB")
+    add("--dir", type=pathlib.Path, help="where the shards lie meanwhile; default the system's temporary directory")
 
 
 def _names(text: str) -> tuple[str, ...]:

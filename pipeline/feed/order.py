@@ -119,6 +119,26 @@ class PageOrder:
         _generator(seed, epoch, _WINDOW_ORDER, window).shuffle(order)
         return order
 
+    def expected_read_distance(self) -> float:
+        """`read_distance` of what windows serve, by arithmetic: what is to be expected, over all seeds.
+
+        Neighbours served are two rows drawn from one window. With the chance that both are of one page they are as far
+        apart as the rows of a page are, and else as far as rows of two pages picked at random.
+        """
+        total, page = self.num_examples, min(self.page_rows, max(self.shard_rows))
+        if total < 3:
+            return 1.0
+        whole = (total + 1) / 3  # mean distance of two different rows of all
+        near = len(self.shard_rows) * (page + 1) / 3  # of two of a page, whose rows are num_shards apart
+        far = _without(whole, near, (page - 1) / (total - 1))
+        share = min(1.0, (page - 1) / max(1, min(self.window_rows, total) - 1))
+        return (share * near + (1 - share) * far) / whole
+
+    def expected_page_mix(self, batch_size: int) -> float:
+        """Different pages that a batch draws from, over those that a batch of a true permutation does: 0..1."""
+        batch, window = min(batch_size, self.num_examples), min(self.window_rows, self.num_examples)
+        return _pages_drawn(window, self.page_rows, batch) / _pages_drawn(self.num_examples, self.page_rows, batch)
+
 
 def example_index(shard: np.ndarray, record: np.ndarray, num_shards: int) -> np.ndarray:
     """Row of the split (its place in the CSV) of a record: rows are dealt to the shards in turn."""
@@ -133,6 +153,16 @@ def read_distance(order: Sequence[int]) -> float:
     """
     positions = np.asarray(order, np.int64)
     return float(np.abs(np.diff(positions)).mean() / ((len(positions) + 1) / 3))
+
+
+def _without(whole: float, part: float, share: float) -> float:
+    """The mean of the rest, of numbers with the mean `whole` of which a `share` has the mean `part`."""
+    return (whole - share * part) / (1 - share) if share < 1 else part
+
+
+def _pages_drawn(rows: int, page_rows: int, batch: int) -> float:
+    """Expected number of pages that have at least one of `batch` rows drawn at random from `rows`."""
+    return rows / page_rows * (1 - (1 - min(1.0, batch / rows)) ** page_rows)
 
 
 def _generator(seed: int, epoch: int, purpose: int, part: int = 0) -> np.random.Generator:

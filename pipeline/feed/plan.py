@@ -5,6 +5,7 @@ import os
 import pathlib
 
 from pipeline.errors import InputError
+from pipeline.feed.order import PageOrder
 
 FEEDS = ("auto", "host", "device", "stream")
 
@@ -15,16 +16,30 @@ _BUDGET_SHARE = 2  # of the memory that is free when a run starts
 
 @dataclasses.dataclass(frozen=True)
 class FeedPlan:
-    """`feed` is host, device or stream; `bytes_held` what the training split takes there; `budget` in bytes."""
+    """`feed` is host, device or stream; `bytes_held` what the training split takes there; `budget` in bytes.
+
+    `shuffle` says how near a streamed order is to a true permutation, which the other feeds have.
+    """
 
     feed: str
     bytes_held: int
     budget: int
     reason: str
+    shuffle: str = ""
 
     def describe(self) -> str:
         """One line for people."""
-        return f"feed {self.feed}: {_mib(self.bytes_held)} of {_mib(self.budget)} budget; {self.reason}"
+        line = f"feed {self.feed}: {_mib(self.bytes_held)} of {_mib(self.budget)} budget; {self.reason}"
+        return f"{line}; {self.shuffle}" if self.shuffle else line
+
+    def with_order(self, pages: PageOrder, batch_size: int) -> "FeedPlan":
+        """The plan of a stream in this order, with the quality of its shuffle, by arithmetic."""
+        rows = min(pages.window_rows, pages.num_examples)
+        shuffle = (
+            f"shuffled in windows of {rows:,} rows: {pages.expected_read_distance():.0%} of a true permutation's "
+            f"read distance, a batch from {pages.expected_page_mix(batch_size):.0%} of the pages of one"
+        )
+        return dataclasses.replace(self, shuffle=shuffle)
 
 
 def plan_feed(

@@ -1,14 +1,23 @@
 """Reading parts of a split that does not fit in memory: runs of whole records, decoded by the block."""
 
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 
 from pipeline.convert.manifest import Manifest
+from pipeline.convert.shard_pages import page_rows
 from pipeline.feed.order import PageOrder, example_index
 from pipeline.feed.resident import SplitArrays, open_shards
 
 _WINDOWS_ALIVE = 4  # consumed, waiting, being read, and the blocks gathered from the first
+
+
+def plan_pages(shard_rows: Sequence[int], stride: int, memory_budget: int, rows_per_call: int) -> PageOrder:
+    """Pages and windows for a budget in bytes; a window is a whole number of calls, so that no call spans two."""
+    affordable = memory_budget // _WINDOWS_ALIVE // stride
+    window_rows = max(1, affordable // rows_per_call) * rows_per_call
+    return PageOrder(tuple(shard_rows), page_rows(stride), window_rows)
 
 
 class ShardReader:
@@ -26,10 +35,8 @@ class ShardReader:
         self.image_bytes = manifest.layout.image_bytes
 
     def page_order(self, memory_budget: int, rows_per_call: int) -> PageOrder:
-        """Pages and windows for a budget in bytes; a window is a whole number of calls, so that no call spans two."""
-        affordable = memory_budget // _WINDOWS_ALIVE // self._stride
-        window_rows = max(1, affordable // rows_per_call) * rows_per_call
-        return PageOrder(self.shard_rows, self._shards[0].page_rows, window_rows)
+        """`plan_pages` of this split."""
+        return plan_pages(self.shard_rows, self._stride, memory_budget, rows_per_call)
 
     def read(self, reads: np.ndarray) -> tuple[SplitArrays, np.ndarray]:
         """Rows of `reads` int64 [m, 3] (shard, first record, count) in turn, and their rows in the split, int64 [n]."""

@@ -123,12 +123,13 @@ class Results:
         table.add_column("what it is")
         for row in self.rows:
             table.add_row(row.name, *(column.text(row) for column in columns), row.note)
-        console.print(table)
+        if self.rows:
+            console.print(table)
         for ratio in self.ratios:
             text = "unstable" if ratio.unstable else f"{ratio.median:.2f}x"
             console.print(f"{ratio.above} / {ratio.below}: {text}", soft_wrap=True)
         for name, value in self.figures.items():
-            console.print(f"{name}: {value:,.3g}", soft_wrap=True)
+            console.print(f"{name}: {figure_text(value)}", soft_wrap=True)
         if self.verdict:
             console.print(self.verdict, soft_wrap=True)
 
@@ -137,6 +138,11 @@ def ratio_of(above: Row, below: Row) -> Ratio:
     """The ratio of two rows of one run, which have as many rounds."""
     pairs = zip(above.rates.rounds, below.rates.rounds, strict=True)
     return Ratio(above.name, below.name, tuple(high / low for high, low in pairs))
+
+
+def figure_text(value: float) -> str:
+    """A single number for people: whole from 100 on, else three digits."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,7 +25,7 @@ from pipeline.feed.normalize import Normalization
 from pipeline.feed.order import Steps
 from pipeline.feed.plan import FeedPlan, default_memory_budget, plan_feed
 from pipeline.feed.resident import SplitArrays, load_split
-from pipeline.feed.stream import ShardReader
+from pipeline.feed.stream import ShardReader, plan_pages
 from pipeline.train.audit import EpochAudit, ReadIds
 from pipeline.train.config import TrainConfig
 from pipeline.train.feeder import Feeds
@@ -156,6 +156,10 @@ def resolve(config: TrainConfig, manifest: Manifest, cluster: Cluster) -> Resolv
         device_memory=None if several else device_memory(cluster),
         replicas=cluster.replicas.local,
     )
+    if plan.feed == "stream":
+        rows = [shard.num_examples for shard in split.shards]
+        pages = plan_pages(rows, manifest.stride, plan.budget, steps.batch_size * steps.steps_per_call)
+        plan = plan.with_order(pages, steps.batch_size)
     if several and plan.feed == "stream" and config.memory_budget is None:
         # The budget sets the windows and so the order, which must be the same on every worker.
         raise InputError("streaming on several workers needs the same --memory-budget on each; give one")

@@ -1,5 +1,6 @@
 """What a training run is told, validated before anything heavy is imported."""
 
+import argparse
 import dataclasses
 import math
 import pathlib
@@ -94,6 +95,14 @@ def parse_bytes(text: str) -> int:
     if not 1 <= size < math.inf:
         raise ValueError(f"{text!r} is not a size such as 4GiB or 500MiB")
     return int(size)
+
+
+def size_argument(text: str) -> int:
+    """`parse_bytes` as the type of a command line's argument."""
+    try:
+        return parse_bytes(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _flag(name: str) -> str:
