@@ -17,6 +17,7 @@ from pipeline.feed.resident import SplitArrays
 from pipeline.measure.machine import describe_machine
 from pipeline.measure.results import OTHERS, Ratio, Results, Row, ratio_of
 from pipeline.train.checkpoint import TrainState
+from pipeline.train.feeder import Feeds
 from pipeline.train.loop import LoopConfig, Trainer
 from pipeline.train.meter import ThroughputMeter, rates_of
 from pipeline.train.progress import Reporter
@@ -128,14 +129,17 @@ def _our_loop(
         optimizer.build(model.trainable_variables)
     step = StepConfig(BATCH_SIZE, 0, IMAGE_SHAPE, Normalization(), "float32")
     steps = Steps(len(arrays), BATCH_SIZE, steps_per_call)
+
+    def train(start):
+        return make_resident_dataset(arrays, steps, 0, start, cluster.replicas)
+
     trainer = Trainer(
         cluster,
         model,
         optimizer,
         CompiledCalls(cluster, model, optimizer, step),
         steps,
-        lambda start: make_resident_dataset(arrays, steps, 0, start, cluster.replicas),
-        None,
+        Feeds(train, None, None, lambda rows: arrays.ids[rows]),
         Reporter(quiet=True),
     )
     return lambda clock: trainer.fit(LoopConfig(epochs=1), TrainState(), None, [clock])

@@ -73,7 +73,9 @@ def write_shards(directory: pathlib.Path, rows: int) -> None:
         for first in range(0, rows, _CHUNK_ROWS):
             ids = np.arange(first, min(first + _CHUNK_ROWS, rows))
             deal = deal_rows(first, len(ids), _SHARDS)
-            writer.append(encode_by_shard(layout, images[: len(ids)], ids % CLASSES, ids, deal), deal)
+            everything = np.arange(len(ids))
+            records = encode_by_shard(layout, images[: len(ids)], ids % CLASSES, ids, everything, deal)
+            writer.append(records, deal)
         shards = writer.finish("noise", layout.stride)
     counts = np.bincount(np.arange(rows) % CLASSES, minlength=CLASSES)
     manifest = Manifest(
