@@ -1,1 +1,1 @@
-"""CSV to shards. Nothing here needs TensorFlow, except schema.parse_batch, which imports it when called."""
+"""CSV to shards. Nothing here needs TensorFlow, except examples.py, which reads what other programs wrote."""

@@ -94,10 +94,8 @@ class ConvertConfig:
 
     @property
     def name(self) -> str:
-        """The data set's name: the directory's base name in the letters that TensorFlow Datasets allows."""
-        base = pathlib.Path.cwd().joinpath(self.out).name.lower()
-        cleaned = re.sub("[^a-z0-9_]+", "_", base)
-        return f"data_{cleaned}" if cleaned and not cleaned[0].isalpha() else cleaned
+        """The data set's name, `dataset_name` of `out`."""
+        return dataset_name(self.out)
 
     @property
     def read_options(self) -> ReadOptions:
@@ -113,3 +111,10 @@ class ConvertConfig:
         if not self.val_fraction:
             return None
         return ValidationSampler(self.val_fraction, self.seed, self.val_group_size)
+
+
+def dataset_name(out: str | os.PathLike) -> str:
+    """The base name of a directory in the letters that TensorFlow Datasets allows."""
+    base = pathlib.Path.cwd().joinpath(out).name.lower()
+    cleaned = re.sub("[^a-z0-9_]+", "_", base)
+    return f"data_{cleaned}" if cleaned and not cleaned[0].isalpha() else cleaned

@@ -119,21 +119,6 @@ class RecordLayout:
         return np.fromiter(itertools.starmap(google_crc32c.value, payloads), np.uint32, len(records))
 
 
-def parse_batch(serialized, image_shape: tuple[int, int, int]):
-    """Parse a string tensor [n] of examples: image uint8 [n, H, W, C], label int64 [n], id int64 [n].
-
-    One vectorised `tf.io.parse_example` a batch: for shards that other writers made, and to prove that ours are plain.
-    """
-    import tensorflow as tf
-
-    scalar = tf.io.FixedLenFeature([], tf.int64)
-    features = {IMAGE: tf.io.FixedLenFeature([], tf.string), LABEL: scalar, ID: scalar}
-    parsed = tf.io.parse_example(serialized, features)
-    pixels = tf.io.decode_raw(parsed[IMAGE], tf.uint8, fixed_length=int(np.prod(image_shape)))
-    parsed[IMAGE] = tf.reshape(pixels, (-1, *image_shape))
-    return parsed
-
-
 def _varint(value: int) -> bytes:
     out = bytearray()
     while value > 0x7F:
