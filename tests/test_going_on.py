@@ -8,6 +8,7 @@ import pytest
 from pipeline.convert import converter
 from pipeline.convert.converter import ConvertConfig, convert
 from pipeline.errors import InputError
+from tests import faults
 from tests.conversion import all_bytes, left_over, table
 
 PARTIAL = ".data.csv_to_tfrecord-partial"
@@ -82,21 +83,19 @@ def test_it_does_not_read_again_what_is_journaled(tmp_path):
     assert notice == f"a conversion into {tmp_path}/data was killed; going on after {rows:,} rows"
 
 
-def _flip_a_bit(path):
-    data = bytearray(path.read_bytes())
-    data[len(data) // 3] ^= 1
-    path.write_bytes(data)
-
-
 DAMAGE = {
-    "a changed source": (lambda f: _flip_pixel(f / "train0.csv"), "train0.csv is not the file that it read"),
-    "a longer source": (lambda f: (f / "train0.csv").open("a").write("1,1,1,1,1\n"), "it had another files"),
-    "a flipped bit in a shard": (lambda f: _flip_a_bit(f / PARTIAL / "train-00001.part"), "train-00001.part is not as"),
-    "a short shard": (lambda f: (f / PARTIAL / "train-00000.part").write_bytes(b"x"), "is missing or too short"),
-    "no shard": (lambda f: (f / PARTIAL / "train-00000.part").unlink(), "is missing or too short"),
-    "a damaged journal": (lambda f: _flip_a_bit(f / PARTIAL / "journal.json"), "its journal is damaged"),
-    "an empty journal": (lambda f: (f / PARTIAL / "journal.json").write_text(""), "its journal is damaged"),
-    "no journal": (lambda f: (f / PARTIAL / "journal.json").unlink(), "it had not come far enough"),
+    "a changed source": ("train0.csv", lambda path: _flip_pixel(path), "train0.csv is not the file that it read"),
+    "a longer source": ("train0.csv", lambda path: _append(path), "it differs in files"),
+    "a flipped bit in a shard": (
+        "train-00001.part",
+        lambda path: faults.flip_bit(path, 500),
+        "is not as it was written",
+    ),
+    "a short shard": ("train-00000.part", lambda path: faults.cut(path, 84), "is missing or too short"),
+    "no shard": ("train-00000.part", faults.drop, "train-00000.part is missing or too short"),
+    "a damaged journal": ("journal.json", lambda path: faults.flip_bit(path, -90), "its journal is damaged"),
+    "an empty journal": ("journal.json", lambda path: faults.cut(path, 0), "its journal is damaged"),
+    "no journal": ("journal.json", faults.drop, "it had not come far enough"),
 }
 
 
@@ -107,10 +106,10 @@ def _flip_pixel(path):
 
 @pytest.mark.parametrize("case", DAMAGE)
 def test_what_does_not_fit_is_begun_anew_and_said(tmp_path, case):
-    spoil, reason = DAMAGE[case]
+    name, spoil, reason = DAMAGE[case]
     texts = {"train": table(6000)}
     go(tmp_path, texts, 20)
-    spoil(tmp_path)
+    spoil(next(tmp_path.rglob(name)))
     (notice,) = go(tmp_path, texts)
     assert "was killed; starting anew, because" in notice
     assert reason in notice
@@ -125,7 +124,7 @@ def test_other_options_begin_anew(tmp_path, option, value):
     texts, before = {"train": table(6000)}, {"val_fraction": 0.1}
     go(tmp_path, texts, 20, **before)
     (notice,) = go(tmp_path, texts, **{**before, option: value})
-    assert notice.endswith(f"starting anew, because it had another {option}")
+    assert notice.endswith(f"starting anew, because it differs in {option}")
     assert left_over(tmp_path) == ["data"]
 
 
@@ -182,7 +181,7 @@ def _replace_by_another(path):
     path.with_suffix(".new").rename(path)
 
 
-@pytest.mark.parametrize("change", [_append, _replace_by_another, lambda path: path.unlink()])
+@pytest.mark.parametrize("change", [_append, _replace_by_another, faults.drop])
 def test_a_source_that_changes_while_it_is_read_is_one_line_and_nothing_is_written(tmp_path, change):
     path, calls = tmp_path / "train0.csv", []
     path.write_text(table(6000))
@@ -213,3 +212,19 @@ def test_a_source_that_a_second_pass_finds_changed_is_one_line(tmp_path):
     with pytest.raises(InputError, match="changed while"):
         convert(config, on_progress)
     assert left_over(tmp_path) == []
+
+
+def test_a_compressed_source_that_is_replaced_before_a_journal_pins_it_is_refused(tmp_path):
+    path, calls = tmp_path / "train0.csv", []
+    path.write_bytes(gzip.compress(table(6000).encode()))
+
+    def on_progress(_):
+        calls.append(1)
+        if len(calls) == 2:
+            path.with_suffix(".new").write_bytes(gzip.compress(table(6001).encode()))
+            path.with_suffix(".new").rename(path)
+
+    config = ConvertConfig(splits=(("train", path),), out=tmp_path / "data", **BLOCKS)
+    with pytest.raises(InputError, match="the file changed while it was read"):
+        convert(config, on_progress)
+    assert len(calls) < 15  # long before its end

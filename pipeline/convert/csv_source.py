@@ -115,7 +115,9 @@ class CsvSource:
         if self._finished:
             return Position(self.offset, num_lines, num_rows, self.num_bytes, self.sha256, finished=True)
         if block.digest is None:  # compressed: what was read of it says little, so all of it is pinned
-            self._packed_sha256 = self._packed_sha256 or sha256_of(self.path)
+            if not self._packed_sha256:
+                self._packed_sha256 = sha256_of(self.path)
+                self._check_unchanged()  # so that this is what is being read
             return Position(self.offset, num_lines, num_rows, self.num_bytes, self._packed_sha256)
         return Position(self.offset, num_lines, num_rows, self.offset, block.digest.hexdigest())
 

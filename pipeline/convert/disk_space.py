@@ -18,7 +18,7 @@ _FULL = {
     errno.EDQUOT: "make room within your quota or choose another --out",
     errno.EFBIG: "raise the limit on the size of a file (ulimit -f) or say more --shards",
 }
-_PLAIN_FIELD_BYTES, _ODD_FIELD_BYTES = 4, 8  # "255," and the same with quotes and blanks
+_PLAIN_FIELD_BYTES, _ODD_FIELD_BYTES = 4, 8  # "255," and what else a line may have for each field
 _TWO_NUMBERS_BYTES = 40  # a label and an id of 19 digits
 
 
@@ -81,21 +81,16 @@ def full_disk_explained(out: str | os.PathLike, directory: pathlib.Path, need: N
 
 def _text_bytes(source: CsvSource) -> tuple[int, int]:
     """(at least, about) how many bytes of text a file has."""
-    sample = source.sample
-    if not sample.compressed:
+    if not source.sample.compressed:
         return source.num_bytes, source.num_bytes
-    least = _declared_bytes(source.path)
-    return least, max(least, int(source.num_bytes * sample.text_bytes / sample.disk_bytes))
-
-
-def _declared_bytes(path: pathlib.Path) -> int:
-    """What a compressed file says of its text; that of a .gz of several members or over 4 GiB is more."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            return max(info.file_size for info in archive.infolist() if info.filename.lower().endswith(".csv"))
-    with path.open("rb") as file:
+    if zipfile.is_zipfile(source.path):
+        with zipfile.ZipFile(source.path) as archive:
+            csvs = [info.file_size for info in archive.infolist() if info.filename.lower().endswith(".csv")]
+        return max(csvs, default=0), max(csvs, default=0)
+    with source.path.open("rb") as file:
         file.seek(-4, os.SEEK_END)
-        return int.from_bytes(file.read(), "little")
+        least = int.from_bytes(file.read(), "little")  # of the last member alone, and modulo 4 GiB
+    return least, max(least, int(source.num_bytes * source.sample.text_bytes / source.sample.disk_bytes))
 
 
 def _bytes_in(directory: pathlib.Path) -> int:

@@ -71,7 +71,7 @@ def read_journal(directory: pathlib.Path, identity: dict[str, Any]) -> Journal:
     raw = json.loads(text)
     other = [name for name in identity if raw["identity"].get(name) != identity[name]]
     if other:
-        raise Stale(f"it had another {', another '.join(other)}")
+        raise Stale(f"it differs in {', '.join(other)}")
     return Journal(
         identity,
         None if raw["class_labels"] is None else tuple(raw["class_labels"]),

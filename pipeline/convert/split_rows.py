@@ -48,6 +48,7 @@ class SplitRows:
         Raises:
             Stale: it is not what the marks say.
         """
+        # Which of two parts a row went to is not written down, so ids of both come one part after the other.
         self._ids_in_order = len(self.parts) == 1
         for part in self.parts:
             for ids in part.take_up(marks[part.name]):
