@@ -1,5 +1,6 @@
 """A conversion that was cut short and given again ends with the bytes of one that was not."""
 
+import errno
 import gzip
 import shutil
 
@@ -95,8 +96,14 @@ DAMAGE = {
     "no shard": ("train-00000.part", faults.drop, "train-00000.part is missing or too short"),
     "a damaged journal": ("journal.json", lambda path: faults.flip_bit(path, -90), "its journal is damaged"),
     "an empty journal": ("journal.json", lambda path: faults.cut(path, 0), "its journal is damaged"),
+    "a journal that cannot be read": ("journal.json", lambda path: _make_directory(path), "its journal cannot be read"),
     "no journal": ("journal.json", faults.drop, "it had not come far enough"),
 }
+
+
+def _make_directory(path):
+    path.unlink()
+    path.mkdir()
 
 
 def _flip_pixel(path):
@@ -228,3 +235,13 @@ def test_a_compressed_source_that_is_replaced_before_a_journal_pins_it_is_refuse
     with pytest.raises(InputError, match="the file changed while it was read"):
         convert(config, on_progress)
     assert len(calls) < 15  # long before its end
+
+
+def test_a_journal_that_does_not_fit_on_the_disk_is_told_of_as_a_full_disk(tmp_path, monkeypatch):
+    def full(path, _):
+        raise InputError(f"{path}: full") from OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr("pipeline.convert.journal.write_bytes_atomically", full)
+    with pytest.raises(InputError, match="data: No space left on device, with .* written; about .* more are needed"):
+        go(tmp_path, {"train": table(6000)}, error=SystemExit)
+    assert left_over(tmp_path) == []
