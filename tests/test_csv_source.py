@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from pipeline.convert import compressed
 from pipeline.convert.csv_source import CsvSource, ReadOptions
 from pipeline.convert.lines import cut_lines
 from pipeline.errors import InputError
@@ -22,9 +23,9 @@ def read(path, **options):
     return source, np.concatenate([rows.images for rows in blocks]), np.concatenate([rows.labels for rows in blocks])
 
 
-def zipped(members):
+def zipped(members, method=zipfile.ZIP_DEFLATED):
     data = io.BytesIO()
-    with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(data, "w", method) as archive:
         for name, text in members.items():
             archive.writestr(name, text)
     return data.getvalue()
@@ -79,6 +80,9 @@ def test_line_of_row_counts_header_and_blank_lines(tmp_path):
     assert [source.line_of_row(0), source.line_of_row(1)] == [3, 5]
 
 
+SOUND_ZIP = zipped({"a.csv": PLAIN})
+PLACE_OF_DIRECTORY = SOUND_ZIP.index(b"PK\x01\x02")
+CUT_ZIP = SOUND_ZIP[: PLACE_OF_DIRECTORY - 1] + SOUND_ZIP[PLACE_OF_DIRECTORY:]
 BAD_FILES = {
     "missing": (None, ["no such file"]),
     "empty": (b"", ["the file is empty"]),
@@ -97,8 +101,10 @@ BAD_FILES = {
     "cut gzip": (gzip.compress(PLAIN.encode())[:-20], ["damaged gzip"]),
     "damaged gzip": (gzip.compress(PLAIN.encode())[:-8] + b"12345678", ["damaged gzip"]),
     "cut zip": (zipped({"a.csv": PLAIN})[:-30], ["damaged zip"]),
-    "zip of two": (zipped({"a.csv": PLAIN, "b.csv": PLAIN}), ["exactly one CSV", "a.csv, b.csv"]),
+    "zip cut one byte before its directory": (CUT_ZIP, ["damaged zip"]),
+    "zip of two": (zipped({"a.csv": PLAIN, "b.csv": PLAIN}), ["exactly one CSV", "'a.csv', 'b.csv'"]),
     "zip of none": (zipped({"a.txt": PLAIN}), ["exactly one CSV", "none"]),
+    "zip with bzip2": (zipped({"a.csv": PLAIN}, zipfile.ZIP_BZIP2), ["not read", "zip it with deflate"]),
     "a line without end": (HEADER.encode() + b"1" * 300_000, ["line 2", "longer than"], {"block_bytes": 1000}),
     "a header without end": (b"label," * 3_000_000, ["line 1", "longer than"]),
 }
@@ -115,6 +121,29 @@ def test_a_bad_file_is_one_line_that_names_the_place(tmp_path, case, block_bytes
         read(path, **{"block_bytes": block_bytes, **(options[0] if options else {})})
     assert str(caught.value).startswith(str(path))
     assert all(fragment in str(caught.value) for fragment in fragments), caught.value
+
+
+ROWS = HEADER + "0,0,0,0,0\n" * 300_000
+
+
+@pytest.mark.parametrize(
+    "data",
+    [gzip.compress(ROWS.encode()), zipped({"a.csv": ROWS}), gzip.compress(HEADER.encode() + b"\n" * 3_000_000)],
+    ids=["gzip of rows", "zip of rows", "gzip of blank lines"],
+)
+def test_a_bomb_stops_at_a_limit(tmp_path, monkeypatch, data):
+    path = tmp_path / "bomb.csv"
+    path.write_bytes(data)
+    monkeypatch.setattr(compressed, "_FREE_BYTES", 1 << 20)
+    with pytest.raises(InputError, match="bomb.csv: unpacks to more than 200 times its size, as no CSV of images does"):
+        read(path)
+
+
+def test_a_small_file_may_unpack_to_many_times_its_size(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(gzip.compress(ROWS.encode()))
+    assert path.stat().st_size * 200 < len(ROWS)
+    assert len(read(path)[1]) == 300_000
 
 
 def test_a_directory_is_no_csv(tmp_path):

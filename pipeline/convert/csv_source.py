@@ -1,7 +1,6 @@
 """CSV files as they lie on disk: plain, .gz or .zip, read in blocks of whole lines, parsed by threads but in order."""
 
 import collections
-import contextlib
 import dataclasses
 import hashlib
 import itertools
@@ -10,11 +9,11 @@ import pathlib
 import stat
 from collections.abc import Iterator
 from concurrent.futures import Executor
-from typing import BinaryIO
 
 import numpy as np
 
 from pipeline.convert.columns import Columns, find_columns
+from pipeline.convert.compressed import opened
 from pipeline.convert.csv_parser import LineError, Rows, parse_lines, split_line
 from pipeline.convert.lines import Block, cut_lines, sample_of
 from pipeline.convert.manifest import Source
@@ -28,7 +27,6 @@ _BLOCKS_AHEAD = 4  # parsed or waiting, beyond the one in use: enough to keep th
 _MAX_HEADER_BYTES = 16 << 20
 _BYTES_PER_FIELD = 8  # "255", two quotes, a separator, and some room
 _LINE_MARGIN_BYTES = 4096
-_OTHER_ARCHIVES = (b"\xfd7zX", b"BZh", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf", b"Rar!")  # xz, bzip2, zstd, 7z, rar
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -146,7 +144,7 @@ class CsvSource:
     def _read_first_line(self) -> tuple[int, bytes]:
         """The first line that is not blank, and its index."""
         index = 0
-        with _opened(self.path) as (raw, stream):
+        with opened(self.path) as (raw, stream):
             for block in cut_lines(stream, self.options.block_bytes, _MAX_HEADER_BYTES):
                 if index == 0 and block.data.startswith(_UTF16_BOMS):
                     raise InputError(f"{self.path}, line 1: encoded as UTF-16; save it as plain ASCII or UTF-8")
@@ -162,7 +160,7 @@ class CsvSource:
     def _blocks(self, skip: int, start: Start | None = None) -> Iterator[Block]:
         """All blocks, without the first `skip` lines; or those from `start` on."""
         limit = max(self.columns.count * _BYTES_PER_FIELD, self._first_line_bytes) + _LINE_MARGIN_BYTES
-        with _opened(self.path) as (raw, stream):
+        with opened(self.path) as (raw, stream):
             digest, offset = hashlib.sha256(), 0
             if start is not None:
                 digest, offset, skip = start.digest.copy(), start.position.offset, 0
@@ -227,62 +225,3 @@ def _status_of(path: pathlib.Path) -> os.stat_result:
 
 def _identity(status: os.stat_result) -> tuple[int, ...]:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
-
-@contextlib.contextmanager
-def _opened(path: pathlib.Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
-    """(the file itself, its text): the same unless the file begins as .gz or .zip files do."""
-    try:
-        raw = path.open("rb", buffering=0)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(raw)
-        magic = raw.read(4)
-        raw.seek(0)
-        if magic.startswith(b"\x1f\x8b"):
-            yield raw, stack.enter_context(_gunzipped(path, raw))
-        elif magic.startswith(b"PK\x03\x04") or magic == b"PK\x05\x06":
-            yield raw, stack.enter_context(_unzipped(path, raw))
-        elif magic.startswith(_OTHER_ARCHIVES):
-            raise InputError(f"{path}: compressed in a way that is not read; unpack it, or use .gz or .zip")
-        else:
-            yield raw, raw
-
-
-@contextlib.contextmanager
-def _gunzipped(path: pathlib.Path, raw: BinaryIO) -> Iterator[BinaryIO]:
-    # Imported where needed: a plain CSV does not wait for them.
-    import gzip
-    import zlib
-
-    try:
-        with gzip.GzipFile(fileobj=raw) as stream:
-            yield stream
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{path}: damaged gzip file ({error}); get it again") from error
-
-
-@contextlib.contextmanager
-def _unzipped(path: pathlib.Path, raw: BinaryIO) -> Iterator[BinaryIO]:
-    import lzma
-    import zipfile
-    import zlib
-
-    try:
-        with zipfile.ZipFile(raw) as archive:
-            names = [name for name in archive.namelist() if name.lower().endswith(".csv")]
-            names = [name for name in names if not name.startswith("__MACOSX/")]
-            if len(names) != 1:
-                found = ", ".join(names[:5]) or "none"
-                raise InputError(f"{path}: a zip must hold exactly one CSV, it holds {len(names)} ({found})")
-            with archive.open(names[0]) as stream:
-                yield stream
-    except (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError) as error:
-        raise InputError(f"{path}: damaged zip file ({error}); get it again") from error
-    except OSError as error:
-        if error.errno is not None:
-            raise
-        raise InputError(f"{path}: damaged zip file ({error}); get it again") from error  # what bz2 raises
-    except RuntimeError as error:  # what zipfile raises for a password
-        raise InputError(f"{path}: cannot be unzipped ({error})") from error
