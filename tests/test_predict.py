@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+import zipfile
 
 import keras
 import matplotlib.image
@@ -12,6 +13,7 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.report.predict import make_predictor, predict_probabilities
+from pipeline.report.saved_run import read_run
 from tests.small_run import NAMES, NORMALIZATION, SHAPE, expected, pixels, tiny_model, write_data, write_run
 from tools import predict as tool
 
@@ -234,6 +236,26 @@ def test_code_within_a_model_is_not_executed(home, tmp_path):
     refused(tmp_path, tmp_path, "Keras cannot read this model")
 
 
+@pytest.mark.parametrize(
+    ("module", "name", "config"),
+    [("subprocess", "Popen", {"args": ["touch", "MARK"]}), ("os", "system", {"command": "touch MARK"})],
+)
+def test_what_a_model_names_as_a_layer_is_not_called(tmp_path, module, name, config):
+    write_run(tmp_path / "run")
+    path, mark = tmp_path / "run" / "model.keras", tmp_path / "mark"
+    with zipfile.ZipFile(path) as archive:
+        files = {entry: archive.read(entry) for entry in archive.namelist()}
+    model = json.loads(files["config.json"])
+    model["config"]["layers"][1] |= {"module": module, "class_name": name, "registered_name": None, "config": config}
+    files["config.json"] = json.dumps(model).replace("MARK", str(mark)).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for entry, data in files.items():
+            archive.writestr(entry, data)
+    with pytest.raises(InputError, match="Keras cannot read this model"):
+        read_run(tmp_path / "run").load_model()
+    assert not mark.exists()
+
+
 def test_run_directory_that_is_not_there(home, tmp_path):
     with pytest.raises(InputError, match="no such run directory"):
         predict(tmp_path, tmp_path)
@@ -251,6 +273,7 @@ def test_help_imports_nothing_heavy():
     heavy = "('tensorflow', 'keras', 'pandas', 'matplotlib', 'sklearn', 'rich')"
     code = f"""
 import sys
+import zipfile
 from tools import predict
 try:
     predict.main(["--help"])

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, shown
 
 LABEL_NAMES = ("label", "labels", "class", "target", "digit", "y")
 ID_NAMES = ("id", "imageid", "image_id", "index")
@@ -57,7 +57,7 @@ class Columns:
         """How messages call a column: by its name, or by its index as the options count it."""
         if self.names is None:
             return f"column {column} (counted from 0)"
-        return f"column {self.names[column]!r}"
+        return f"column {shown(self.names[column])}"
 
 
 def find_columns(
@@ -128,7 +128,9 @@ def _check_names(where: str, names: tuple[str, ...]) -> None:
             raise InputError(f"{where}: column {column} (counted from 0) has no name; name it or remove it")
         if name in seen:
             hint = "; is this line data? then say --no-header" if all(map(str.isdigit, names)) else ""
-            raise InputError(f"{where}: column name {name!r} is repeated (columns {seen[name]} and {column}){hint}")
+            raise InputError(
+                f"{where}: column name {shown(name)} is repeated (columns {seen[name]} and {column}){hint}"
+            )
         seen[name] = column
 
 
@@ -183,8 +185,8 @@ def _check_pixel_names(where: str, columns: Columns) -> None:
         if own != pattern:
             example = names[patterns.index(pattern)]
             raise InputError(
-                f"{where}: extra column {name!r}: it is not a pixel like {example!r}; remove it, or if it is the "
-                f"label or the id say so with --label-column or --id-column"
+                f"{where}: extra column {shown(name)}: it is not a pixel like {shown(example)}; remove it, or if it "
+                f"is the label or the id say so with --label-column or --id-column"
             )
     numbers = [_numbers(name) for name in names]
     # No axis is longer than the names there are, however large a number one of them has.
@@ -193,6 +195,6 @@ def _check_pixel_names(where: str, columns: Columns) -> None:
         if own != expected:
             wanted = _filled(pattern, expected)
             raise InputError(
-                f"{where}: pixel columns out of order: {name!r} stands where {wanted!r} is expected; "
+                f"{where}: pixel columns out of order: {shown(name)} stands where {shown(wanted)} is expected; "
                 f"put them in row-major order without gaps"
             )
