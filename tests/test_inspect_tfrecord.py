@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from pipeline.convert.converter import ConvertConfig, convert
-from pipeline.convert.manifest import load_manifest
+from pipeline.convert.manifest import Validation, load_manifest
 from pipeline.convert.verify import _gaps
 from pipeline.errors import InputError
 from tests.conversion import all_bytes
+from tests.faults import cut_inside_record, cut_on_boundary, double_record, drop, flip_bit, swap
 from tools import inspect_tfrecord
 
 
@@ -42,47 +43,26 @@ def test_verify_passes_what_was_written(directory, capsys):
     assert "9 shards with 80 records are as they were written" in capsys.readouterr().out
 
 
-def flip(path, at):
-    data = bytearray(path.read_bytes())
-    data[at] ^= 1
-    path.write_bytes(data)
-
-
-def cut(path, stride, keep):
-    path.write_bytes(path.read_bytes()[: int(keep * stride)])
-
-
-def double(path, stride):
-    data = path.read_bytes()
-    path.write_bytes(data[: 2 * stride] + data[stride : 2 * stride] + data[3 * stride :])
-
-
-def swap(one, other):
-    first, second = one.read_bytes(), other.read_bytes()
-    one.write_bytes(second)
-    other.write_bytes(first)
-
-
-# What is done to the middle shard of train; the middle one of test holds ids 1, 4, 7, ... 37.
+# What is done to the middle shard of test, which holds ids 1, 4, 7, ... 37.
 NAME, OTHER = "data-test.tfrecord-00001-of-00003", "data-test.tfrecord-00002-of-00003"
 DAMAGES = {
     "a flipped bit": (
-        lambda path, stride: flip(path, 2 * stride + 60),
+        lambda path, stride: flip_bit(path, 2 * stride + 60),
         [f"{NAME}: record 2 (counted from 0) is damaged", "split test: ids that are missing: 7"],
     ),
     "two flipped bits": (
-        lambda path, stride: (flip(path, 2 * stride + 60), flip(path, 4 * stride)),
+        lambda path, stride: (flip_bit(path, 2 * stride + 60), flip_bit(path, 4 * stride)),
         [f"{NAME}: record 2 (counted from 0) is damaged, 2 in all", "split test: ids that are missing: 7, 13"],
     ),
     "cut inside a record": (
-        lambda path, stride: cut(path, stride, 11.5),
+        lambda path, stride: cut_inside_record(path, stride, 11),
         [
             f"{NAME}: 966 bytes, expected 1,092: cut inside record 11; 2 of 13 are gone",
             "split test: ids that are missing: 34, 37",
         ],
     ),
     "cut on a record boundary": (
-        lambda path, stride: cut(path, stride, 5),
+        lambda path, stride: cut_on_boundary(path, stride, 5),
         [
             f"{NAME}: 420 bytes, expected 1,092: cut on a record boundary, after record 4; 8 of 13 are gone",
             "split test: ids that are missing: 16, 19, 22, 25, 28, ... (8 in all)",
@@ -93,11 +73,11 @@ DAMAGES = {
         [f"{NAME}: 1,094 bytes, expected 1,092: 2 too many"],
     ),
     "missing": (
-        lambda path, _: path.unlink(),
+        lambda path, _: drop(path),
         [f"{NAME}: missing", "split test: ids that are missing: 1, 4, 7, 10, 13, ... (13 in all)"],
     ),
     "a doubled record": (
-        double,
+        lambda path, stride: double_record(path, stride, 1, grow=False),
         [
             f"{NAME}: records 0 to 12 are sound, but not those that were written there (doubled or moved)",
             "split test: ids that stand twice: 4",
@@ -256,6 +236,16 @@ def test_several_files_without_header_in_groups_are_rebuilt(tmp_path):
     given = [part for path in reversed(paths) for part in ("--from", f"train={path}")]
     inspect_tfrecord.main(["repair", str(tmp_path / "data"), *given])
     assert all_bytes(tmp_path / "data") == before
+
+
+def test_ids_of_splits_that_no_csv_was_kept_of_are_told_apart(directory, capsys):
+    manifest = dataclasses.replace(load_manifest(directory), sources=(), validation=Validation())
+    (directory / "manifest.json").write_text(manifest.to_json())
+    (directory / NAME).unlink()
+    inspect_tfrecord.main(["verify", str(directory)])
+    assert capsys.readouterr().out == f"{NAME}: missing\n"
+    with pytest.raises(InputError, match=f"{NAME}: cannot be rebuilt, the data set was not made from CSVs"):
+        inspect_tfrecord.main(["repair", str(directory)])
 
 
 @pytest.mark.parametrize("found", [[], [0], [1], [0, 1, 2], [2], [-3, 1, 9], [0, 1, 5, 6, 20]])

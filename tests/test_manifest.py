@@ -104,7 +104,8 @@ def changed(raw, place, value):
         ("image_shape", [2, -3, 1], "-3 is not a count"),
         ("image_shape", "231", "'231' is not a list"),
         ("sources", [{"name": "x"}], "a source: no field 'has_header'"),
-        ("sources.0.label_column", 3, "a source's column 3 is not text"),
+        ("sources.0.label_column", 3, "a source's name or column 3 is not one of ours"),
+        ("sources.0.name", LONG, "a source's name or column 'xxx"),
         ("sources.0.sha256", "0g" * 32, "a source's SHA-256"),
         ("validation.fraction", True, "fraction True"),
         ("validation.group_size", 0, "group_size 0"),
@@ -176,3 +177,5 @@ def test_the_command_that_mends_names_the_csvs_of_the_split(tmp_path):
     assert MANIFEST.repair_command("a b", "train") == (
         "python tools/inspect_tfrecord.py repair 'a b' --from train=train.csv"
     )
+    odd = dataclasses.replace(MANIFEST, sources=(dataclasses.replace(MANIFEST.sources[0], name="a\nb"),))
+    assert odd.repair_command("d", "train").endswith("repair d --from train=FILE")

@@ -16,7 +16,7 @@ LABEL_NAMES = ("label", "labels", "class", "target", "digit", "y")
 ID_NAMES = ("id", "imageid", "image_id", "index")
 NONE = "none"  # said for a column option: there is no such column
 _NUMBER = re.compile("[0-9]+")
-_MAX_NAME = 1000
+MAX_NAME = 1000
 MAX_COLUMNS = 1 << 19  # bounds the memory of one row and of the header; an image of 724 x 724 fits
 
 
@@ -122,8 +122,8 @@ def _shape_advice(num_pixels: int) -> str:
 def _check_names(where: str, names: tuple[str, ...]) -> None:
     seen: dict[str, int] = {}
     for column, name in enumerate(names):
-        if len(name) > _MAX_NAME:
-            raise InputError(f"{where}: the name of column {column} (counted from 0) is over {_MAX_NAME} characters")
+        if len(name) > MAX_NAME:
+            raise InputError(f"{where}: the name of column {column} (counted from 0) is over {MAX_NAME} characters")
         if name == "":
             raise InputError(f"{where}: column {column} (counted from 0) has no name; name it or remove it")
         if name in seen:

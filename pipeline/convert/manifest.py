@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.convert.columns import MAX_COLUMNS
+from pipeline.convert.columns import MAX_COLUMNS, MAX_NAME
 from pipeline.convert.json_fields import as_count, as_list, as_pixels, as_text, check_keys
 from pipeline.convert.schema import RecordLayout
 from pipeline.convert.shard_pages import page_rows, parse_page_crcs
@@ -135,7 +135,8 @@ class Manifest:
 
     def repair_command(self, directory: Any, split: str) -> str:
         """What to type to mend a split; the CSVs are named as they were called when they were read."""
-        given = [f"--from {shlex.quote(f'{source.split}={source.name}')}" for source in self.sources_of(split)]
+        files = [(each.split, each.name if each.name.isprintable() else "FILE") for each in self.sources_of(split)]
+        given = [f"--from {shlex.quote(f'{name}={file}')}" for name, file in files]
         return " ".join(["python tools/inspect_tfrecord.py repair", shlex.quote(str(directory)), *given])
 
     def to_json(self) -> str:
@@ -282,11 +283,11 @@ def _source(raw: Any) -> Source:
     source = Source(**raw)
     as_text(source.split, "a source's split", SPLIT_NAME), as_text(source.sha256, "a source's SHA-256", _SHA256)
     as_count(source.num_rows, "a source"), as_count(source.num_bytes, "a source")
-    if not isinstance(source.name, str) or not isinstance(source.has_header, bool):
-        raise ValueError("a source's name or has_header is of another type")
-    for column in (source.label_column, source.id_column):
-        if not isinstance(column, (str, type(None))):
-            raise ValueError(f"a source's column {shown(column)} is not text")
+    if not isinstance(source.has_header, bool):
+        raise ValueError(f"a source's has_header {shown(source.has_header)} is not true or false")
+    for text in (source.name, source.label_column or "", source.id_column or ""):
+        if not isinstance(text, str) or len(text) > MAX_NAME:  # a file's name need not be printable
+            raise ValueError(f"a source's name or column {shown(text)} is not one of ours")
     return source
 
 

@@ -25,12 +25,13 @@ from pipeline.convert.csv_source import (
 )
 from pipeline.convert.manifest import FILE_NAME, Manifest, Source, read_manifest
 from pipeline.convert.manifest_proof import changed_fields, prove_manifest
+from pipeline.convert.position import sha256_of
 from pipeline.convert.schema import UNLABELLED
 from pipeline.convert.shard_pages import ShardDigest
 from pipeline.convert.shard_writer import deal_rows
 from pipeline.convert.tfds_metadata import metadata_files
 from pipeline.convert.val_split import ValidationSampler
-from pipeline.convert.verify import Inspection, inspect, sha256_of
+from pipeline.convert.verify import Inspection, inspect
 from pipeline.errors import InputError
 from pipeline.files import remove_stale, replacing, write_text_atomically
 
@@ -124,7 +125,7 @@ def _needed_csvs(
     paths: dict[Source, pathlib.Path] = {}
     for sources, names in _by_sources(manifest, broken).items():
         if not sources:
-            raise InputError(f"{names[0]}: cannot be rebuilt, the manifest does not say from which CSV")
+            raise InputError(f"{names[0]}: cannot be rebuilt, the data set was not made from CSVs; make it again")
         for source in sources:
             paths[source] = _path_of(source, names[0], given)
     return paths

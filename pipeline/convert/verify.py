@@ -6,7 +6,6 @@ others, because a shard may have been swapped or renamed.
 
 import collections
 import dataclasses
-import hashlib
 import itertools
 import os
 import pathlib
@@ -15,6 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from pipeline.convert.manifest import Manifest, Shard, Split
+from pipeline.convert.position import sha256_of
 from pipeline.convert.shard_pages import page_rows, wrong_page
 from pipeline.convert.tfds_metadata import metadata_files
 
@@ -48,12 +48,12 @@ def inspect(directory: str | os.PathLike, manifest: Manifest) -> Inspection:
     """Compare every file of a data set with its manifest; all shards are read."""
     directory = pathlib.Path(directory)
     expected = {shard.name: shard for split in manifest.splits.values() for shard in split.shards}
-    hashes = {name: sha256_of(directory / name) for name in expected}
+    hashes = {name: _hash_of(directory / name) for name in expected}
     wrong = [name for name, shard in expected.items() if hashes[name] != shard.sha256]
     strangers = sorted(path.name for path in directory.glob("*.tfrecord*") if path.name not in expected)
     places: dict[str, list[str]] = collections.defaultdict(list)
     for name in [*(wrong), *strangers]:
-        places[hashes.get(name) or sha256_of(directory / name)].append(name)
+        places[hashes.get(name) or _hash_of(directory / name)].append(name)
     found_as = {name: places[expected[name].sha256][0] for name in wrong if places[expected[name].sha256]}
     owners = {shard.sha256: name for name, shard in expected.items()}
     shards = {}
@@ -98,17 +98,6 @@ def shard_damage(path: pathlib.Path, shard: Shard, manifest: Manifest) -> str:
     return "; ".join(told)
 
 
-def sha256_of(path: pathlib.Path) -> str | None:
-    """SHA-256 of a file in hexadecimal, or None where there is no file."""
-    if not path.is_file():
-        return None
-    digest = hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
-        while data := file.read(_READ_BYTES):
-            digest.update(data)
-    return digest.hexdigest()
-
-
 def count_classes(directory: pathlib.Path, manifest: Manifest, split: Split) -> tuple[int, ...]:
     """How many records of a split have each class; one more entry counts those of no class of the manifest."""
     counts = np.zeros(manifest.num_classes + 1, np.int64)
@@ -127,6 +116,10 @@ def record_blocks(path: pathlib.Path, stride: int) -> Iterator[tuple[int, np.nda
         while whole := len(data := file.read(step * stride)) // stride:
             yield first, np.frombuffer(data, np.uint8, whole * stride).reshape(whole, stride)
             first += whole
+
+
+def _hash_of(path: pathlib.Path) -> str | None:
+    return sha256_of(path) if path.is_file() else None
 
 
 def _wrong_pages(path: pathlib.Path, shard: Shard, manifest: Manifest) -> str:
@@ -169,10 +162,10 @@ def _id_lines(
     directory: pathlib.Path, manifest: Manifest, wrong: dict[str, str], found_as: dict[str, str]
 ) -> Iterator[str]:
     """Ids that are doubled or missing among the sound records of splits that have a wrong shard."""
-    groups: dict[tuple, list[Split]] = collections.defaultdict(list)
+    groups: dict[tuple | str, list[Split]] = collections.defaultdict(list)
     for split in manifest.splits.values():
-        groups[manifest.sources_of(split.name)].append(split)
-    for sources, splits in groups.items():
+        groups[manifest.sources_of(split.name) or split.name].append(split)
+    for splits in groups.values():
         if not any(shard.name in wrong for split in splits for shard in split.shards):
             continue
         name = " and ".join(split.name for split in splits)
@@ -182,6 +175,7 @@ def _id_lines(
         if (times > 1).any():
             yield f"split {name}: ids that stand twice: {_some(found[times > 1].tolist(), int((times > 1).sum()))}"
         total = min(sum(split.num_examples for split in splits), 2**63 - 1)
+        sources = manifest.sources_of(splits[0].name)
         if sources and all(source.id_column is None for source in sources) and total > len(found):
             yield f"split {name}: ids that are missing: {_some(_gaps(found, total), total - len(found))}"
 
