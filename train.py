@@ -36,21 +36,22 @@ def train(config: TrainConfig) -> int:
 
     manifest = load_manifest(config.data)
     import_tensorflow()
-    with RunDirectory(config.run_dir) as run:
-        return _train(config, manifest, run)
-
-
-def _train(config: TrainConfig, manifest, run) -> int:
-    from pipeline.train import assemble
     from pipeline.train.callbacks import make_callbacks
-    from pipeline.train.checkpoint import CheckpointStore
-    from pipeline.train.loop import LoopConfig
-    from pipeline.train.progress import Reporter
-    from pipeline.train.stop import StopRequested, listen_for_stop
     from pipeline.train.strategy import make_cluster
 
     callbacks = make_callbacks(config)
     cluster = make_cluster(config.strategy, config.devices)
+    with RunDirectory(config.run_dir) as run, cluster.watching_workers():
+        return _train(config, manifest, cluster, run, callbacks)
+
+
+def _train(config: TrainConfig, manifest, cluster, run, callbacks) -> int:
+    from pipeline.train import assemble
+    from pipeline.train.checkpoint import CheckpointStore
+    from pipeline.train.loop import LoopConfig
+    from pipeline.train.progress import Reporter
+    from pipeline.train.stop import StopRequested, listen_for_stop
+
     reporter = Reporter(config.log_json, quiet=not cluster.is_chief)
     config = assemble.with_earlier_choices(config, None if config.fresh else run.identity())
     resolved = assemble.resolve(config, manifest, cluster)
@@ -59,7 +60,8 @@ def _train(config: TrainConfig, manifest, run) -> int:
     if cluster.is_chief:
         for remark in run.claim(description, config.fresh):
             reporter.line(remark)
-    elif not config.fresh:  # a worker might still see what the chief sets aside
+    cluster.wait_for_all()  # before this, a worker might see what the chief sets aside
+    if not cluster.is_chief:
         run.check(description)
     _announce(resolved, cluster, reporter)
 
@@ -68,6 +70,7 @@ def _train(config: TrainConfig, manifest, run) -> int:
     state, remarks = store.restore_newest(model, optimizer)
     for remark in remarks:
         reporter.line(remark)
+    cluster.check_same(state.global_step)
     if state.global_step:
         reporter.line(f"resumed at epoch {state.epoch + 1}, step {state.step}", global_step=state.global_step)
     loop = LoopConfig(config.epochs, config.patience, config.checkpoint_every)

@@ -9,12 +9,17 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 EXIT_BAD_INPUT = 2
+EXIT_TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h, which schedulers know as a reason to start the job again
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 _SHOWN = 40  # characters of a wrong value that a message repeats
 
 
 class InputError(ValueError):
     """A mistake in what the user gave. Its text is one line: file, place, value, and what to do."""
+
+
+class TryAgainError(RuntimeError):
+    """Something outside failed, no fault of the input; the same command goes on from there. Its text is one line."""
 
 
 def shown(value: object) -> str:
@@ -42,6 +47,8 @@ def run_tool(main: Callable[[Sequence[str] | None], int | None]) -> None:
         sys.exit(main(None))
     except InputError as error:
         _fail(str(error))
+    except TryAgainError as error:
+        _fail(str(error), EXIT_TRY_AGAIN)
     except KeyboardInterrupt:
         _fail("interrupted", EXIT_INTERRUPTED)
     except BrokenPipeError:

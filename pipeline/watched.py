@@ -86,6 +86,10 @@ class WatchedCommand:
         self.wait_until(lambda: False)
         return self._end()
 
+    def send(self, signum: int) -> None:
+        """Send a signal to the command alone."""
+        self._process.send_signal(signum)
+
     def kill(self) -> int:
         """Send SIGKILL to it and to all that it started, wait for its end, and return its exit code."""
         if self.running:

@@ -2,6 +2,7 @@ import dataclasses
 import io
 import json
 import re
+import resource
 
 import keras
 import numpy as np
@@ -95,6 +96,22 @@ def test_a_checkpoint_of_another_network_is_not_loaded(tmp_path, model, optimize
     other.build(wider.trainable_variables)
     with pytest.raises(InputError, match="no checkpoint can be read"):
         CheckpointStore(tmp_path).restore_newest(wider, other)
+
+
+def test_a_full_disk_leaves_the_earlier_ones(tmp_path, model, optimizer):
+    store = CheckpointStore(tmp_path, keep=1)
+    save_steps(store, model, optimizer, 1, best=True)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(InputError, match=r"best.npz: File too large; it takes [0-9,]+ bytes and [0-9,]+ are free"):
+            save_steps(store, model, optimizer, 2, best=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    save_steps(store, model, optimizer, 2)
+    assert store.restore_newest(model, optimizer)[0].global_step == 2
 
 
 def damage_newest(tmp_path, content):

@@ -1,8 +1,10 @@
+import dataclasses
 import json
 
 import pytest
+import tensorflow as tf
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, TryAgainError
 from pipeline.feed.dataset import Replicas
 from pipeline.train import strategy as strategy_module
 from pipeline.train.strategy import choose_precision, make_cluster, precision_remark
@@ -83,3 +85,20 @@ def test_an_emulated_precision_is_said_to_be_slow(monkeypatch, precision, flags,
 
 def test_a_precision_asked_for_is_taken():
     assert choose_precision("mixed_float16", "CPU") == "mixed_float16"
+
+
+LOST = "Collective ops is aborted by: recvmsg:Connection reset by peer from /job:worker/replica:0/task:1 while calling"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [(LOST, "worker 1 ended or cannot be reached"), ("heartbeat timeout", "another worker ended or")]
+)
+def test_a_worker_that_is_gone_is_one_line_that_names_it(text, said):
+    several = dataclasses.replace(make_cluster(), num_workers=3)
+    with pytest.raises(TryAgainError, match=rf"^{said}.*, so this one \(0 of 3\) ends too"), several.watching_workers():
+        raise tf.errors.UnavailableError(None, None, text)
+
+
+def test_without_other_workers_an_error_stays_what_it_is():
+    with pytest.raises(tf.errors.UnavailableError), make_cluster().watching_workers():
+        raise tf.errors.UnavailableError(None, None, LOST)

@@ -4,10 +4,14 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
+import signal
+import sys
+from collections.abc import Iterator
 
 import tensorflow as tf
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, TryAgainError
 from pipeline.feed.dataset import Replicas
 from pipeline.train.environment import processor_flags, processor_name
 
@@ -43,11 +47,50 @@ class Cluster:
 
     def wait_for_all(self) -> None:
         """Return when every worker has come here."""
-        if self.num_workers > 1:
-            meet = tf.function(
-                lambda: self.strategy.reduce("SUM", self.strategy.run(lambda: tf.constant(1.0)), axis=None)
+        self._sums(0)
+
+    def check_same(self, step: int) -> None:
+        """Wait for all workers, and see that they go on from the same step.
+
+        Raises:
+            InputError: they do not.
+        """
+        replicas = self.replicas.total
+        if self._sums(step) != [step * replicas, step * step * replicas]:
+            raise InputError(
+                f"worker {self.worker} goes on from step {step}, others from another; "
+                "--run-dir must be one directory that all workers see"
             )
-            meet().numpy()
+
+    @contextlib.contextmanager
+    def watching_workers(self) -> Iterator[None]:
+        """Within the block, what TensorFlow raises when another worker is gone becomes one line.
+
+        Raises:
+            TryAgainError: another worker ended or cannot be reached.
+        """
+        try:
+            yield
+        except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError) as error:
+            if self.num_workers == 1:
+                raise
+            found = re.search(r"/job:(\w+)/replica:\d+/task:(\d+)", str(error))
+            who = f"{found[1]} {found[2]}" if found else "another worker"
+            raise TryAgainError(
+                f"{who} ended or cannot be reached, so this one ({self.worker} of {self.num_workers}) ends too; "
+                "the same command on every worker goes on from the last checkpoint"
+            ) from error
+
+    def _sums(self, value: int) -> list[int]:
+        """The sums of `value` and of its square over all replicas, once all workers have come here."""
+        if self.num_workers == 1:
+            return [value * self.replicas.total, value * value * self.replicas.total]
+        both = tf.constant([value, value * value], tf.int64)
+
+        def add():
+            return self.strategy.reduce("SUM", self.strategy.run(lambda: tf.identity(both)), axis=None)
+
+        return tf.function(add, autograph=False)().numpy().tolist()
 
     def distribute(self, parts: tuple) -> tf.distribute.DistributedValues:
         """One value from each local replica's part; a part may be any structure of tensors."""
@@ -143,8 +186,7 @@ def _make_multiworker(workers: int, devices: int | None) -> Cluster:
     if devices is not None and devices != max(1, len(gpus)):
         raise InputError(f"--devices {devices} with --strategy multiworker: it uses every GPU of a worker, or its CPU")
     _set_memory_growth(gpus)
-    # It must exist before any other TensorFlow operation: it starts this worker's server.
-    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    strategy = _meet_the_workers(workers)
     resolver = strategy.cluster_resolver
     chiefs = len(resolver.cluster_spec().as_dict().get("chief", ()))
     worker = resolver.task_id + (chiefs if resolver.task_type == "worker" else 0)
@@ -152,6 +194,24 @@ def _make_multiworker(workers: int, devices: int | None) -> Cluster:
     names = tuple(f"{'GPU' if gpus else 'CPU'}:{index}" for index in range(local))
     replicas = Replicas(strategy.num_replicas_in_sync, worker * local, local)
     return Cluster("multiworker", strategy, "GPU" if gpus else "CPU", names, replicas, worker, workers)
+
+
+def _meet_the_workers(workers: int) -> tf.distribute.MultiWorkerMirroredStrategy:
+    """Start this worker's server and wait for the others; it must come before any other TensorFlow operation."""
+    # Said always, because TensorFlow waits with Python's lock held: no other thread could say it later.
+    print(f"waiting until all {workers} workers of TF_CONFIG are there", file=sys.stderr, flush=True)
+    # Python's handlers would run only after the wait, however long it is; there is nothing to save yet.
+    before = {signum: signal.signal(signum, signal.SIG_DFL) for signum in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except tf.errors.OpError as error:
+        raise InputError(
+            f"TF_CONFIG: this worker cannot start or find the others ({str(error).splitlines()[0]}): "
+            f"{os.environ['TF_CONFIG']}"
+        ) from error
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
 
 
 def _make_mirrored(names: list[str], on_gpus: bool) -> tf.distribute.MirroredStrategy:
