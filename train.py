@@ -66,7 +66,8 @@ def _train(config: TrainConfig, manifest, cluster, run, callbacks) -> int:
     _announce(resolved, cluster, reporter)
 
     trainer = assemble.make_trainer(resolved, cluster, model, optimizer, reporter)
-    store = CheckpointStore(run.checkpoints, config.keep_checkpoints)
+    # Other workers read checkpoints too, so there each is on the disk before the next step.
+    store = CheckpointStore(run.checkpoints, config.keep_checkpoints, in_background=cluster.num_workers == 1)
     state, remarks = store.restore_newest(model, optimizer)
     for remark in remarks:
         reporter.line(remark)

@@ -3,12 +3,14 @@ import io
 import json
 import re
 import resource
+import threading
 
 import keras
 import numpy as np
 import pytest
 
 from pipeline.errors import InputError
+from pipeline.train import checkpoint
 from pipeline.train.checkpoint import CheckpointStore, TrainState
 
 
@@ -42,6 +44,31 @@ def test_everything_comes_back(tmp_path, model, optimizer):
     assert remarks == []
     assert {float(weight.max()) for weight in model.get_weights()} == {7.0}
     assert int(optimizer.iterations) == 7
+
+
+def test_what_is_written_in_the_background_is_of_the_moment_of_the_save(tmp_path, model, optimizer, monkeypatch):
+    go = threading.Event()
+    write = checkpoint.write_bytes_atomically
+    monkeypatch.setattr(checkpoint, "write_bytes_atomically", lambda *given: (go.wait(60), write(*given)))
+    store = CheckpointStore(tmp_path, in_background=True)
+    save_steps(store, model, optimizer, 3)
+    model.set_weights([weight * 0 for weight in model.get_weights()])
+    optimizer.iterations.assign(0)
+    assert list(tmp_path.iterdir()) == []
+    go.set()
+    assert store.restore_newest(model, optimizer)[0].global_step == 3
+    assert {float(weight.max()) for weight in model.get_weights()} == {3.0}
+    assert int(optimizer.iterations) == 3
+
+
+@pytest.mark.parametrize("notice", ["wait", "save"])
+def test_an_error_in_the_background_is_raised_at_the_next_chance(tmp_path, model, optimizer, notice):
+    (tmp_path / "checkpoints").touch()
+    store = CheckpointStore(tmp_path / "checkpoints", in_background=True)
+    save_steps(store, model, optimizer, 1)
+    with pytest.raises(FileExistsError):
+        store.wait() if notice == "wait" else save_steps(store, model, optimizer, 2)
+    store.wait()
 
 
 def test_without_checkpoints_a_run_starts_fresh(tmp_path, model, optimizer):

@@ -13,6 +13,7 @@ import pathlib
 import re
 import zipfile
 import zlib
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import keras
@@ -49,25 +50,40 @@ class TrainState:
 
 
 class CheckpointStore:
-    """The checkpoints in a directory: the newest `keep`, and the best."""
+    """The checkpoints in a directory: the newest `keep`, and the best.
 
-    def __init__(self, directory: str | pathlib.Path, keep: int = 2) -> None:
+    With `in_background`, `save` only copies the variables, and a thread writes them while training goes on. Without,
+    what `save` has written is there for other processes when it returns.
+    """
+
+    def __init__(self, directory: str | pathlib.Path, keep: int = 2, in_background: bool = False) -> None:
         self._directory = pathlib.Path(directory)
         self._keep = keep
+        self._writer = ThreadPoolExecutor(1) if in_background else None
+        self._writing: Future | None = None
 
     def save(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, state: TrainState, best: bool) -> None:
         """Write the checkpoint of `state`; with `best`, keep it also as the best one.
 
         Raises:
-            InputError: the disk is full; the earlier checkpoints are as they were.
+            InputError: the disk is full, now or when the one before was written; earlier checkpoints are as they were.
         """
-        self._directory.mkdir(parents=True, exist_ok=True)
-        data = _archive(model, optimizer, state)
-        # The best one first: a newest one whose history calls a lost file the best would never be put right.
-        if best:
-            write_bytes_atomically(self._directory / BEST, data)
-        write_bytes_atomically(self._path(state.global_step), data)
-        self._remove_others(state.global_step)
+        self.wait()
+        arrays = _snapshot(model, optimizer, state)
+        if self._writer is None:
+            self._write(arrays, state.global_step, best)
+        else:
+            self._writing = self._writer.submit(self._write, arrays, state.global_step, best)
+
+    def wait(self) -> None:
+        """Return when all that was saved is on the disk.
+
+        Raises:
+            InputError: the disk is full.
+        """
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
 
     def restore_newest(self, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> tuple[TrainState, list[str]]:
         """Load the newest readable checkpoint into model and optimizer.
@@ -79,6 +95,7 @@ class CheckpointStore:
         Raises:
             InputError: there are checkpoints, and none can be read.
         """
+        self.wait()
         remarks = []
         for path in reversed(self._paths()):
             try:
@@ -91,11 +108,24 @@ class CheckpointStore:
 
     def restore_best(self, model: keras.Model) -> bool:
         """Load the best checkpoint's weights into the model; False where there is none that can be read."""
+        self.wait()
         try:
             _restore(self._directory / BEST, model, None)
         except _UNREADABLE:
             return False
         return True
+
+    def _write(self, arrays: dict[str, np.ndarray], step: int, best: bool) -> None:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        # Packed in memory first, so that what a full disk lacks is known to the byte.
+        file = io.BytesIO()
+        np.savez(file, **arrays)
+        data = file.getbuffer()
+        # The best one first: a newest one whose history calls a lost file the best would never be put right.
+        if best:
+            write_bytes_atomically(self._directory / BEST, data)
+        write_bytes_atomically(self._path(step), data)
+        self._remove_others(step)
 
     def _remove_others(self, newest: int) -> None:
         """Keep the newest ones up to the step `newest`. Those beyond it were damaged, or the run would have resumed
@@ -118,16 +148,15 @@ def _step_of(path: pathlib.Path) -> int:
     return int(_PATTERN.fullmatch(path.name)[1])
 
 
-def _archive(model: keras.Model, optimizer: keras.optimizers.Optimizer, state: TrainState) -> memoryview:
-    """The bytes of a checkpoint. They are made in memory, so that what a full disk lacks is known to the byte."""
-    arrays = {name: np.asarray(variable) for name, variable in _variables(model, optimizer).items()}
+def _snapshot(model: keras.Model, optimizer: keras.optimizers.Optimizer, state: TrainState) -> dict[str, np.ndarray]:
+    """Copies of all that a checkpoint holds, by their names in the archive."""
+    # On a CPU an array may share its memory with the variable, which the next step writes to.
+    arrays = {name: np.asarray(variable).copy() for name, variable in _variables(model, optimizer).items()}
     fields = dict(vars(state))
     if (counted := fields.pop("audit")) is not None:
-        arrays["audit"] = counted
+        arrays["audit"] = np.asarray(counted).copy()
     arrays["state"] = np.frombuffer(json.dumps(fields).encode(), np.uint8)
-    file = io.BytesIO()
-    np.savez(file, **arrays)
-    return file.getbuffer()
+    return arrays
 
 
 def _restore(path: pathlib.Path, model: keras.Model, optimizer, step: int | None = None) -> TrainState:

@@ -61,7 +61,7 @@ class Trainer:
         Args:
             callbacks: Keras callbacks. They see every epoch, and batches by the call: `on_train_batch_end` gets the
                 last step of each call. On several workers, give one that stops training to all of them.
-            on_epoch: called with the state after each epoch, once its checkpoint is written.
+            on_epoch: called with the state after each epoch, when its checkpoint is written or on its way.
 
         Raises:
             StopRequested: `stop` became truthy here or on another worker; the checkpoint is written.
@@ -85,6 +85,8 @@ class Trainer:
                         self._stop(state, stop)
             finally:
                 feed.close()
+                if store is not None:
+                    store.wait()
         listeners.on_train_end(_logs(state))
         return state
 
