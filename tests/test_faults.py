@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.convert.converter import ConvertConfig, convert
 from pipeline.convert.manifest import load_manifest
-from pipeline.convert.verify import find_damage
+from pipeline.convert.verify import inspect
 from tests import faults
 from tests.conversion import GOOD, PIXELS, all_bytes, convert_texts, table
 
@@ -25,7 +25,9 @@ def shards(tmp_path):
 
 
 def names_found(directory):
-    return {line.split(":")[0] for line in find_damage(directory, load_manifest(directory))}
+    found = inspect(directory, load_manifest(directory))
+    assert not found.metadata
+    return {*found.shards, *found.extra}
 
 
 DAMAGES = {
