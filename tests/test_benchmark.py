@@ -2,6 +2,7 @@
 
 import json
 
+import matplotlib.image
 import numpy as np
 import pytest
 
@@ -11,8 +12,10 @@ from pipeline.errors import InputError
 from pipeline.feed.resident import load_split
 from pipeline.measure import rivals
 from pipeline.measure.host_cost import StepClock
+from pipeline.measure.plots import plot
 from pipeline.measure.results import Results, Row, ratio_of
 from pipeline.measure.stream_memory import write_shards
+from pipeline.measure.tables import page_table, summary_table
 from pipeline.measure.throughput import FEED, STEP, TRAIN, verdict_of
 from pipeline.sample import write_sample_csv
 from pipeline.train.meter import Rates
@@ -67,10 +70,25 @@ def test_json_has_every_round_with_the_machine():
     ]
 
 
+@pytest.mark.parametrize("rates", [(2.0, 3.0), (2.0, 3000.0)], ids=["linear", "logarithmic"])
+def test_the_figure_shows_every_row_that_counts_the_same(tmp_path, rates):
+    groups = ("ours", "others")
+    rows = [Row(f"row {n}", "", Rates((n, n + 1)), group=group) for n, group in zip(rates, groups, strict=True)]
+    rows.append(Row("matmul", "", Rates((1e9, 2e9)), unit="flop", group="limit"))
+    machine = {"processor": "a test", "cores": 2, "batch_size": 8}
+    plot(Results("feed", rows, machine), tmp_path / "rows.png")
+    height, width, _ = matplotlib.image.imread(tmp_path / "rows.png").shape
+    assert width > 7 * 120 and height == int(120 * (1.3 + 2 * 0.26))
+
+
 def run(tmp_path, *arguments):
     path = tmp_path / "figures.json"
     assert benchmark.main([*map(str, arguments), "--json", str(path)]) == 0
-    return json.loads(path.read_text())
+    found = json.loads(path.read_text())
+    assert all(row["name"] in page_table(found) for row in found["rows"])  # as docs/benchmarks.md will have it
+    name = {"feed": "feed_2048"}.get(found["kind"], found["kind"])
+    assert summary_table({name: found}).count("\n| ") >= 2
+    return found
 
 
 def test_train_measures_the_feed_the_step_and_both(digits, tmp_path, capsys):
@@ -141,8 +159,10 @@ def test_scale_refuses_fewer_rows_than_it_compares_with():
 
 
 def test_scale_measures_sizes_and_replicas(tmp_path):
-    found = run(tmp_path, "scale", "--rows", "60000", "--rounds", "1", "--seconds", "0.05")
-    names = ["60,000 rows", *(f"{n} replicas" for n in (1, 2, 4, 8))]
+    figure = tmp_path / "scale.png"
+    found = run(tmp_path, "scale", "--rows", "60000", "--rounds", "1", "--seconds", "0.05", "--plot", figure)
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    names = ["60,000 rows", "1 replica", *(f"{n} replicas" for n in (2, 4, 8))]
     assert [row["name"] for row in found["rows"]] == names
     assert all(row["images_per_second"] > 0 for row in found["rows"])
 
@@ -198,6 +218,27 @@ def test_made_up_shards_are_a_data_set(tmp_path):
     arrays = load_split(tmp_path, load_manifest(tmp_path), "train")
     np.testing.assert_array_equal(arrays.ids, np.arange(100))
     np.testing.assert_array_equal(arrays.labels, np.arange(100) % 10)
+
+
+def test_all_are_command_lines_of_their_own(tmp_path):
+    data = tmp_path / "data of mine"
+    lines = benchmark.lines_of_all(data, tmp_path, rows=70_000, seconds=0.5)
+    parsed = {line[-1]: vars(benchmark.make_parser().parse_args(line)) for line in lines}
+    names = "feed_2048", "feed_256", "scale", "step", "host", "train", "memory"
+    assert list(parsed) == [str(tmp_path / f"{name}.json") for name in names]
+    for found in parsed.values():
+        assert found.get("data", data) == data
+        assert (found.get("rows", 70_000), found.get("seconds", 0.5)) == (70_000, 0.5)
+
+
+def test_all_wants_a_directory(tmp_path):
+    with pytest.raises(InputError, match="no such directory; create it first"):
+        benchmark.main(["all", "--data", str(tmp_path), "--out", str(tmp_path / "absent")])
+
+
+def test_all_stops_at_what_fails(tmp_path, capfd):
+    assert benchmark.main(["all", "--data", str(tmp_path), "--out", str(tmp_path)]) == 2
+    assert "no manifest.json here" in capfd.readouterr().err
 
 
 def counted(images):

@@ -6,11 +6,15 @@ python tools/benchmark.py train --data data/kannada --strategy mirrored --json f
 python tools/benchmark.py scale --rows 6000000
 python tools/benchmark.py host
 python tools/benchmark.py memory --rows 6000000 --memory-budget 512MiB
+python tools/benchmark.py all --data data/kannada --out docs/benchmarks
 """
 
 import argparse
 import itertools
 import pathlib
+import shlex
+import subprocess
+import sys
 from collections.abc import Sequence
 
 from pipeline.errors import InputError, Parser, run_tool
@@ -19,19 +23,37 @@ from pipeline.train.config import PRECISIONS, SCALES, STRATEGIES, TrainConfig, s
 
 # A call of many steps takes a processor minutes.
 _STEPS_PER_CALL = {"GPU": (1, 4, 16, 64), "CPU": (1, 4)}
+# Every kind, as `all` runs them, by the name of its file; each in a process of its own, as nothing is then left over.
+_ALL = {
+    "feed_2048": "feed --data {data} --batch-size 2048 --steps-per-call 16 --seconds {seconds} --plot {plot}",
+    "feed_256": "feed --data {data} --batch-size 256 --steps-per-call 64 --seconds {seconds} --plot {plot}",
+    "scale": "scale --rows {rows} --rounds 3 --seconds {seconds} --plot {plot}",
+    "step": "step --data {data} --xla both --rounds 3 --seconds {seconds} --plot {plot}",
+    "host": "host --seconds {seconds} --plot {plot}",
+    "train": "train --data {data} --rounds 3 --seconds {seconds} --plot {plot}",
+    "memory": "memory --rows {rows}",
+}
 _XLA = {"off": (False,), "on": (True,), "both": (False, True)}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print the table, and write the JSON if asked; returns the exit code."""
-    args = _make_parser().parse_args(argv)
+    args = make_parser().parse_args(argv)
+    if "measure" not in args:
+        return _measure_all(args)
     if "rounds" in args and (args.rounds < 1 or not 0 < args.seconds < 3600):
         given = f"--rounds {args.rounds} --seconds {args.seconds}"
         raise InputError(f"{given}: at least one round, and from 0 to 3600 seconds")
-    if args.json is not None and not args.json.parent.is_dir():
-        raise InputError(f"--json {args.json}: there is no directory {args.json.parent}; create it first")
+    for flag in ("json", "plot"):
+        path = getattr(args, flag, None)
+        if path is not None and not path.parent.is_dir():
+            raise InputError(f"--{flag} {path}: there is no directory {path.parent}; create it first")
     found = args.measure(args)
     found.print()
+    if getattr(args, "plot", None) is not None:
+        from pipeline.measure.plots import plot
+
+        plot(found, args.plot)
     if args.json is not None:
         from pipeline.files import write_text_atomically
 
@@ -97,6 +119,27 @@ def _measure_memory(args):
     return measure_stream_memory(args.rows, args.memory_budget, args.dir)
 
 
+def _measure_all(args) -> int:
+    """Run every kind and keep its JSON and figure; returns the exit code of the first that fails, else 0."""
+    if not args.out.is_dir():
+        raise InputError(f"--out {args.out}: there is no such directory; create it first")
+    for line in lines_of_all(args.data, args.out, args.rows, args.seconds):
+        print(f"\nbenchmark.py {shlex.join(line)}", flush=True)
+        done = subprocess.run([sys.executable, __file__, *line], check=False)
+        if done.returncode:
+            return done.returncode
+    return 0
+
+
+def lines_of_all(data: pathlib.Path, out: pathlib.Path, rows: int, seconds: float) -> list[list[str]]:
+    """The command lines that `all` stands for."""
+    lines = []
+    for name, command in _ALL.items():
+        given = {"data": data, "rows": rows, "seconds": seconds, "plot": out / f"{name}.png"}
+        lines.append([part.format(**given) for part in command.split()] + ["--json", str(out / f"{name}.json")])
+    return lines
+
+
 def _config(args, **settings) -> TrainConfig:
     for name in ("data", "strategy", "devices", "precision", "batch_size", "steps_per_call", "feed", "scale"):
         settings.setdefault(name, getattr(args, name, None))
@@ -123,7 +166,8 @@ def _resolve(config: TrainConfig, args):
     return resolved, cluster
 
 
-def _make_parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
     summary, _, usage = __doc__.partition("\n\n")
     parser = Parser(
         prog="benchmark.py",
@@ -131,7 +175,7 @@ def _make_parser() -> argparse.ArgumentParser:
         epilog=usage,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(required=True, metavar="feed|step|train|scale|host|memory")
+    commands = parser.add_subparsers(required=True, metavar="feed|step|train|scale|host|memory|all")
 
     def command(name, measure, summary):
         made = commands.add_parser(name, help=summary, description=summary)
@@ -147,6 +191,7 @@ def _make_parser() -> argparse.ArgumentParser:
     feed.add_argument("--no-rivals", dest="rivals", action="store_false", help="leave out other recipes")
     scale.add_argument("--rows", type=int, default=6_000_000, metavar="N", help="largest number of rows")
     _add_memory(memory)
+    _add_all(commands)
     for one in (feed, step, train):
         _add_training(one)
     _add_settings(feed)
@@ -154,9 +199,20 @@ def _make_parser() -> argparse.ArgumentParser:
     _add_variants(step)
     for one in (feed, step, train, scale, host):
         _add_measuring(one)
+    for one in (feed, step, train, scale, host):
+        one.add_argument("--plot", type=pathlib.Path, metavar="FILE", help="draw the rows as a PNG")
     for one in (feed, step, train, scale, host, memory):
         _add_output(one)
     return parser
+
+
+def _add_all(commands) -> None:
+    summary = "each of these in turn, for docs/benchmarks.md (about ten minutes on two cores)"
+    add = commands.add_parser("all", help=summary, description=summary).add_argument
+    add("--data", type=pathlib.Path, required=True, help="data set directory")
+    add("--out", type=pathlib.Path, required=True, help="directory for a JSON file and a figure of each")
+    add("--rows", type=int, default=6_000_000, metavar="N", help="for scale and memory (default 6,000,000)")
+    add("--seconds", type=float, default=1.0, help="length of one measurement (default 1)")
 
 
 def _add_training(parser) -> None:

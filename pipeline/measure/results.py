@@ -140,6 +140,11 @@ def ratio_of(above: Row, below: Row) -> Ratio:
     return Ratio(above.name, below.name, tuple(high / low for high, low in pairs))
 
 
+def rate_text(row: Row) -> str:
+    """The median rate for people."""
+    return f"{row.rates.median:,.0f}"
+
+
 def figure_text(value: float) -> str:
     """A single number for people: whole from 100 on, else three digits."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
@@ -167,7 +172,7 @@ def _megabytes_text(row: Row) -> str:
 
 
 _COLUMNS = (
-    _Column("images/s", lambda row: f"{row.rates.median:,.0f}" if row.unit == "image" else ""),
+    _Column("images/s", lambda row: rate_text(row) if row.unit == "image" else ""),
     _Column("ms/step", lambda row: f"{1000 / row.rates.median:,.3f}" if row.unit == "step" else ""),
     _Column("GFLOP/s", lambda row: f"{row.flops_per_second / 1e9:,.3g}" if row.flops_per_second else ""),
     _Column("of peak", _share_text),

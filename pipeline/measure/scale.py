@@ -40,7 +40,7 @@ def measure_scale(
     small = _arrays(sizes[0])
     work += [_work(small, batch_size, steps_per_call, Replicas(total=n, local=n)) for n in replicas]
     names = [(f"{rows:,} rows", "one replica") for rows in sizes]
-    names += [(f"{n} replicas", f"{sizes[0]:,} rows, images/s in all") for n in replicas]
+    names += [(f"{n} replica{'s' * (n > 1)}", f"{sizes[0]:,} rows, images/s in all") for n in replicas]
     for one in work:
         warm_up(seconds, one)
     rates = measure_rounds([lambda one=one: for_seconds(seconds, one) for one in work], rounds)

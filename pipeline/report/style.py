@@ -60,13 +60,13 @@ def shown(name: str, length: int = 24) -> str:
     return drawable if len(drawable) <= length else drawable[: length - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
-def names_length(class_names: Sequence[str]) -> float:
-    """Inches that the longest of the names takes, as drawn."""
+def names_length(names: Sequence[str], length: int = 24) -> float:
+    """Inches that the longest of the names takes, as drawn with at most `length` characters."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import text_to_path
 
     font = FontProperties(family=_FONT, size=_FONT_SIZE)
-    widths = (text_to_path.get_text_width_height_descent(shown(name), font, ismath=False)[0] for name in class_names)
+    widths = (text_to_path.get_text_width_height_descent(shown(name, length), font, ismath=False)[0] for name in names)
     return max(widths) / 72  # points an inch
 
 

@@ -1,0 +1,94 @@
+"""Fill the tables of README.md and docs/benchmarks.md from docs/benchmarks/*.json.
+
+python tools/benchmark.py all --data data/kannada --out docs/benchmarks && python tools/fill_benchmarks.py
+
+A table stands between <!-- benchmark:NAME --> and <!-- end -->. NAME is a file of that directory less .json, a
+directory in it (all of its files; for other machines), or summary.
+"""
+
+import argparse
+import json
+import pathlib
+import re
+from collections.abc import Sequence
+
+from pipeline.errors import InputError, Parser, run_tool
+from pipeline.files import write_text_atomically
+
+PAGES = "README.md", "docs/benchmarks.md"
+FIGURES = "docs/benchmarks"
+
+_ROOT = pathlib.Path(__file__).resolve().parent.parent
+_BLOCK = re.compile(r"(<!-- benchmark:(\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Fill the pages, or with --check say which are not as they would be filled; returns the exit code."""
+    parser = Parser(prog="fill_benchmarks.py", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where a page would change")
+    parser.add_argument("--root", type=pathlib.Path, default=_ROOT, help="checkout to work in (default: this one)")
+    args = parser.parse_args(argv)
+    stale = []
+    for page in PAGES:
+        path = args.root / page
+        if not path.is_file():
+            raise InputError(f"{path}: no such page; give a checkout with --root")
+        text = path.read_text(encoding="utf-8")
+        filled = fill(text, args.root / FIGURES)
+        if filled != text:
+            stale.append(page)
+            if not args.check:
+                write_text_atomically(path, filled)
+    for page in stale:
+        print(f"{page}: {'not as the JSON has it; run tools/fill_benchmarks.py' if args.check else 'filled'}")
+    return 1 if args.check and stale else 0
+
+
+def fill(page: str, directory: pathlib.Path) -> str:
+    """The page with each of its tables made anew from the JSON in `directory`.
+
+    Raises:
+        InputError: a marker has no end, or a file is not a benchmark's.
+    """
+    if len(_BLOCK.findall(page)) != page.count("<!-- benchmark:"):
+        raise InputError("a <!-- benchmark:... --> has no <!-- end --> of its own after it; put one there")
+    return _BLOCK.sub(lambda block: f"{block[1]}\n{_table(block[2], directory)}\n\n{block[3]}", page)
+
+
+def _table(name: str, directory: pathlib.Path) -> str:
+    from pipeline.measure.tables import NOT_MEASURED, page_table, summary_table
+
+    if name == "summary":
+        return _made(summary_table, _read_all(directory), directory)
+    if (directory / name).is_dir():
+        tables = _read_all(directory / name)
+        parts = [f"**{key}**\n\n{_made(page_table, found, directory / name)}" for key, found in tables.items()]
+        return "\n\n".join(parts) or NOT_MEASURED
+    path = directory / f"{name}.json"
+    if not path.is_file():
+        return NOT_MEASURED
+    figure = f"\n\n![{name}](benchmarks/{name}.png)" if path.with_suffix(".png").is_file() else ""
+    return _made(page_table, _read(path), path) + figure
+
+
+def _read_all(directory: pathlib.Path) -> dict[str, dict]:
+    return {path.stem: _read(path) for path in sorted(directory.glob("*.json"))}
+
+
+def _read(path: pathlib.Path) -> dict:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({error}); write it anew with tools/benchmark.py") from error
+
+
+def _made(make, found: dict, path: pathlib.Path) -> str:
+    try:
+        return make(found)
+    except (KeyError, TypeError, AttributeError, StopIteration, ValueError) as error:
+        kind = type(error).__name__
+        raise InputError(f"{path}: not what tools/benchmark.py writes ({kind}: {error}); write it anew") from error
+
+
+if __name__ == "__main__":
+    run_tool(main)
