@@ -117,7 +117,10 @@ def _own(resolved, cluster, arrays: SplitArrays) -> Iterator[Rung]:
 
     def ours(name, note, bytes_per_image, dataset):
         return Rung(
-            name, note, bytes_per_image, _in_function(dataset, _images_of_call, steps.batch_size * steps.steps_per_call)
+            name,
+            note,
+            bytes_per_image,
+            consume_in_function(dataset, images_of_call, steps.batch_size * steps.steps_per_call),
         )
 
     resident = make_resident_dataset(arrays, steps, 0, _FOREVER, replicas)
@@ -164,7 +167,7 @@ def _rivals(resolved, arrays: SplitArrays) -> Iterator[Rung]:
     def rung(name, note, width, dataset, cached=True):
         # What is cached is cached after one epoch, so the clock starts after two.
         warm_up = 2 * len(arrays) if cached else 0
-        return Rung(name, note, width, _in_function(dataset, _images_of_pair, batch), warm_up, OTHERS)
+        return Rung(name, note, width, consume_in_function(dataset, _images_of_pair, batch), warm_up, OTHERS)
 
     yield rung(
         "textbook float32", "tf.data's guide", 4 * size, rivals.textbook(paths, size, batch, "float32", False), False
@@ -181,7 +184,10 @@ def _rivals(resolved, arrays: SplitArrays) -> Iterator[Rung]:
     yield rung("tfds float32", "TFDS's recipe, cached", 4 * size, recipe)
 
 
-def _in_function(dataset: tf.data.Dataset, images_of: Callable, images_an_element: int) -> Callable[[], int]:
+def consume_in_function(
+    dataset: tf.data.Dataset, images_of: Callable[..., tf.Tensor], images_an_element: int
+) -> Callable[[], int]:
+    """Work that takes elements as training does, inside a tf.function, and returns their images."""
     iterator = iter(dataset)
     elements = min(max(1, _IMAGES_A_MARK // images_an_element), _MOST_ELEMENTS_A_MARK)
 
@@ -197,7 +203,8 @@ def _in_function(dataset: tf.data.Dataset, images_of: Callable, images_an_elemen
     return lambda: int(traced())
 
 
-def _images_of_call(element) -> tf.Tensor:
+def images_of_call(element) -> tf.Tensor:
+    """The examples in an element of our feed, int32."""
     return tf.cast(tf.reduce_sum(element["count"]), tf.int32)
 
 

@@ -46,7 +46,8 @@ def measure_scale(
     rates = measure_rounds([lambda one=one: for_seconds(seconds, one) for one in work], rounds)
     rows = [Row(*name, found, IMAGE_BYTES) for name, found in zip(names, rates, strict=True)]
     machine = {**describe_machine(), "batch_size": batch_size, "steps_per_call": steps_per_call}
-    ratios = [ratio_of(rows[0], rows[len(sizes) - 1]), ratio_of(rows[-1], rows[len(sizes)])]
+    ratios = [ratio_of(rows[0], rows[len(sizes) - 1])] if len(sizes) > 1 else []
+    ratios.append(ratio_of(rows[-1], rows[len(sizes)]))
     left_out = [f"{count:,}" for count in wanted if count not in sizes]
     verdict = f"left out for lack of memory: {', '.join(left_out)} rows" if left_out else ""
     return Results("scale", rows, machine, ratios, verdict=verdict)

@@ -108,11 +108,9 @@ def _stream_lines(found: _Found) -> list[tuple[str, str, str]]:
 
 
 def _scale_lines(found: _Found) -> list[tuple[str, str, str]]:
-    cost, replicas = found["ratios"]
-    return [
-        (f"cost an image, {cost['below']}", _times(cost), f"{cost['above']}"),
-        (f"images/s delivered to {replicas['above']} in all", _times(replicas), f"{replicas['below']}"),
-    ]
+    *costs, replicas = found["ratios"]
+    lines = [(f"cost of an image among {cost['below']}", _times(cost), cost["above"]) for cost in costs]
+    return [*lines, (f"images/s delivered to {replicas['above']} in all", _times(replicas), replicas["below"])]
 
 
 def _host_lines(found: _Found) -> list[tuple[str, str, str]]:

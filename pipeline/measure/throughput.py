@@ -11,33 +11,26 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from pipeline.feed.dataset import Position
+from pipeline.measure.feed_ladder import consume_in_function, images_of_call
 from pipeline.measure.machine import describe_training
 from pipeline.measure.results import Results, Row, ratio_of
-from pipeline.measure.timing import for_seconds
+from pipeline.measure.timing import for_seconds, warm_up
+from pipeline.measure.verdict import Stages, verdict_of
 from pipeline.train import assemble
 from pipeline.train.feeder import feed_replicas
 from pipeline.train.meter import measure_rounds
 from pipeline.train.strategy import Cluster
 
-FEED, STEP, TRAIN = "feed", "step", "train"
+DATASET, FEED, STEP, TRAIN = "dataset", "feed", "step", "train"
 
-
-def verdict_of(feed: float, step: float, train: float) -> str:
-    """One sentence on rates in images/s: what holds training back."""
-    share = f"the devices compute {train / step:.0%} of the time"
-    headroom = feed / step
-    if train / step >= 0.95:
-        return f"compute-bound: {share}, and the feed could deliver {headroom:,.1f} times what the step takes"
-    if headroom > 1:
-        return f"bound by the host's loop: {share}, though the feed is faster than the step; try --steps-per-call"
-    return f"input-bound: {share}, and the feed is slower than the step; try --scale device or --feed device"
+_FOREVER = Position(0, 0, sys.maxsize)
 
 
 def measure_throughput(resolved: assemble.Resolved, cluster: Cluster, rounds: int = 3, seconds: float = 2.0) -> Results:
     """Measure the training that `resolved` describes; nothing is saved.
 
     Args:
-        rounds: how often each of the three is measured; they take turns.
+        rounds: how often each of the four is measured; they take turns.
         seconds: how long one measurement runs at least.
     """
     model, optimizer = assemble.make_model(resolved, cluster)
@@ -45,11 +38,14 @@ def measure_throughput(resolved: assemble.Resolved, cluster: Cluster, rounds: in
     calls = assemble.make_calls(resolved, cluster, model, optimizer, feeds)
 
     def elements():
-        return feed_replicas(feeds.train(Position(0, 0, sys.maxsize)), cluster)
+        return feed_replicas(feeds.train(_FOREVER), cluster)
 
     def feed_alone() -> Iterator[int]:
         with_counts = ((parts, float(tf.reduce_sum(count))) for parts, count in elements())
         yield from for_seconds(seconds, lambda: int(next(with_counts)[1]))
+
+    per_call = resolved.steps.batch_size * resolved.steps.steps_per_call
+    consume = consume_in_function(feeds.train(_FOREVER), images_of_call, per_call)
 
     source = elements()
     fixed = next(source)
@@ -67,15 +63,19 @@ def measure_throughput(resolved: assemble.Resolved, cluster: Cluster, rounds: in
             running.close()
 
     calls.train(*fixed, next(numbers))  # traced and compiled before the clock runs
-    rates = measure_rounds([feed_alone, step_alone, both], rounds)
-    notes = "feed alone", "step alone, on a fixed batch", "feed and step"
-    rows = [Row(name, note, found) for name, note, found in zip((FEED, STEP, TRAIN), notes, rates, strict=True)]
-    feed, step, train = (row.rates.median for row in rows)
+    warm_up(seconds, consume)
+    rates = measure_rounds([lambda: for_seconds(seconds, consume), feed_alone, step_alone, both], rounds)
+    notes = "feed, before the hand-over", "feed alone", "step alone, on a fixed batch", "feed and step"
+    rows = [
+        Row(name, note, found) for name, note, found in zip((DATASET, FEED, STEP, TRAIN), notes, rates, strict=True)
+    ]
+    stages = Stages(*(row.rates.median for row in rows))
+    settings = resolved.plan.feed, resolved.config.scale, cluster.accelerator, resolved.steps.steps_per_call
     return Results(
         TRAIN,
         rows,
         describe_training(resolved, cluster),
-        ratios=[ratio_of(rows[2], rows[1]), ratio_of(rows[0], rows[1])],
-        figures={"accelerator utilisation": train / step},
-        verdict=verdict_of(feed, step, train),
+        ratios=[ratio_of(rows[3], rows[2]), ratio_of(rows[1], rows[2])],
+        figures={"accelerator utilisation": stages.utilisation},
+        verdict=verdict_of(stages, *settings),
     )
