@@ -44,7 +44,7 @@ class LineError(ValueError):
         self.short = short
 
 
-def parse_lines(data: bytes, columns: Columns, piece_bytes: int = PIECE_BYTES) -> Rows:
+def parse_lines(data: bytes | bytearray, columns: Columns, piece_bytes: int = PIECE_BYTES) -> Rows:
     """Parse whole lines, the last one ended by a newline.
 
     Raises:
@@ -88,7 +88,7 @@ class _Workspace(threading.local):
 _workspace = _Workspace()
 
 
-def parse_fast(data: bytes | memoryview, columns: Columns) -> Rows | None:
+def parse_fast(data: bytes | bytearray | memoryview, columns: Columns) -> Rows | None:
     """Parse lines of nothing but digits, commas and newlines; None where the strict path has to look."""
     text = np.frombuffer(data, np.uint8)
     # Three bytes in front that are no digits, so that the first value has bytes before it like any other.
@@ -176,7 +176,7 @@ def _integers(units: np.ndarray, ends: np.ndarray, columns: Columns, column: int
     return total
 
 
-def parse_strict(data: bytes, columns: Columns, first_line: int = 0) -> Rows:
+def parse_strict(data: bytes | bytearray, columns: Columns, first_line: int = 0) -> Rows:
     """Parse lines one by one; blank ones are skipped, quoted integers taken.
 
     Raises:
@@ -208,7 +208,7 @@ def parse_strict(data: bytes, columns: Columns, first_line: int = 0) -> Rows:
     )
 
 
-def split_line(number: int, line: bytes) -> list[str]:
+def split_line(number: int, line: bytes | bytearray) -> list[str]:
     """Fields of one line without its newline.
 
     Raises:

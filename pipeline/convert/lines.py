@@ -14,7 +14,7 @@ class Block:
     `end` counts the bytes of text up to its end, and `digest` is a hashlib object of those bytes, or None.
     """
 
-    data: bytes
+    data: bytes | bytearray
     end: int
     digest: Any = None
     cut: bool = False
@@ -40,26 +40,29 @@ def cut_lines(stream: BinaryIO, block_bytes: int, line_limit: int, digest=None, 
 
     `digest`, a hashlib object or None, takes the bytes; it and `offset` are those of the text before the stream.
     """
-    rest = bytearray()  # grows in place, so a long line costs no more than its length
-    data = stream.read(max(block_bytes, len(_UTF8_BOM)))
+    data = bytearray(max(block_bytes, len(_UTF8_BOM)))
+    count = size = _fill(stream, data, 0)
     skip = len(_UTF8_BOM) if offset == 0 and data.startswith(_UTF8_BOM) else 0
-    while data:
-        stop = data.rfind(b"\n") + 1
-        upto = _hashed(digest, data, stop)
+    while count:
+        stop = data.rfind(b"\n", size - count, size) + 1
+        upto = _hashed(digest, data, size - count, stop, size)
         if stop:
-            whole = bytes(rest[skip:]) + data[:stop] if rest else data[skip:stop]
-            yield Block(whole, offset + stop, upto)
-            rest, skip = bytearray(data[stop:]), 0
-        else:
-            rest += data
-        offset += len(data)
-        if len(rest) > line_limit:
+            rest = data[stop:size]
+            del data[stop:], data[:skip]
+            offset += stop
+            yield Block(data, offset, upto)
+            data, size, skip = bytearray(len(rest) + block_bytes), len(rest), 0
+            data[:size] = rest
+        elif size == len(data):
+            data += bytes(block_bytes)  # in place, so a long line costs no more than its length
+        if size > line_limit:
             problem = f"longer than {line_limit} bytes, more than a row of these columns can take"
-            yield Block(b"", offset, problem=problem)
+            yield Block(b"", offset + size, problem=problem)
             return
-        data = stream.read(block_bytes)
-    if rest[skip:]:
-        yield Block(bytes(rest[skip:]) + b"\n", offset, digest and digest.copy(), cut=True)
+        count = _fill(stream, data, size)
+        size += count
+    if size > skip:
+        yield Block(data[skip:size] + b"\n", offset + size, digest and digest.copy(), cut=True)
 
 
 def sample_of(first: Block, header_bytes: int, disk_bytes: int, compressed: bool) -> Sample:
@@ -70,11 +73,18 @@ def sample_of(first: Block, header_bytes: int, disk_bytes: int, compressed: bool
     return Sample(first.end, disk_bytes, len(rows) / lines if lines > 0 else 0, plain, compressed)
 
 
-def _hashed(digest, data: bytes, stop: int):
-    """Give all of `data` to the digest; a copy of it as it was after the first `stop` bytes."""
+def _fill(stream: BinaryIO, data: bytearray, start: int) -> int:
+    """Read into `data` from `start` on; the number of bytes, 0 at the end of the stream."""
+    with memoryview(data)[start:] as free:
+        return stream.readinto(free)
+
+
+def _hashed(digest, data: bytearray, start: int, stop: int, size: int):
+    """Give the bytes from `start` to `size` to the digest; a copy of it as it was at `stop`."""
     if digest is None:
         return None
-    digest.update(memoryview(data)[:stop])
-    upto = digest.copy()
-    digest.update(memoryview(data)[stop:])
+    with memoryview(data) as view:
+        digest.update(view[start:stop])
+        upto = digest.copy()
+        digest.update(view[max(start, stop) : size])
     return upto
