@@ -135,14 +135,16 @@ def _values_ending_anywhere(
     if np.count_nonzero(pairs) != num_digits - num_separators:
         return units, None
     hundreds = np.multiply(units[:-2], pairs[1:].view(np.uint8), out=work[1, :size])
-    suspect = np.greater(hundreds, 2, out=work[2, :size].view(bool))
-    np.multiply(hundreds, 100, out=hundreds)
+    scaled = np.multiply(hundreds, 100, out=work[2, :size])
     values = np.multiply(units[1:-1], 10, out=work[3, :size])
     values += units[2:]
-    values += hundreds
+    values += scaled
     # With at most two hundreds, a sum over 255 wraps below the hundreds that went into it.
-    suspect |= np.less(values, hundreds, out=work[1, :size].view(bool))
-    suspect[1:] |= np.logical_and(pairs[:-2], pairs[2:], out=work[1, : size - 1].view(bool))
+    suspect = np.less(values, scaled, out=work[2, :size].view(bool))
+    if hundreds.max() > 2:
+        suspect |= hundreds > 2
+    of_four = np.logical_and(pairs[:-2], pairs[2:], out=work[1, : size - 1].view(bool))
+    np.logical_or(suspect[1:], of_four, out=suspect[1:])
     return values, suspect
 
 
