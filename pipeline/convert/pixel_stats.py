@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-# float32 holds integers up to 2**24, and 64 squares of at most 255 sum to less, so no sum below is ever rounded.
-_ROWS = 64
+# float32 holds integers up to 2**24, and 256 squares of at most 255 sum to less, so no sum below is ever rounded.
+_ROWS = 256
 
 
 class PixelStats:
@@ -21,7 +21,7 @@ class PixelStats:
         """Sums over images uint8 [n, H*W*C]."""
         stats = cls(num_channels)
         sums, squares = np.zeros(images.shape[1]), np.zeros(images.shape[1])
-        buffer = np.empty((_ROWS, images.shape[1]), np.float32)
+        buffer = np.empty((min(_ROWS, len(images)), images.shape[1]), np.float32)
         for start in range(0, len(images), _ROWS):
             values = buffer[: len(images) - start]
             np.copyto(values, images[start : start + _ROWS])
