@@ -6,8 +6,9 @@ import os
 import pathlib
 import sys
 
-from pipeline.prove.evidence import Ending, newest_step
 from pipeline.prove.watched import WatchedCommand
+
+from pipeline.prove.evidence import Ending, newest_step
 from tests import faults
 from tests.test_multiworker import free_ports
 
