@@ -74,14 +74,14 @@ def _train(config: TrainConfig, manifest, cluster, run, callbacks) -> int:
     cluster.check_same(state.global_step)
     if state.global_step:
         reporter.line(f"resumed at epoch {state.epoch + 1}, step {state.step}", global_step=state.global_step)
-    loop = LoopConfig(config.epochs, config.patience, config.checkpoint_every)
+    loop = LoopConfig(config.epochs, config.patience, config.checkpoint_every, config.recover)
     chief = cluster.is_chief
     with listen_for_stop() as stop:
         try:
             state = trainer.fit(
                 loop,
                 state,
-                store if chief else None,
+                store,
                 callbacks if chief else (),
                 stop,
                 on_epoch=lambda state: run.write_history(state.history) if chief else None,
@@ -180,6 +180,9 @@ def _make_parser() -> argparse.ArgumentParser:
     group.add_argument("--checkpoint-every", type=int, metavar="STEPS", help="besides the one of every epoch")
     group.add_argument(
         "--keep-checkpoints", type=int, metavar="K", help="the newest to keep, besides the best; default 2"
+    )
+    group.add_argument(
+        "--recover", type=int, metavar="N", help="where the loss becomes NaN, go back at half the rate, N times at most"
     )
     group.add_argument("--audit", action="store_true", help="prove at each epoch's end that it saw each example once")
     group = parser.add_argument_group("feed")

@@ -1,10 +1,14 @@
+import functools
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from pipeline.train import assemble
 from pipeline.train.loss_scale import ReplicaSafeLossScaleOptimizer
 from pipeline.train.strategy import make_cluster
+from tests.training import SmallRun
 
 FINITE = 1.0
 
@@ -40,6 +44,23 @@ def test_finite_gradients_are_unscaled_summed_and_applied():
     copies, scale = apply_once(ReplicaSafeLossScaleOptimizer, [8.0, 8.0])
     assert copies == [0.0, 0.0]
     assert scale == 8.0
+
+
+def test_a_run_that_begins_with_overflows_skips_them_and_goes_on(monkeypatch, digits, tmp_path):
+    # Scaled by 2**40 every gradient overflows float16, on both replicas; each skipped step halves the scale.
+    monkeypatch.setattr(
+        assemble, "ReplicaSafeLossScaleOptimizer", functools.partial(ReplicaSafeLossScaleOptimizer, initial_scale=2**40)
+    )
+    settings = {"precision": "mixed_float16", "strategy": "mirrored", "devices": 2, "recover": 1}
+    run = SmallRun(monkeypatch, digits, tmp_path, **settings)
+    state = run.fit()
+    scale = float(keras.ops.convert_to_numpy(run.optimizer.dynamic_scale))
+    skipped = state.global_step - int(keras.ops.convert_to_numpy(run.optimizer.iterations))
+    assert 0 < skipped < state.global_step
+    assert scale == 2.0 ** (40 - skipped)
+    assert all(np.isfinite(value).all() for value in run.variables())
+    assert state.recoveries == 0
+    assert f"each once; float16 overflow kept {skipped} steps of the run so far" in run.out.getvalue()
 
 
 def test_keras_own_optimizer_still_needs_the_guard():

@@ -60,6 +60,23 @@ def test_workers_end_with_the_same_weights(trained):
     assert hashes[0] == hashes[1]
 
 
+def test_every_worker_audits_the_epochs_of_all(trained):
+    printed, _ = trained
+    for text in printed:
+        audits = [line for line in text.splitlines() if line.startswith("audit")]
+        assert audits == [f"audit of epoch {epoch}: 203 of 203 examples, each once" for epoch in (1, 2)]
+
+
+def test_workers_go_back_together(digits, tmp_path):
+    settings = {"learning_rate": 1e19, "schedule": "constant", "recover": 30, "checkpoint_every": 1}
+    command = ["-m", "tests.worker", str(digits), str(tmp_path), json.dumps({**settings, "steps_per_call": 1})]
+    printed = [text.strip().splitlines() for text in outputs(start_workers(command))]
+    recoveries = [[line.split("; going back ")[1] for line in lines if "going back" in line] for lines in printed]
+    assert recoveries[0] == recoveries[1]
+    assert recoveries[0][0] == "to epoch 1, step 0 with the learning rate times 0.5 (recovery 1 of 30)"
+    assert len({lines[-1].split(": ")[1] for lines in printed}) == 1
+
+
 def test_two_workers_train_what_one_machine_with_two_replicas_does(trained, monkeypatch, digits, tmp_path):
     _, run_dir = trained
     single = SmallRun(monkeypatch, digits, tmp_path, strategy="mirrored", devices=2, epochs=2)

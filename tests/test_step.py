@@ -29,7 +29,7 @@ def train(jit_compile: bool, on_device: bool) -> tuple[list[np.ndarray], list[np
     optimizer.build(model.trainable_variables)
     images, labels = bars(range(100))
     arrays = SplitArrays(images.reshape(100, -1), labels.astype(np.int32), np.arange(100))
-    config = StepConfig(16, 0, (8, 8, 1), Normalization(), "float32", jit_compile)
+    config = StepConfig(16, STEPS.steps_per_call, 0, (8, 8, 1), Normalization(), "float32", jit_compile)
     calls = CompiledCalls(cluster, model, optimizer, config, arrays if on_device else None)
     dataset = make_resident_dataset(None if on_device else arrays, STEPS, 0, Position(0, 0, 1), cluster.replicas)
     totals = [calls.train(*element, 4 * place).numpy() for place, element in enumerate(feed_replicas(dataset, cluster))]

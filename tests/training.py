@@ -51,7 +51,8 @@ class SmallRun:
     def fit(self, callbacks=(), stop=None, store="own") -> TrainState:
         """Train from the newest checkpoint, if there is one, to the end; `store` None writes none."""
         state, _ = self.store.restore_newest(self.model, self.optimizer)
-        loop = LoopConfig(self.config.epochs, self.config.patience, self.config.checkpoint_every)
+        config = self.config
+        loop = LoopConfig(config.epochs, config.patience, config.checkpoint_every, config.recover)
         return self.trainer.fit(loop, state, self.store if store == "own" else store, callbacks, stop)
 
     def variables(self) -> list[np.ndarray]:

@@ -1,6 +1,10 @@
-"""One worker of a multi-worker training: python -m tests.worker DATA RUN_DIR; prints a hash of its weights."""
+"""One worker of a multi-worker training: python -m tests.worker DATA RUN_DIR [SETTINGS], these as JSON.
+
+It prints what the run said, and a hash of its weights last.
+"""
 
 import hashlib
+import json
 import pathlib
 import sys
 
@@ -13,11 +17,13 @@ def main() -> None:
     import_tensorflow()
     from tests.training import SmallRun
 
-    data, run_dir = map(pathlib.Path, sys.argv[1:])
-    run = SmallRun(pytest.MonkeyPatch(), data, run_dir, strategy="multiworker", epochs=2)
-    run.fit(store=run.store if run.cluster.is_chief else None)
+    data, run_dir = map(pathlib.Path, sys.argv[1:3])
+    settings = {"strategy": "multiworker", "epochs": 2, **json.loads("".join(sys.argv[3:]) or "{}")}
+    run = SmallRun(pytest.MonkeyPatch(), data, run_dir, **settings)
+    run.fit()
     digest = hashlib.sha256(b"".join(weight.tobytes() for weight in run.model.get_weights())).hexdigest()
     run.cluster.wait_for_all()
+    print(run.out.getvalue(), end="")
     print(f"worker {run.cluster.worker} of {run.cluster.num_workers}: {digest}")
 
 

@@ -32,6 +32,7 @@ from pipeline.train.feeder import Feeds
 from pipeline.train.loop import Trainer
 from pipeline.train.loss_scale import ReplicaSafeLossScaleOptimizer
 from pipeline.train.progress import Reporter
+from pipeline.train.recovery import make_recoverable
 from pipeline.train.step import CompiledCalls, StepConfig
 from pipeline.train.strategy import Cluster, choose_precision, device_memory
 
@@ -180,7 +181,9 @@ def make_model(resolved: Resolved, cluster: Cluster) -> tuple[keras.Model, keras
     keras.utils.set_random_seed(config.seed % 2**32)
     with cluster.strategy.scope():
         model = make_cnn(manifest.image_shape, manifest.num_classes, resolved.precision, StepDropout)
-        optimizer = keras.optimizers.Adam(_learning_rate(resolved))
+        optimizer = keras.optimizers.Adam(resolved.config.peak_learning_rate)
+        if resolved.config.schedule != "constant":
+            make_recoverable(optimizer, _schedule(resolved))
         if resolved.precision == "mixed_float16":
             optimizer = ReplicaSafeLossScaleOptimizer(optimizer)
         optimizer.build(model.trainable_variables)
@@ -202,6 +205,7 @@ def make_calls(resolved: Resolved, cluster: Cluster, model, optimizer, feeds: Fe
     """The compiled training and evaluation of the model on elements of these feeds."""
     config = StepConfig(
         batch_size=resolved.config.batch_size,
+        steps_per_call=resolved.steps.steps_per_call,
         seed=resolved.config.seed,
         image_shape=resolved.manifest.image_shape,
         normalization=resolved.normalization,
@@ -264,10 +268,8 @@ def _make_validation(
     return lambda: make_evaluation_dataset(source, steps, cluster.replicas, scaling)
 
 
-def _learning_rate(resolved: Resolved):
+def _schedule(resolved: Resolved) -> keras.optimizers.schedules.LearningRateSchedule:
     config = resolved.config
-    if config.schedule == "constant":
-        return config.peak_learning_rate
     total = resolved.steps.per_epoch * config.epochs
     warmup = max(1, total // _WARMUP_SHARE)
     return keras.optimizers.schedules.CosineDecay(

@@ -37,7 +37,8 @@ _UNREADABLE = (
 class TrainState:
     """Where a run stands. `step` of `epoch` is the next one; `totals` and `seconds` are of the epoch so far.
 
-    `audit` is what EpochAudit has counted of the epoch so far, uint8 [num_examples + 1], or None where it has not.
+    `audit` is what EpochAudit has counted of the epoch so far, uint8 [num_examples + 1], or None where it has not;
+    `recoveries` is how often the run has gone back to a checkpoint with a lower learning rate.
     """
 
     epoch: int = 0
@@ -46,6 +47,7 @@ class TrainState:
     totals: list[float] = dataclasses.field(default_factory=lambda: [0.0, 0.0, 0.0])
     seconds: float = 0.0
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    recoveries: int = 0
     audit: np.ndarray | None = dataclasses.field(default=None, compare=False)
 
 
@@ -85,8 +87,15 @@ class CheckpointStore:
         if writing is not None:
             writing.result()
 
-    def restore_newest(self, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> tuple[TrainState, list[str]]:
-        """Load the newest readable checkpoint into model and optimizer.
+    def has_any(self, before: int | None = None) -> bool:
+        """Whether there is a checkpoint of a step lower than `before`."""
+        self.wait()
+        return bool(self._paths(before))
+
+    def restore_newest(
+        self, model: keras.Model, optimizer: keras.optimizers.Optimizer, before: int | None = None
+    ) -> tuple[TrainState, list[str]]:
+        """Load the newest readable checkpoint, of a step lower than `before`, into model and optimizer.
 
         Returns:
             The state to go on from (a fresh one where there is no checkpoint), and a line for each damaged file passed
@@ -97,7 +106,7 @@ class CheckpointStore:
         """
         self.wait()
         remarks = []
-        for path in reversed(self._paths()):
+        for path in reversed(self._paths(before)):
             try:
                 return _restore(path, model, optimizer, _step_of(path)), remarks
             except _UNREADABLE as error:
@@ -138,10 +147,11 @@ class CheckpointStore:
     def _path(self, step: int) -> pathlib.Path:
         return self._directory / f"checkpoint-{step:09d}.npz"
 
-    def _paths(self) -> list[pathlib.Path]:
+    def _paths(self, before: int | None = None) -> list[pathlib.Path]:
         if not self._directory.is_dir():
             return []
-        return sorted(path for path in self._directory.iterdir() if _PATTERN.fullmatch(path.name))
+        paths = sorted(path for path in self._directory.iterdir() if _PATTERN.fullmatch(path.name))
+        return [path for path in paths if before is None or _step_of(path) < before]
 
 
 def _step_of(path: pathlib.Path) -> int:
@@ -201,7 +211,7 @@ def _check_sizes(archive, variables: dict[str, keras.Variable]) -> None:
 
 def _parse_state(text: bytes) -> TrainState:
     state = TrainState(**json.loads(text))
-    numbers = state.epoch, state.step, state.global_step
+    numbers = state.epoch, state.step, state.global_step, state.recoveries
     if not all(type(number) is int and number >= 0 for number in numbers):
         raise ValueError(f"its position is {numbers}")
     lists = isinstance(state.totals, list) and isinstance(state.history, list)

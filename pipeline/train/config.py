@@ -42,6 +42,7 @@ class TrainConfig:
     checkpoint_every: int | None = None
     keep_checkpoints: int = 2
     audit: bool = False
+    recover: int = 0
     tensorboard: bool = False
     log_json: bool = False
     fresh: bool = False
@@ -64,6 +65,8 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{_flag(name)} {value}: it must be at least 1")
+        if self.recover < 0:
+            raise InputError(f"--recover {self.recover}: it must be at least 0")
         rate = self.learning_rate
         if rate is not None and not 0 < rate < math.inf:
             raise InputError(f"--learning-rate {rate}: it must be a number above 0")

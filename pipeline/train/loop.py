@@ -4,11 +4,11 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import keras
+import numpy as np
 
-from pipeline.errors import InputError
 from pipeline.feed.dataset import Position
 from pipeline.feed.order import Steps
 from pipeline.train.audit import judge
@@ -16,18 +16,34 @@ from pipeline.train.checkpoint import CheckpointStore, TrainState
 from pipeline.train.feeder import Feeds, feed_replicas
 from pipeline.train.meter import ThroughputMeter
 from pipeline.train.progress import Reporter
-from pipeline.train.step import CompiledCalls
+from pipeline.train.recovery import RATE_FACTOR, Diverged, FiniteGuard, advice, go_back
+from pipeline.train.step import TOTALS, CompiledCalls
 from pipeline.train.stop import StopRequested, StopSignal
 from pipeline.train.strategy import Cluster
 
 
 @dataclasses.dataclass(frozen=True)
 class LoopConfig:
-    """`patience` epochs without a better val_accuracy end a run; `checkpoint_every` steps, besides every epoch."""
+    """`patience` epochs without a better val_accuracy end a run; `checkpoint_every` steps, besides every epoch.
+
+    `recover` is how often a run whose numbers run away may go back to a checkpoint, over all its starts.
+    """
 
     epochs: int
     patience: int | None = None
     checkpoint_every: int | None = None
+    recover: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Session:
+    """What one call of `fit` was given."""
+
+    config: LoopConfig
+    store: CheckpointStore | None
+    listeners: keras.callbacks.CallbackList
+    stop: StopSignal
+    on_epoch: Callable[[TrainState], None] | None
 
 
 class Trainer:
@@ -46,6 +62,7 @@ class Trainer:
         self._cluster, self._model, self._optimizer = cluster, model, optimizer
         self._calls, self._steps = calls, steps
         self._feeds, self._reporter = feeds, reporter
+        self._guard = FiniteGuard(cluster, optimizer, calls, feeds.read_ids)
 
     def fit(
         self,
@@ -59,75 +76,84 @@ class Trainer:
         """Train from `state` to the end, and return the state there.
 
         Args:
+            store: where checkpoints go and, to recover, come from: the same directory on all workers, of which only the
+                chief writes. None keeps none.
             callbacks: Keras callbacks. They see every epoch, and batches by the call: `on_train_batch_end` gets the
-                last step of each call. On several workers, give one that stops training to all of them.
+                last step of each call. On several workers, give one that stops training to all of them. A recovery
+                begins the epoch of its checkpoint once more.
             on_epoch: called with the state after each epoch, when its checkpoint is written or on its way.
 
         Raises:
             StopRequested: `stop` became truthy here or on another worker; the checkpoint is written.
-            InputError: the loss is not finite any more.
+            Diverged: a loss or a weight is not finite any more, and no recovery is left; checkpoints are from before.
+            InputError: the audit found an epoch that did not see each example once.
         """
-        stop = stop if stop is not None else StopSignal()
         listeners = keras.callbacks.CallbackList(
             list(callbacks), model=self._model, epochs=config.epochs, steps=self._steps.per_epoch, verbose=0
         )
+        session = _Session(config, store, listeners, stop if stop is not None else StopSignal(), on_epoch)
         self._model.stop_training = False
         listeners.on_train_begin()
-        if not self._finished(config, state):
-            self._start_audit(state)
-            feed = feed_replicas(self._feeds.train(Position(state.epoch, state.step, config.epochs)), self._cluster)
+        if config.recover and state.global_step == 0:
+            self._save(session, state)  # so that there is something to go back to
+        while not self._finished(config, state):
             try:
-                while not self._finished(config, state):
-                    asked_to_stop = self._train_epoch(config, state, store, feed, listeners, stop)
-                    if on_epoch is not None:
-                        on_epoch(state)
-                    if asked_to_stop:
-                        self._stop(state, stop)
-            finally:
-                feed.close()
-                if store is not None:
-                    store.wait()
+                self._train(session, state)
+            except Diverged as problem:
+                state = self._recover(session, state, problem)
         listeners.on_train_end(_logs(state))
         return state
 
-    def _train_epoch(self, config, state, store, feed, listeners, stop) -> bool:
+    def _train(self, session: _Session, state: TrainState) -> None:
+        """Train from where the state stands to the end of the run."""
+        epochs = session.config.epochs
+        self._start_audit(state)
+        feed = feed_replicas(self._feeds.train(Position(state.epoch, state.step, epochs)), self._cluster)
+        try:
+            while not self._finished(session.config, state):
+                asked_to_stop = self._train_epoch(session, state, feed)
+                if session.on_epoch is not None:
+                    session.on_epoch(state)
+                if asked_to_stop:
+                    self._stop(session, state)
+        finally:
+            feed.close()
+            if session.store is not None:
+                session.store.wait()
+
+    def _train_epoch(self, session: _Session, state: TrainState, feed) -> bool:
         """Train to the end of the epoch; True where the last call of it was told to stop."""
+        config, listeners = session.config, session.listeners
         listeners.on_epoch_begin(state.epoch)
         meter = ThroughputMeter()
         for first, count in self._steps.calls(state.step):
             listeners.on_train_batch_begin(first)
             started = time.perf_counter()
             parts, counts = next(feed)
-            totals = self._calls.train(parts, counts, state.global_step, bool(stop)).numpy()
+            totals = self._calls.train(parts, counts, state.global_step, bool(session.stop)).numpy()
             state.seconds += time.perf_counter() - started
-            self._advance(state, totals, count)
+            self._guard.check_losses(state, parts, totals[len(TOTALS) :])
+            _advance(state, totals, count)
             meter.mark(int(totals[2]))
             listeners.on_train_batch_end(first + count - 1, _running(state))
             logs = {**_running(state), "images_per_second": meter.images_per_second}
             self._reporter.step(state.epoch, config.epochs, state.step, self._steps.per_epoch, logs)
             in_epoch = state.step < self._steps.per_epoch
-            if in_epoch and (totals[3] or _is_due(config.checkpoint_every, first, state.step)):
-                self._save(store, state)
+            due = totals[3] or _is_due(config.checkpoint_every, first, state.step)
+            if due or not in_epoch:
+                self._guard.check_variables(state, parts, count)
+            if due and in_epoch:
+                self._save(session, state)
             if in_epoch and totals[3]:
-                self._stop(state, stop)
-        self._end_epoch(config, state, store, listeners, meter)
+                self._stop(session, state)
+        self._end_epoch(session, state, meter)
         return bool(totals[3])
 
-    def _advance(self, state: TrainState, totals, count: int) -> None:
-        state.totals = [have + float(new) for have, new in zip(state.totals, totals, strict=False)]
-        state.step += count
-        state.global_step += count
-        if not math.isfinite(state.totals[0]):
-            raise InputError(
-                f"the loss became {state.totals[0]} in steps {state.global_step - count} to {state.global_step - 1} "
-                f"(epoch {state.epoch + 1}); try a lower --learning-rate; the last checkpoint is from before"
-            )
-
-    def _end_epoch(self, config, state, store, listeners, meter) -> None:
+    def _end_epoch(self, session: _Session, state: TrainState, meter: ThroughputMeter) -> None:
         self._end_audit(state)
-        listeners.on_test_begin()
-        validation = self._validate()
-        listeners.on_test_end(validation)
+        session.listeners.on_test_begin()
+        validation = self._validate(state)
+        session.listeners.on_test_end(validation)
         logs = {**_running(state), **validation}
         # Where an epoch was resumed or is one call long there is no clean interval; then all its seconds count.
         logs["images_per_second"] = meter.images_per_second or state.totals[2] / state.seconds
@@ -136,21 +162,41 @@ class Trainer:
         best = _is_best(state.history, logs)
         state.history.append({"epoch": state.epoch + 1, "step": state.global_step, **logs})
         state.epoch, state.step, state.seconds, state.totals = state.epoch + 1, 0, 0.0, [0.0, 0.0, 0.0]
-        self._save(store, state, best)
-        self._reporter.epoch(state.epoch - 1, config.epochs, logs)
-        listeners.on_epoch_end(state.epoch - 1, logs)
+        self._save(session, state, best)
+        self._reporter.epoch(state.epoch - 1, session.config.epochs, logs)
+        session.listeners.on_epoch_end(state.epoch - 1, logs)
 
-    def _validate(self) -> dict[str, float]:
+    def _validate(self, state: TrainState) -> dict[str, float]:
         if self._feeds.validation is None:
             return {}
         sums = [0.0, 0.0, 0.0]
         for parts, counts in feed_replicas(self._feeds.validation(), self._cluster):
             totals = self._calls.evaluate(parts, counts).numpy()
             sums = [have + float(new) for have, new in zip(sums, totals, strict=False)]
+        self._guard.check_validation(state, sums[0])
         return {"val_loss": sums[0] / sums[2], "val_accuracy": sums[1] / sums[2]}
 
     def _finished(self, config: LoopConfig, state: TrainState) -> bool:
         return state.epoch >= config.epochs or self._model.stop_training or _out_of_patience(config, state.history)
+
+    def _recover(self, session: _Session, state: TrainState, problem: Diverged) -> TrainState:
+        """The state to go on from at a lower rate, or Diverged where that is not wanted (any more)."""
+        most = session.config.recover
+        self._cluster.wait_for_all()
+        if session.store is None or state.recoveries >= most:
+            raise Diverged(problem.step, f"{problem}; {advice(state.recoveries)}")
+        back, remarks = go_back(session.store, self._model, self._optimizer, problem, state.recoveries + 1)
+        self._cluster.check_same(back.global_step)  # so that the chief changes nothing that others still read
+        for remark in remarks:
+            self._reporter.line(remark)
+        self._reporter.line(
+            f"{problem}; going back to epoch {back.epoch + 1}, step {back.step} with the learning rate times "
+            f"{RATE_FACTOR**back.recoveries:g} (recovery {back.recoveries} of {most})",
+            event="recovery",
+            global_step=back.global_step,
+        )
+        self._write(session, back)  # with the lower rate, which a kill must not undo
+        return back
 
     def _start_audit(self, state: TrainState) -> None:
         if self._calls.audit is None:
@@ -167,19 +213,32 @@ class Trainer:
         if audit is None:
             return
         if (counts := audit.read()) is not None:
-            self._reporter.line(judge(counts, state.epoch + 1, self._feeds.read_ids))
+            verdict = judge(counts, state.epoch + 1, self._feeds.read_ids)
+            applied = int(keras.ops.convert_to_numpy(self._optimizer.iterations))
+            if skipped := state.global_step - applied:
+                verdict += f"; float16 overflow kept {skipped} steps of the run so far from changing the weights"
+            self._reporter.line(verdict)
         audit.start()
 
-    def _save(self, store: CheckpointStore | None, state: TrainState, best: bool = False) -> None:
+    def _save(self, session: _Session, state: TrainState, best: bool = False) -> None:
         audit = self._calls.audit
         # Adding up takes all workers, also those that do not write.
         state.audit = audit.read() if audit is not None and state.step else None
-        if store is not None:
-            store.save(self._model, self._optimizer, state, best)
+        self._write(session, state, best)
 
-    def _stop(self, state: TrainState, stop: StopSignal) -> None:
+    def _write(self, session: _Session, state: TrainState, best: bool = False) -> None:
+        if session.store is not None and self._cluster.is_chief:
+            session.store.save(self._model, self._optimizer, state, best)
+
+    def _stop(self, session: _Session, state: TrainState) -> NoReturn:
         where = f"epoch {state.epoch + 1}, step {state.step}"
-        raise StopRequested(stop.signum, f"stopped before {where}; the same command goes on from there")
+        raise StopRequested(session.stop.signum, f"stopped before {where}; the same command goes on from there")
+
+
+def _advance(state: TrainState, totals: np.ndarray, count: int) -> None:
+    state.totals = [have + float(new) for have, new in zip(state.totals, totals, strict=False)]
+    state.step += count
+    state.global_step += count
 
 
 def _running(state: TrainState) -> dict[str, float]:

@@ -19,11 +19,14 @@ TOTALS = ("loss", "correct", "examples", "stop")
 class StepConfig:
     """What the compiled calls need to know besides model and optimizer. `batch_size` is global.
 
+    `steps_per_call` is that of training; elements to evaluate may have fewer.
+
     With `jit_compile` XLA compiles the training step of a replica, which must then be the only one: the optimizer adds
     up gradients over replicas inside the step, and XLA cannot wait for another device there.
     """
 
     batch_size: int
+    steps_per_call: int
     seed: int
     image_shape: tuple[int, int, int]
     normalization: Normalization
@@ -54,7 +57,7 @@ class CompiledCalls:
         self._logits = keras.Model(model.input, model.get_layer("logits").output)
         with cluster.strategy.scope():
             self._totals = tf.Variable(
-                tf.zeros(len(TOTALS)),
+                tf.zeros(len(TOTALS) + config.steps_per_call),
                 trainable=False,
                 synchronization=tf.VariableSynchronization.ON_READ,
                 aggregation=tf.VariableAggregation.SUM,
@@ -63,14 +66,23 @@ class CompiledCalls:
         self._replica_step = tf.function(self._train_step, jit_compile=True) if config.jit_compile else self._train_step
         self._train_call = tf.function(self._train, reduce_retracing=True)
         self._evaluate_call = tf.function(self._evaluate, reduce_retracing=True)
+        self._finite_call = tf.function(self._finite)
 
     def train(self, parts, count: tf.Tensor, first_step: int, stop: bool = False) -> tf.Tensor:
-        """Train on one element's steps; `first_step` is the global number of the first. Returns float32 [TOTALS]."""
+        """Train on one element's steps; `first_step` is the global number of the first.
+
+        Returns:
+            float32 [TOTALS + steps_per_call]: the totals, then the sum of the losses of each step.
+        """
         return self._train_call(parts, count, tf.constant(first_step, tf.int64), tf.constant(float(stop)))
 
     def evaluate(self, parts, count: tf.Tensor) -> tf.Tensor:
-        """Totals over one element, without training. Returns float32 [TOTALS]."""
+        """Totals over one element, without training, as `train` gives them."""
         return self._evaluate_call(parts, count)
+
+    def is_finite(self) -> bool:
+        """Whether no variable of the model or the optimizer holds NaN or infinity; every worker says the same."""
+        return bool(self._finite_call())
 
     def _train(self, parts, count, first_step, stop):
         strategy = self._cluster.strategy
@@ -99,13 +111,13 @@ class CompiledCalls:
             scaled = self._optimizer.scale_loss(loss) if _scales_loss(self._optimizer) else loss
         variables = self._model.trainable_variables
         self._optimizer.apply(tape.gradient(scaled, variables), variables)
-        self._add(losses, correct, weight)
+        self._add(k, losses, correct, weight)
         if self.audit is not None:
             self.audit.count(index, weight)
 
     def _evaluate_step(self, part, k):
         index, image, label = self._batch(part, k)
-        self._add(*self._losses(index, image, label, training=False))
+        self._add(k, *self._losses(index, image, label, training=False))
 
     def _batch(self, part, k):
         """One step's index [n], images [n, H, W, C] in the compute dtype, labels [n]."""
@@ -129,13 +141,19 @@ class CompiledCalls:
         return losses, correct, weight
 
     def _reset(self, stop):
-        zeros = tf.zeros(len(TOTALS) - 1)
         share = stop / self._cluster.replicas.local
-        self._totals.assign(tf.concat([zeros, [share]], axis=0))
+        self._totals.assign(tf.concat([[0.0, 0.0, 0.0, share], tf.zeros(self._config.steps_per_call)], axis=0))
 
-    def _add(self, losses, correct, weight):
+    def _add(self, k, losses, correct, weight):
         sums = [tf.reduce_sum(values) for values in (losses, correct, weight)]
-        self._totals.assign_add(tf.stack([*sums, tf.constant(0.0)]))
+        # Chosen rather than multiplied into place, because 0 * NaN would put NaN in every step's.
+        of_step = tf.where(tf.range(self._config.steps_per_call) == k, sums[0], 0.0)
+        self._totals.assign_add(tf.concat([[*sums, 0.0], of_step], axis=0))
+
+    def _finite(self):
+        # A mirrored variable has the same value on every replica, so one copy of each tells.
+        values = [tf.convert_to_tensor(value) for value in (*self._model.weights, *self._optimizer.variables)]
+        return tf.reduce_all([tf.reduce_all(tf.math.is_finite(value)) for value in values if value.dtype.is_floating])
 
     def _read(self):
         # Reading it outside the replicas sums it over all of them, on all workers.

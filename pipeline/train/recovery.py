@@ -1,0 +1,141 @@
+"""When the numbers run away: saying where, and going back to a good checkpoint with a lower learning rate."""
+
+import math
+from typing import NoReturn
+
+import keras
+import numpy as np
+
+from pipeline.errors import InputError
+from pipeline.train.audit import ReadIds, name_ids
+from pipeline.train.checkpoint import CheckpointStore, TrainState
+from pipeline.train.step import CompiledCalls
+from pipeline.train.strategy import Cluster
+
+RATE_FACTOR = 0.5  # of the learning rate, each time a run goes back
+
+
+class Diverged(InputError):
+    """A loss, a weight or an optimizer's variable became NaN or infinite; `step` is the global step it was seen in."""
+
+    def __init__(self, step: int, message: str) -> None:
+        super().__init__(message)
+        self.step = step
+
+
+class FiniteGuard:
+    """Raises Diverged at the first step whose loss is not finite, and rather than have a checkpoint that is not.
+
+    What it looks at is summed up over all workers, or the same on each, so that all of them raise it together. `parts`
+    are the replicas' parts of the call's element.
+    """
+
+    def __init__(
+        self, cluster: Cluster, optimizer: keras.optimizers.Optimizer, calls: CompiledCalls, read_ids: ReadIds
+    ) -> None:
+        self._cluster, self._optimizer, self._calls, self._read_ids = cluster, optimizer, calls, read_ids
+
+    def check_losses(self, state: TrainState, parts, losses: np.ndarray) -> None:
+        """Look at the losses [steps] of the call that began at `state`."""
+        bad = np.flatnonzero(~np.isfinite(losses))
+        if len(bad):
+            self._diverge(f"the loss became {losses[bad[0]]}", state, int(bad[0]), parts, int(bad[0]))
+
+    def check_variables(self, state: TrainState, parts, count: int) -> None:
+        """Look at what a checkpoint of `state` would hold, after a call of `count` steps.
+
+        A step can spoil the weights though its own loss was finite.
+        """
+        if not self._calls.is_finite():
+            what = "weights or optimizer variables became NaN or infinite"
+            self._diverge(what, state, -1, parts, count - 1)
+
+    def check_validation(self, state: TrainState, loss: float) -> None:
+        """Look at the loss over the validation split, at the end of an epoch."""
+        if not math.isfinite(loss):
+            rate = rate_at(self._optimizer, state.global_step)
+            text = f"the validation loss became {loss} after epoch {state.epoch + 1}, learning rate {rate:g}"
+            raise Diverged(state.global_step, text)
+
+    def _diverge(self, what: str, state: TrainState, ahead: int, parts, k: int) -> NoReturn:
+        """Raise it for step `k` of a call, which is so many steps ahead of `state`."""
+        indices = self._cluster.strategy.experimental_local_results(parts["index"])
+        rows = np.concatenate([index[k].numpy() for index in indices])
+        step = state.global_step + ahead
+        whose = "this worker's part of the batch" if self._cluster.num_workers > 1 else "the batch"
+        raise Diverged(
+            step,
+            f"{what} in step {step} (epoch {state.epoch + 1}, step {state.step + ahead}), "
+            f"learning rate {rate_at(self._optimizer, step):g}; {whose} has "
+            f"{name_ids(rows[rows >= 0], self._read_ids)}",
+        )
+
+
+class RecoverableSchedule(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule times a factor: a variable of the optimizer's, so that checkpoints keep it with all others."""
+
+    def __init__(self, schedule: keras.optimizers.schedules.LearningRateSchedule, factor) -> None:
+        self.schedule, self.factor = schedule, factor
+
+    def __call__(self, step):
+        return self.schedule(step) * self.factor
+
+    def get_config(self):
+        return {"schedule": self.schedule, "factor": float(keras.ops.convert_to_numpy(self.factor))}
+
+
+def make_recoverable(optimizer: keras.optimizers.Optimizer, schedule) -> None:
+    """Give the optimizer, not built yet, this schedule in a form that `lower_rate` can lower."""
+    factor = optimizer.add_variable(shape=(), initializer="ones", name="rate_factor")
+    optimizer.learning_rate = RecoverableSchedule(schedule, factor)
+
+
+def lower_rate(optimizer: keras.optimizers.Optimizer, factor: float) -> None:
+    """Multiply the learning rate of all steps to come; it is a variable, or a schedule by `make_recoverable`."""
+    factors = [variable for variable in optimizer.variables if variable.name == "rate_factor"]
+    rate = factors[0] if factors else optimizer.learning_rate
+    rate.assign(keras.ops.convert_to_numpy(rate) * np.float32(factor))
+
+
+def rate_at(optimizer: keras.optimizers.Optimizer, step: int) -> float:
+    """The learning rate at a step. The optimizer must not train on: it is left standing at that step."""
+    optimizer.iterations.assign(step)
+    return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+
+
+def go_back(
+    store: CheckpointStore,
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    problem: Diverged,
+    recoveries: int,
+) -> tuple[TrainState, list[str]]:
+    """Load the last good checkpoint into model and optimizer, and lower the rate for the `recoveries`-th time.
+
+    A checkpoint inside an epoch is good if a step was trained from it whose loss was finite. One at the end of an epoch
+    is good in any case: its validation loss was finite.
+
+    Returns:
+        The state to go on from, and what `restore_newest` remarks.
+
+    Raises:
+        Diverged: `problem`, if there is no such checkpoint.
+    """
+    state, remarks = store.restore_newest(model, optimizer)
+    if state.step and state.global_step >= problem.step:
+        state, remarks = store.restore_newest(model, optimizer, before=problem.step)
+    if not store.has_any(before=max(problem.step, state.global_step + 1)):
+        raise Diverged(problem.step, f"{problem}; there is no good checkpoint to go back to")
+    # The rate that a checkpoint holds was lowered as often as its state says.
+    recoveries = max(recoveries, state.recoveries)
+    lower_rate(optimizer, RATE_FACTOR ** (recoveries - state.recoveries))
+    state.recoveries = recoveries
+    return state, remarks
+
+
+def advice(recoveries: int) -> str:
+    """What a user can do about a run that has gone back so often and will not again."""
+    anew = "start anew with a lower --learning-rate and --fresh"
+    if recoveries:
+        return f"going back {recoveries} times, to {RATE_FACTOR**recoveries:g} of the rate, did not help; {anew}"
+    return f"no checkpoint has it; add --recover 3 to go on from before it at a lower rate, or {anew}"

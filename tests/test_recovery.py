@@ -1,0 +1,180 @@
+import keras
+import numpy as np
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.feed.order import epoch_order
+from pipeline.train.recovery import RATE_FACTOR, Diverged
+from pipeline.train.stop import StopRequested
+from tests.test_loop import StopAfter, assert_same_weights
+from tests.training import SmallRun, without_times
+
+# From it the tiny network's logits overflow float32 after the first step, and some halvings below they do not.
+TOO_HIGH = {"learning_rate": 1e19, "schedule": "constant"}
+
+
+@pytest.fixture
+def start(monkeypatch, digits, tmp_path):
+    """Start (or go on with) a run of one step a call; `name` tells runs of one test apart."""
+
+    def make(name="run", **settings):
+        return SmallRun(monkeypatch, digits, tmp_path / name, **{"epochs": 2, "steps_per_call": 1, **settings})
+
+    return make
+
+
+def checkpoints(run):
+    folder = run.config.run_dir / "checkpoints"
+    return {path.name: path.read_bytes() for path in folder.iterdir()} if folder.exists() else {}
+
+
+def lines(run, word):
+    return [line for line in run.out.getvalue().splitlines() if word in line]
+
+
+class Spoil(keras.callbacks.Callback):
+    """Set all weights to `value` once, after the step `step` of the first epoch to come there."""
+
+    def __init__(self, step: int, value: float) -> None:
+        super().__init__()
+        self.step, self.value = step, value
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch == self.step:
+            self.step = -1
+            self.model.set_weights([np.full_like(weight, self.value) for weight in self.model.get_weights()])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"steps_per_call": 4}, {"feed": "device"}, {"strategy": "mirrored", "devices": 2}],
+    ids=["one step a call", "four steps a call", "device feed", "2 replicas"],
+)
+def test_a_loss_that_is_not_finite_names_step_rate_and_batch(start, settings):
+    run = start(**{**TOO_HIGH, **settings})
+    with pytest.raises(Diverged) as found:
+        run.fit()
+    message = str(found.value).replace("became inf", "became nan")  # which of the two depends on the processor
+    ids = ", ".join(map(str, epoch_order(203, seed=0, epoch=0)[16:21]))  # a row's id is its number here
+    assert message.startswith(
+        f"the loss became nan in step 1 (epoch 1, step 1), learning rate 1e+19; the batch has ids {ids}, ... 16 in all;"
+    )
+    assert checkpoints(run) == {}
+
+
+def test_the_last_good_checkpoint_is_left_as_it_is(start):
+    seen = []
+
+    class Look(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append(checkpoints(run))
+
+    run = start(checkpoint_every=4)
+    with pytest.raises(InputError, match=r"in step 7 \(epoch 1, step 7\).* add --recover 3 to go on from before it"):
+        run.fit([Spoil(6, np.nan), Look()])
+    assert list(checkpoints(run)) == ["checkpoint-000000004.npz"]
+    assert checkpoints(run) == seen[-1]
+
+
+def test_what_is_not_finite_never_gets_into_a_checkpoint(start):
+    # The loss of the step was finite; its update was not.
+    run = start(learning_rate=1e39, schedule="constant", checkpoint_every=1)
+    with pytest.raises(
+        InputError, match=r"^weights or optimizer variables became NaN or infinite in step 0 .* rate inf; "
+    ):
+        run.fit()
+    assert checkpoints(run) == {}
+
+
+def test_the_last_step_of_an_epoch_is_looked_at_before_it_is_validated(start):
+    run = start()
+    with pytest.raises(
+        InputError, match=r"^weights .* infinite in step 12 \(epoch 1, step 12\), .* has ids (\d+, ){5}"
+    ):
+        run.fit([Spoil(12, np.inf)])
+    assert checkpoints(run) == {}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"schedule": "cosine"},
+        {"strategy": "mirrored", "devices": 2},
+        {"precision": "mixed_float16", "learning_rate": 1e5},
+        {"checkpoint_every": 1},
+    ],
+    ids=["constant", "cosine", "2 replicas", "float16", "checkpoint of bad weights"],
+)
+def test_a_run_that_diverges_goes_back_at_half_the_rate_until_it_does_not(start, settings):
+    run = start(**{**TOO_HIGH, "recover": 30, **settings})
+    state = run.fit()
+    assert 1 <= state.recoveries < 30
+    said = lines(run, "going back to epoch 1, step 0 with the learning rate times")
+    assert len(said) == state.recoveries
+    assert said[0].endswith("times 0.5 (recovery 1 of 30)")
+    assert [row["epoch"] for row in state.history] == [1, 2]
+    plain = start("plain", **{**TOO_HIGH, **settings, "recover": 0})
+    rate = float(keras.ops.convert_to_numpy(plain.optimizer.learning_rate)) * RATE_FACTOR**state.recoveries
+    if run.config.schedule == "constant":
+        assert state.history[-1]["learning_rate"] == pytest.approx(rate)
+    else:
+        assert rate < state.history[0]["learning_rate"] < rate * 10
+
+
+def test_it_stops_when_the_tries_are_used_up(start):
+    run = start(learning_rate=1e30, schedule="constant", recover=2)
+    with pytest.raises(
+        InputError, match="going back 2 times, to 0.25 of the rate, did not help; start anew with a lower"
+    ):
+        run.fit()
+    assert len(lines(run, "going back")) == 2
+    again = start(learning_rate=1e30, schedule="constant", recover=2)
+    with pytest.raises(InputError, match=r"learning rate 2.5e\+29; .*; going back 2 times"):
+        again.fit()
+
+
+def test_a_checkpoint_whose_next_step_was_the_bad_one_is_not_gone_back_to(start):
+    # The weights of step 8's checkpoint are finite, but nothing that starts from them is.
+    run = start(checkpoint_every=4, recover=1)
+    state = run.fit([Spoil(7, 1e30)])
+    assert len(lines(run, "in step 8 (epoch 1, step 8), ")) == 1
+    assert len(lines(run, "going back to epoch 1, step 4 with the learning rate times 0.5 (recovery 1 of 1)")) == 1
+    assert [row["step"] for row in state.history] == [13, 26]
+
+
+class Killed(Exception):
+    """What a kill looks like to a test: nothing is written any more."""
+
+
+class KillAfter(keras.callbacks.Callback):
+    def __init__(self, calls: int) -> None:
+        super().__init__()
+        self.calls = calls
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.calls -= 1
+        if self.calls == 0:
+            raise Killed
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_a_kill_after_a_recovery_changes_nothing(start, schedule):
+    settings = {**TOO_HIGH, "schedule": schedule, "recover": 30, "checkpoint_every": 3}
+    whole = start("whole", **settings)
+    expected = whole.fit()
+    for calls in (2, 5, 9):
+        with pytest.raises(Killed):
+            start("broken", **settings).fit([KillAfter(calls)])
+    stopper = StopAfter(3)
+    with pytest.raises(StopRequested):
+        start("broken", **settings).fit([stopper], stopper.signal)
+    last = start("broken", **settings)
+    state = last.fit()
+    assert without_times(state.history) == without_times(expected.history)
+    assert state.recoveries == expected.recoveries
+    assert_same_weights(whole, last)
+
+
+def test_recovering_is_no_part_of_a_runs_identity(start):
+    assert start(recover=5).resolved.identity() == start().resolved.identity()
