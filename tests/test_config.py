@@ -20,6 +20,7 @@ def configure(**settings):
         ({"learning_rate": float("nan")}, "--learning-rate nan"),
         ({"learning_rate": -1.0}, "--learning-rate -1.0"),
         ({"seed": -1}, "--seed -1"),
+        ({"recover": -1}, "--recover -1: it must be at least 0"),
         ({"precision": "float64"}, "--precision 'float64': choose one of auto, float32"),
         ({"feed": "device", "scale": "host"}, "--feed device scales in the step"),
     ],

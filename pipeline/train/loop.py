@@ -132,7 +132,7 @@ class Trainer:
             parts, counts = next(feed)
             totals = self._calls.train(parts, counts, state.global_step, bool(session.stop)).numpy()
             state.seconds += time.perf_counter() - started
-            self._guard.check_losses(state, parts, totals[len(TOTALS) :])
+            self._guard.check_call(state, parts, totals[len(TOTALS) : len(TOTALS) + count], bool(totals[-1]))
             _advance(state, totals, count)
             meter.mark(int(totals[2]))
             listeners.on_train_batch_end(first + count - 1, _running(state))

@@ -24,7 +24,7 @@ class Diverged(InputError):
 
 
 class FiniteGuard:
-    """Raises Diverged at the first step whose loss is not finite, and rather than have a checkpoint that is not.
+    """Raises Diverged after a call that gave a loss or a weight that is not finite, and rather than save either.
 
     What it looks at is summed up over all workers, or the same on each, so that all of them raise it together. `parts`
     are the replicas' parts of the call's element.
@@ -35,20 +35,18 @@ class FiniteGuard:
     ) -> None:
         self._cluster, self._optimizer, self._calls, self._read_ids = cluster, optimizer, calls, read_ids
 
-    def check_losses(self, state: TrainState, parts, losses: np.ndarray) -> None:
-        """Look at the losses [steps] of the call that began at `state`."""
+    def check_call(self, state: TrainState, parts, losses: np.ndarray, finite_weights: bool) -> None:
+        """Look at what the call that began at `state` brought back: the losses of its steps, [steps], first."""
         bad = np.flatnonzero(~np.isfinite(losses))
         if len(bad):
-            self._diverge(f"the loss became {losses[bad[0]]}", state, int(bad[0]), parts, int(bad[0]))
+            self._diverge(f"the loss became {losses[bad[0]]} in", state, int(bad[0]), parts, int(bad[0]))
+        if not finite_weights:
+            self._diverge("weights became NaN or infinite by", state, len(losses) - 1, parts, len(losses) - 1)
 
     def check_variables(self, state: TrainState, parts, count: int) -> None:
-        """Look at what a checkpoint of `state` would hold, after a call of `count` steps.
-
-        A step can spoil the weights though its own loss was finite.
-        """
+        """Look at all that a checkpoint of `state` would hold, after a call of `count` steps."""
         if not self._calls.is_finite():
-            what = "weights or optimizer variables became NaN or infinite"
-            self._diverge(what, state, -1, parts, count - 1)
+            self._diverge("weights or optimizer variables became NaN or infinite by", state, -1, parts, count - 1)
 
     def check_validation(self, state: TrainState, loss: float) -> None:
         """Look at the loss over the validation split, at the end of an epoch."""
@@ -65,7 +63,7 @@ class FiniteGuard:
         whose = "this worker's part of the batch" if self._cluster.num_workers > 1 else "the batch"
         raise Diverged(
             step,
-            f"{what} in step {step} (epoch {state.epoch + 1}, step {state.step + ahead}), "
+            f"{what} step {step} (epoch {state.epoch + 1}, step {state.step + ahead}), "
             f"learning rate {rate_at(self._optimizer, step):g}; {whose} has "
             f"{name_ids(rows[rows >= 0], self._read_ids)}",
         )

@@ -72,12 +72,13 @@ class CompiledCalls:
         """Train on one element's steps; `first_step` is the global number of the first.
 
         Returns:
-            float32 [TOTALS + steps_per_call]: the totals, then the sum of the losses of each step.
+            float32 [TOTALS + steps_per_call + 1]: the totals, the sum of the losses of each step, and whether all
+            weights are finite after them (1.0) or not (0.0).
         """
         return self._train_call(parts, count, tf.constant(first_step, tf.int64), tf.constant(float(stop)))
 
     def evaluate(self, parts, count: tf.Tensor) -> tf.Tensor:
-        """Totals over one element, without training, as `train` gives them."""
+        """Totals over one element, without training. Returns float32 with TOTALS first."""
         return self._evaluate_call(parts, count)
 
     def is_finite(self) -> bool:
@@ -91,7 +92,9 @@ class CompiledCalls:
         for k in tf.range(tf.math.count_nonzero(count, dtype=tf.int32)):
             step = first_step + tf.cast(k, tf.int64)
             strategy.run(self._replica_step, args=(parts, k, count[k], step))
-        return self._read()
+        # A loss can stay finite on weights that are not: relu takes NaN for 0.
+        weights = tf.cast(_are_finite(self._model.weights), tf.float32)
+        return tf.concat([self._read(), [weights]], axis=0)
 
     def _evaluate(self, parts, count):
         strategy = self._cluster.strategy
@@ -151,13 +154,17 @@ class CompiledCalls:
         self._totals.assign_add(tf.concat([[*sums, 0.0], of_step], axis=0))
 
     def _finite(self):
-        # A mirrored variable has the same value on every replica, so one copy of each tells.
-        values = [tf.convert_to_tensor(value) for value in (*self._model.weights, *self._optimizer.variables)]
-        return tf.reduce_all([tf.reduce_all(tf.math.is_finite(value)) for value in values if value.dtype.is_floating])
+        return _are_finite([*self._model.weights, *self._optimizer.variables])
 
     def _read(self):
         # Reading it outside the replicas sums it over all of them, on all workers.
         return self._totals.read_value()
+
+
+def _are_finite(variables) -> tf.Tensor:
+    # A mirrored variable has the same value on every replica, so one copy of each tells.
+    values = map(tf.convert_to_tensor, variables)
+    return tf.reduce_all([tf.reduce_all(tf.math.is_finite(value)) for value in values if value.dtype.is_floating])
 
 
 def _scales_loss(optimizer) -> bool:
