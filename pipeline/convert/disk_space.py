@@ -6,7 +6,6 @@ import errno
 import os
 import pathlib
 import shutil
-import zipfile
 from collections.abc import Iterable, Iterator
 
 from pipeline.convert.csv_source import CsvSource
@@ -83,6 +82,8 @@ def _text_bytes(source: CsvSource) -> tuple[int, int]:
     """(at least, about) how many bytes of text a file has."""
     if not source.sample.compressed:
         return source.num_bytes, source.num_bytes
+    import zipfile  # a plain CSV does not wait for it
+
     if zipfile.is_zipfile(source.path):
         with zipfile.ZipFile(source.path) as archive:
             csvs = [info.file_size for info in archive.infolist() if info.filename.lower().endswith(".csv")]

@@ -18,7 +18,6 @@ from typing import Any
 from pipeline.convert.manifest import VERSION as MANIFEST_VERSION
 from pipeline.convert.manifest import Source
 from pipeline.convert.position import Position
-from pipeline.files import write_bytes_atomically
 
 FILE_NAME = "journal.json"
 VERSION = 1
@@ -125,6 +124,8 @@ class JournalWriter(contextlib.AbstractContextManager):
 
 
 def _write(path: pathlib.Path, journal: Journal, files: Sequence[pathlib.Path]) -> None:
+    from pipeline.files import write_bytes_atomically  # its imports would be a fiftieth of a small conversion's work
+
     for file in files:
         with file.open("rb") as handle:
             os.fsync(handle.fileno())
