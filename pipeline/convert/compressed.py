@@ -48,15 +48,15 @@ class _Expanding(io.RawIOBase):
         self._path, self._stream = path, stream
         self._left = max(_FREE_BYTES, path.stat().st_size * _MAX_RATIO)
 
-    def read(self, size: int = -1) -> bytes:
-        data = self._stream.read(size)
-        self._left -= len(data)
+    def readinto(self, buffer: memoryview) -> int:  # which read() is made of
+        count = self._stream.readinto(buffer)
+        self._left -= count
         if self._left < 0:
             raise InputError(
                 f"{self._path}: unpacks to more than {_MAX_RATIO} times its size, as no CSV of images does; "
                 "if it is sound, unpack it yourself"
             )
-        return data
+        return count
 
 
 @contextlib.contextmanager
