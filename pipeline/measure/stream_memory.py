@@ -77,6 +77,7 @@ def write_shards(directory: pathlib.Path, rows: int) -> None:
             records = encode_by_shard(layout, images[: len(ids)], ids % CLASSES, ids, everything, deal)
             writer.append(records, deal)
         shards = writer.finish("noise", layout.stride)
+        writer.publish(shards)
     counts = np.bincount(np.arange(rows) % CLASSES, minlength=CLASSES)
     manifest = Manifest(
         name="noise",
