@@ -161,3 +161,24 @@ def test_the_command_prints_what_it_made(foreign, tmp_path, capsys):
     assert "out: 203 images of 8 x 8 x 1, 3 classes" in capsys.readouterr().out
     with pytest.raises(InputError, match="exists; choose another --out"):
         import_tfrecord.main([str(foreign), "--out", str(tmp_path / "out")])
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ("a\nb\nc\n", ("a", "b", "c")),
+        ("a\nb\nb\n", ("0", "1", "2")),
+        ("a\n\nc\n", ("0", "1", "2")),
+        ("a\n", ("0", "1", "2")),
+    ],
+)
+def test_class_names_are_those_beside_the_files_where_a_manifest_can_hold_them(foreign, tmp_path, names, expected):
+    (foreign / "label.labels.txt").write_text(names)
+    import_tfrecords(foreign, tmp_path / "out")
+    assert load_manifest(tmp_path / "out").class_names == expected
+
+
+def test_images_too_large_for_a_manifest_are_refused(foreign, tmp_path):
+    with pytest.raises(InputError, match="images of 5000 x 5000 x 1; up to 16,777,216 bytes are read"):
+        import_tfrecords(foreign, tmp_path / "out", image_shape=(5000, 5000, 1))
+    assert not (tmp_path / "out").exists()

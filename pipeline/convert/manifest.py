@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.convert.columns import MAX_COLUMNS, MAX_NAME
+from pipeline.convert.columns import MAX_NAME
 from pipeline.convert.json_fields import as_count, as_list, as_pixels, as_text, check_keys
 from pipeline.convert.schema import RecordLayout
 from pipeline.convert.shard_pages import page_rows, parse_page_crcs
@@ -26,6 +26,7 @@ from pipeline.errors import InputError, shown
 FILE_NAME = "manifest.json"
 VERSION = 2
 SPLIT_NAME = re.compile("[A-Za-z][A-Za-z0-9_]*")
+MAX_IMAGE_BYTES = 16 << 20  # 4096 x 4096; a reader makes a template record of that size
 MAX_CLASSES = 1_000_000  # far more different labels than this would be ids, and would fill the memory
 
 _OWN_HASH = "own_sha256"
@@ -191,9 +192,7 @@ def read_manifest(directory: str | pathlib.Path) -> tuple[Manifest, str]:
         raw = json.loads(path.read_text(encoding="utf-8"))
         manifest = _manifest(raw)
         as_text(raw[_OWN_HASH], _OWN_HASH, _SHA256)
-    except RecursionError as error:
-        raise InputError(f"{path}: not a manifest of ours (nested too deeply); convert again") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not a manifest of ours ({error}); convert again") from error
     return manifest, raw[_OWN_HASH]
 
@@ -201,12 +200,10 @@ def read_manifest(directory: str | pathlib.Path) -> tuple[Manifest, str]:
 def _manifest(raw: Any) -> Manifest:
     if isinstance(raw, dict) and raw.get("version") != VERSION:
         raise ValueError(f"version {shown(raw.get('version'))}, expected {VERSION}")
-    check_keys(raw, "the manifest", _names(Manifest) | {_OWN_HASH})
+    check_keys(raw, "the manifest", Manifest, _OWN_HASH)
     shape = tuple(as_count(length, "image_shape") for length in as_list(raw["image_shape"], "image_shape"))
-    if len(shape) != 3 or not 0 < math.prod(shape) <= MAX_COLUMNS:
-        raise ValueError(
-            f"image_shape {shown(raw['image_shape'])}, expected height, width, channels with up to {MAX_COLUMNS} pixels"
-        )
+    if len(shape) != 3 or not 0 < math.prod(shape) <= MAX_IMAGE_BYTES:
+        raise ValueError(f"image_shape {shown(raw['image_shape'])}, expected height, width, channels of a usual image")
     check_keys(raw["splits"], "splits")
     # Training first, then validation: the order in which people read them.
     names = sorted(raw["splits"], key=lambda name: (name != "train", name != "val", name))
@@ -234,7 +231,7 @@ def _manifest(raw: Any) -> Manifest:
 def _split(name: str, raw: Any) -> Split:
     as_text(name, "a split's name", SPLIT_NAME)
     where = f"split {name!r}"
-    check_keys(raw, where, _names(Split))
+    check_keys(raw, where, Split)
     shards = tuple(_shard(shard, where) for shard in as_list(raw["shards"], where))
     counts = tuple(as_count(count, f"{where}, class_counts") for count in as_list(raw["class_counts"], where))
     split = Split(name, as_count(raw["num_examples"], where), counts, shards)
@@ -266,7 +263,7 @@ def _check_split(split: Split, manifest: Manifest, seen: set[str]) -> None:
 
 
 def _shard(raw: Any, where: str) -> Shard:
-    check_keys(raw, f"a shard of {where}", _names(Shard))
+    check_keys(raw, f"a shard of {where}", Shard)
     shard = Shard(**raw)
     as_text(shard.name, "a shard's name", _SHARD_NAME)
     if ".tfrecord" not in shard.name:  # so that it is neither the manifest nor another file of the directory
@@ -279,7 +276,7 @@ def _shard(raw: Any, where: str) -> Shard:
 
 
 def _source(raw: Any) -> Source:
-    check_keys(raw, "a source", _names(Source))
+    check_keys(raw, "a source", Source)
     source = Source(**raw)
     as_text(source.split, "a source's split", SPLIT_NAME), as_text(source.sha256, "a source's SHA-256", _SHA256)
     as_count(source.num_rows, "a source"), as_count(source.num_bytes, "a source")
@@ -292,7 +289,7 @@ def _source(raw: Any) -> Source:
 
 
 def _validation(raw: Any) -> Validation:
-    check_keys(raw, "validation", _names(Validation))
+    check_keys(raw, "validation", Validation)
     rule = Validation(**raw)
     if isinstance(rule.fraction, bool) or not isinstance(rule.fraction, (int, float)) or not 0 <= rule.fraction < 1:
         raise ValueError(f"validation fraction {shown(rule.fraction)} is not from 0 to 1")
@@ -300,7 +297,3 @@ def _validation(raw: Any) -> Validation:
     if rule.group_size is not None and not as_count(rule.group_size, "validation group_size"):
         raise ValueError("validation group_size 0 must be 1 or more")
     return rule
-
-
-def _names(form: type) -> set[str]:
-    return {field.name for field in dataclasses.fields(form)}

@@ -6,6 +6,7 @@ start: after that the feeds, the checksums and the audit are what they are for a
 
 import contextlib
 import dataclasses
+import math
 import os
 import pathlib
 import re
@@ -16,7 +17,8 @@ from pipeline.convert import manifest as manifest_lib
 from pipeline.convert.config import TRAIN, dataset_name
 from pipeline.convert.examples import Examples, image_shape_of, read_examples
 from pipeline.convert.ids import IdCheck
-from pipeline.convert.manifest import MAX_CLASSES, SPLIT_NAME, Manifest, Split, Validation
+from pipeline.convert.json_fields import is_short_text
+from pipeline.convert.manifest import MAX_CLASSES, MAX_IMAGE_BYTES, SPLIT_NAME, Manifest, Split, Validation
 from pipeline.convert.output_dir import clear_directory, new_directory, write_file
 from pipeline.convert.pixel_stats import PixelStats
 from pipeline.convert.schema import UNLABELLED, RecordLayout
@@ -57,6 +59,8 @@ def import_tfrecords(
     shape = image_shape or image_shape_of(first)
     if shape is None:
         raise InputError(f"{first}: its first image is raw and no square of one channel; give --image-shape H W C")
+    if math.prod(shape) > MAX_IMAGE_BYTES:
+        raise InputError(f"{first}: images of {' x '.join(map(str, shape))}; up to {MAX_IMAGE_BYTES:,} bytes are read")
     of_stats = TRAIN if TRAIN in files else next(iter(files))
     name = dataset_name(out)
     with new_directory(out, overwrite) as partial:
@@ -171,11 +175,12 @@ def _find_files(directory: pathlib.Path) -> dict[str, list[pathlib.Path]]:
 
 
 def _class_names(directory: pathlib.Path, found: dict[str, _Found]) -> tuple[str, ...]:
-    """The names that TensorFlow Datasets keeps beside its files, or the class indices themselves."""
+    """The names that TensorFlow Datasets keeps beside its files, if a manifest can hold them, or the class indices."""
     classes = max(len(each.label_counts) for each in found.values())
     path = directory / LABELS_FILE
     names = tuple(path.read_text(encoding="utf-8").splitlines()) if classes and path.is_file() else ()
-    return names if len(names) >= classes else tuple(map(str, range(classes)))
+    sound = len(set(names)) == len(names) >= classes and all(map(is_short_text, names))
+    return names if sound else tuple(map(str, range(classes)))
 
 
 def _manifest(name: str, shape, found: dict[str, _Found], class_names: tuple[str, ...], of_stats: str) -> Manifest:
