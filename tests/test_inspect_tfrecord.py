@@ -1,6 +1,8 @@
 import dataclasses
+import fcntl
 import gzip
 import json
+import os
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from pipeline.convert.manifest import Validation, load_manifest
 from pipeline.convert.verify import _gaps
 from pipeline.errors import InputError
 from tests.conversion import all_bytes
-from tests.faults import cut_inside_record, cut_on_boundary, double_record, drop, flip_bit, swap
+from tests.faults import cut_inside_record, cut_on_boundary, double_record, drop, flip_bit, leave_stale_temporary, swap
 from tools import inspect_tfrecord
 
 
@@ -164,6 +166,24 @@ def test_repair_without_the_right_csv_says_why_and_changes_nothing(directory, mo
     with pytest.raises(InputError) as caught:
         inspect_tfrecord.main(["repair", str(directory), *arguments])
     assert fragment in str(caught.value)
+    assert all_bytes(directory) == before
+
+
+def test_two_repairs_at_once_are_refused(directory):
+    handle = os.open(directory, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    with pytest.raises(InputError, match="another repair is at work on it"):
+        inspect_tfrecord.main(["repair", str(directory)])
+    os.close(handle)
+    assert inspect_tfrecord.main(["repair", str(directory)]) == 0
+
+
+def test_what_a_killed_repair_left_is_cleaned_up(directory):
+    before = all_bytes(directory)
+    shard = directory / NAME
+    leave_stale_temporary(shard)
+    shard.rename(directory / ".moving-0123abcd.tfrecord")
+    assert inspect_tfrecord.main(["repair", str(directory)]) == 0
     assert all_bytes(directory) == before
 
 

@@ -6,6 +6,7 @@ one that was written, before it takes the broken one's place.
 
 import collections
 import contextlib
+import fcntl
 import os
 import pathlib
 import secrets
@@ -49,6 +50,26 @@ def repair(directory: str | os.PathLike, given: Sequence[tuple[str, str | os.Pat
         InputError: something cannot be mended; the line says why. No shard that is not proved takes another's place.
     """
     directory = pathlib.Path(directory)
+    with _alone(directory):
+        return _repair(directory, given)
+
+
+@contextlib.contextmanager
+def _alone(directory: pathlib.Path) -> Iterator[None]:
+    """Keep other repairs away; the directory itself is locked, so that nothing is put into it for that."""
+    if not directory.is_dir():
+        raise InputError(f"{directory}: no such directory")
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise InputError(f"{directory}: another repair is at work on it; wait for it") from error
+    finally:
+        os.close(handle)
+
+
+def _repair(directory: pathlib.Path, given: Sequence[tuple[str, str | os.PathLike]]) -> list[str]:
     manifest, done = _sound_manifest(directory)
     remove_stale(directory)
     found = inspect(directory, manifest)
