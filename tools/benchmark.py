@@ -125,10 +125,18 @@ def _measure_all(args) -> int:
         raise InputError(f"--out {args.out}: there is no such directory; create it first")
     for line in lines_of_all(args.data, args.out, args.rows, args.seconds):
         print(f"\nbenchmark.py {shlex.join(line)}", flush=True)
-        done = subprocess.run([sys.executable, __file__, *line], check=False)
-        if done.returncode:
-            return done.returncode
+        if code := _run(line):
+            return code
     return 0
+
+
+def _run(line: list[str]) -> int:
+    with subprocess.Popen([sys.executable, __file__, *line]) as process:
+        try:
+            return process.wait()
+        except BaseException:
+            process.terminate()  # and not killed: it may have gigabytes of shards to remove
+            raise
 
 
 def lines_of_all(data: pathlib.Path, out: pathlib.Path, rows: int, seconds: float) -> list[list[str]]:

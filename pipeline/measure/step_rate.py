@@ -1,10 +1,9 @@
 """The training step on a fixed batch, without a feed: images/s, operations/s, and the share of the device's peak."""
 
-import contextlib
 import dataclasses
 import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 import tensorflow as tf
@@ -12,11 +11,11 @@ import tensorflow as tf
 from pipeline.feed.dataset import Position
 from pipeline.measure.flops import Peak, data_sheet_peak, make_matmul, training_flops
 from pipeline.measure.machine import describe_training
-from pipeline.measure.results import LIMIT, Results, Row, ratio_of
+from pipeline.measure.results import LIMIT, Results, Row, rate_text, ratio_of
 from pipeline.measure.timing import for_seconds
 from pipeline.train import assemble
 from pipeline.train.feeder import feed_replicas
-from pipeline.train.meter import measure_rounds
+from pipeline.train.meter import Rates, measure_rounds
 from pipeline.train.strategy import Cluster
 
 MEASURED_PEAK = "measured matmul peak"
@@ -30,6 +29,20 @@ class _Variant:
     resolved: assemble.Resolved
     flops_per_image: int
     work: Callable[[], int]
+
+    @property
+    def compute_dtype(self) -> str:
+        return _compute_dtype(self.resolved)
+
+    def row(self, rates: Rates, peaks: Mapping[str, Peak]) -> Row:
+        """What was found of it."""
+        return Row(
+            self.name,
+            "on a fixed batch",
+            rates,
+            flops_per_image=self.flops_per_image,
+            peak_flops=peaks[self.compute_dtype].flops_per_second,
+        )
 
     @property
     def flags(self) -> str:
@@ -56,9 +69,7 @@ def measure_steps(
     tf.get_logger().setLevel(logging.ERROR)
     made = [_make_variant(*named, cluster) for named in zip(_names(variants), variants, strict=True)]
     peaks = _stated_peaks(variants, cluster)
-    unknown = [dtype for dtype, peak in peaks.items() if peak is None]
-    with tf.device(cluster.devices[0]) if unknown else contextlib.nullcontext():
-        matmuls = {dtype: make_matmul(dtype) for dtype in unknown}
+    matmuls = _make_matmuls([dtype for dtype, peak in peaks.items() if peak is None], cluster)
     work = [variant.work for variant in made] + list(matmuls.values())
     rates = measure_rounds([lambda one=one: for_seconds(seconds, one) for one in work], rounds)
     limits = [
@@ -69,28 +80,29 @@ def measure_steps(
     devices = cluster.replicas.total if cluster.accelerator == "GPU" else 1
     for dtype, row in zip(matmuls, limits, strict=True):
         peaks[dtype] = Peak(devices * max(row.rates.rounds), f"{MEASURED_PEAK}, {dtype}")
-    rows = [
-        Row(
-            variant.name,
-            "on a fixed batch",
-            found,
-            flops_per_image=variant.flops_per_image,
-            peak_flops=peaks[_compute_dtype(variant.resolved)].flops_per_second,
-        )
-        for variant, found in zip(made, rates, strict=False)
-    ]
-    best = max(range(len(rows)), key=lambda place: rows[place].rates.median)
+    rows = [variant.row(found, peaks) for variant, found in zip(made, rates, strict=False)]
+    return _results(made, rows, limits, peaks, cluster)
+
+
+def _results(
+    made: Sequence[_Variant], rows: list[Row], limits: list[Row], peaks: dict[str, Peak], cluster: Cluster
+) -> Results:
+    fastest = max(rows, key=lambda row: row.rates.median)
+    variant = made[rows.index(fastest)]
+    peak = peaks[variant.compute_dtype]
+    share = f"{fastest.flops_per_second / peak.flops_per_second:.0%} of {peak.flops_per_second / 1e9:,.0f}"
+    speed = f"{rate_text(fastest)} images/s, {fastest.flops_per_second / 1e9:,.0f} GFLOP/s, {share} ({peak.source})"
     return Results(
         "step",
         rows + limits,
         {
-            **describe_training(variants[best], cluster),
-            "xla": variants[best].config.xla,
+            **describe_training(variant.resolved, cluster),
+            "xla": variant.resolved.config.xla,
             "peaks": {dtype: dataclasses.asdict(peak) for dtype, peak in peaks.items()},
         },
-        ratios=[ratio_of(rows[best], row) for row in rows if row is not rows[best]],
-        figures={"GFLOP an image, forward and backward": made[best].flops_per_image / 1e9},
-        verdict=_verdict(rows[best], made[best], peaks[_compute_dtype(variants[best])]),
+        ratios=[ratio_of(fastest, row) for row in rows if row is not fastest],
+        figures={"GFLOP an image, forward and backward": variant.flops_per_image / 1e9},
+        verdict=f"fastest: {speed}; train.py {variant.flags}",
     )
 
 
@@ -131,12 +143,10 @@ def _stated_peaks(variants: Sequence[assemble.Resolved], cluster: Cluster) -> di
     return {_compute_dtype(one): data_sheet_peak(names, _compute_dtype(one), tf32) for one in variants}
 
 
+def _make_matmuls(dtypes: Sequence[str], cluster: Cluster) -> dict[str, Callable[[], int]]:
+    with tf.device(cluster.devices[0]):
+        return {dtype: make_matmul(dtype) for dtype in dtypes}
+
+
 def _compute_dtype(resolved: assemble.Resolved) -> str:
     return keras.DTypePolicy(resolved.precision).compute_dtype
-
-
-def _verdict(row: Row, variant: _Variant, peak: Peak) -> str:
-    rate = row.rates.median
-    flops = rate * variant.flops_per_image
-    share = f"{flops / peak.flops_per_second:.0%} of {peak.flops_per_second / 1e9:,.0f} ({peak.source})"
-    return f"fastest: {rate:,.0f} images/s, {flops / 1e9:,.0f} GFLOP/s, {share}; train.py {variant.flags}"

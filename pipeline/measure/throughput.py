@@ -6,7 +6,7 @@ compute, as MLPerf Storage defines it (https://github.com/mlcommons/storage).
 
 import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
@@ -33,6 +33,25 @@ def measure_throughput(resolved: assemble.Resolved, cluster: Cluster, rounds: in
         rounds: how often each of the four is measured; they take turns.
         seconds: how long one measurement runs at least.
     """
+    rates = measure_rounds(_work(resolved, cluster, seconds), rounds)
+    notes = "feed, before the hand-over", "feed alone", "step alone, on a fixed batch", "feed and step"
+    rows = [
+        Row(name, note, found) for name, note, found in zip((DATASET, FEED, STEP, TRAIN), notes, rates, strict=True)
+    ]
+    stages = Stages(*(row.rates.median for row in rows))
+    settings = resolved.plan.feed, resolved.config.scale, cluster.accelerator, resolved.steps.steps_per_call
+    return Results(
+        TRAIN,
+        rows,
+        describe_training(resolved, cluster),
+        ratios=[ratio_of(rows[3], rows[2]), ratio_of(rows[1], rows[2])],
+        figures={"accelerator utilisation": stages.utilisation},
+        verdict=verdict_of(stages, *settings),
+    )
+
+
+def _work(resolved: assemble.Resolved, cluster: Cluster, seconds: float) -> list[Callable[[], Iterator[int]]]:
+    """One measurement of the data set, of the feed, of the step and of feed and step; the first calls are behind it."""
     model, optimizer = assemble.make_model(resolved, cluster)
     feeds = assemble.make_feeds(resolved, cluster)
     calls = assemble.make_calls(resolved, cluster, model, optimizer, feeds)
@@ -64,18 +83,4 @@ def measure_throughput(resolved: assemble.Resolved, cluster: Cluster, rounds: in
 
     calls.train(*fixed, next(numbers))  # traced and compiled before the clock runs
     warm_up(seconds, consume)
-    rates = measure_rounds([lambda: for_seconds(seconds, consume), feed_alone, step_alone, both], rounds)
-    notes = "feed, before the hand-over", "feed alone", "step alone, on a fixed batch", "feed and step"
-    rows = [
-        Row(name, note, found) for name, note, found in zip((DATASET, FEED, STEP, TRAIN), notes, rates, strict=True)
-    ]
-    stages = Stages(*(row.rates.median for row in rows))
-    settings = resolved.plan.feed, resolved.config.scale, cluster.accelerator, resolved.steps.steps_per_call
-    return Results(
-        TRAIN,
-        rows,
-        describe_training(resolved, cluster),
-        ratios=[ratio_of(rows[3], rows[2]), ratio_of(rows[1], rows[2])],
-        figures={"accelerator utilisation": stages.utilisation},
-        verdict=verdict_of(stages, *settings),
-    )
+    return [lambda: for_seconds(seconds, consume), feed_alone, step_alone, both]
