@@ -3,9 +3,8 @@
 import signal
 import sys
 
-from pipeline.prove.watched import WatchedCommand
-
 from pipeline.prove.evidence import Ending, newest_step
+from pipeline.watched import WatchedCommand
 from tests import faults
 
 SETTINGS = ["--epochs", "12", "--batch-size", "16", "--checkpoint-every", "5", "--precision", "float32"]

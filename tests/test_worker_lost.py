@@ -6,9 +6,8 @@ import os
 import pathlib
 import sys
 
-from pipeline.prove.watched import WatchedCommand
-
 from pipeline.prove.evidence import Ending, newest_step
+from pipeline.watched import WatchedCommand
 from tests import faults
 from tests.test_multiworker import free_ports
 
