@@ -73,11 +73,11 @@ class WatchedCommand:
         """Return once `seen()` is true, or the command is done; True where it still runs.
 
         Raises:
-            RuntimeError: neither came within ten minutes.
+            TimeoutError: neither came within ten minutes.
         """
         while self.running and not seen():
             if self.seconds > _MOST_SECONDS:
-                raise RuntimeError(f"a command has not come to its end in {_MOST_SECONDS} s: {self._process.args}")
+                raise TimeoutError(f"{' '.join(self._process.args[:2])} had not ended after {_MOST_SECONDS} s")
             time.sleep(POLL_SECONDS)
         return self.running
 
@@ -89,6 +89,11 @@ class WatchedCommand:
     def send(self, signum: int) -> None:
         """Send a signal to the command alone."""
         self._process.send_signal(signum)
+
+    def wait_at_most(self, seconds: float) -> int:
+        """Wait for its end, or kill it so many seconds after its start; returns its exit code."""
+        self.wait_until(lambda: self.seconds > seconds)
+        return self.kill()
 
     def kill(self) -> int:
         """Send SIGKILL to it and to all that it started, wait for its end, and return its exit code."""

@@ -110,7 +110,6 @@ def test_a_full_disk_is_to_mend(tmp_path):
 @pytest.mark.parametrize(
     ("name", "value", "state"),
     [
-        ("TF_CONFIG", "", MEND),
         ("KERAS_BACKEND", "jax", MEND),
         ("TF_ENABLE_ONEDNN_OPTS", "0", NOTE),
         ("CUDA_VISIBLE_DEVICES", "1", NOTE),

@@ -88,6 +88,14 @@ def test_a_kill_takes_what_the_command_started_too(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_command_that_does_not_end_is_killed_in_time():
+    with WatchedCommand([sys.executable, "-c", "import time; time.sleep(60)"]) as command:
+        command.wait_at_most(0.1)
+        assert command.killed
+    with WatchedCommand([sys.executable, "-c", "raise SystemExit(3)"]) as command:
+        assert command.wait_at_most(60) == 3
+
+
 def test_conversions_killed_and_repeated_are_proven(tmp_path, capsys):
     keep, found = tmp_path / "kept", tmp_path / "found.json"
     command = ["--what", "convert", "--kills", "3", "--keep", str(keep), "--json", str(found)]

@@ -7,6 +7,7 @@ import tensorflow as tf
 from pipeline.errors import InputError, TryAgainError
 from pipeline.feed.dataset import Replicas
 from pipeline.train import strategy as strategy_module
+from pipeline.train.environment import prepare_environment
 from pipeline.train.strategy import choose_precision, make_cluster, precision_remark
 
 
@@ -35,6 +36,12 @@ def test_devices_that_cannot_be_had_are_refused(monkeypatch, name, devices, mess
     monkeypatch.delenv("TF_CONFIG", raising=False)
     with pytest.raises(InputError, match=message):
         make_cluster(name, devices)
+
+
+def test_an_empty_tf_config_is_none(monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", "")
+    prepare_environment()
+    assert make_cluster("mirrored", 2).replicas.total == 2
 
 
 @pytest.mark.parametrize(

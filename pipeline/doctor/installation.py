@@ -21,6 +21,7 @@ PACKAGE = "kannada-pipeline"
 _INSTALL = "python -m pip install -e ."
 _SMI_FAILED = "nvidia-smi failed"
 _SMI_SECONDS = 20
+_PROBE_SECONDS = 300  # it computes for 5
 _ONEDNN_SAYS = "oneDNN custom operations are on"
 
 
@@ -66,7 +67,7 @@ def probe_tensorflow() -> tuple[list[dict[str, Any]], str]:
     ours = ("TF_ENABLE_ONEDNN_OPTS", "TF_CPP_MIN_LOG_LEVEL", "TF_CONFIG", "KERAS_BACKEND")
     environment = {name: value for name, value in os.environ.items() if name not in ours}
     with WatchedCommand([sys.executable, "-m", "pipeline.doctor.probe"], env=environment) as command:
-        command.wait()
+        command.wait_at_most(_PROBE_SECONDS)  # a broken driver may never answer
     said = command.err if command.returncode == 0 else f"{command.err}\nexit code {command.returncode}"
     return [json.loads(line) for line in command.lines if line.startswith("{")], said
 

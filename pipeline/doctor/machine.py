@@ -86,8 +86,6 @@ def check_folder(name: str, path: pathlib.Path) -> Finding:
 def check_environment(environment: Mapping[str, str]) -> list[Finding]:
     """Variables that change what the package does, or break it."""
     found = []
-    if environment.get("TF_CONFIG") == "":
-        found.append(_variable("TF_CONFIG", MEND, "is empty, which MirroredStrategy cannot read", "unset TF_CONFIG"))
     backend = environment.get("KERAS_BACKEND", "tensorflow")
     if backend != "tensorflow":
         found.append(_variable("KERAS_BACKEND", MEND, f"is {backend!r}", "unset KERAS_BACKEND: only TensorFlow trains"))

@@ -71,7 +71,7 @@ def run_canaries(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     outcomes: dict[str, dict[str, Any]] = {}
     while waiting := [name for name in names if name not in outcomes]:
         with _python("pipeline.doctor.canaries", *waiting) as command:
-            _wait(command, _MOST_SECONDS)
+            command.wait_at_most(_MOST_SECONDS)
         current = waiting[0]
         for event in _events(command):
             if "begun" in event:
@@ -91,8 +91,8 @@ def run_workers() -> dict[str, Any]:
         for index in range(2):
             config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
             workers.append(stack.enter_context(_python("pipeline.doctor.multiworker", TF_CONFIG=json.dumps(config))))
-        _wait(workers[0], _MOST_SECONDS)
-        _wait(workers[1], workers[1].seconds + _MORE_SECONDS)  # it may wait for ever for one that failed
+        workers[0].wait_at_most(_MOST_SECONDS)
+        workers[1].wait_at_most(workers[1].seconds + _MORE_SECONDS)  # it may wait for ever for one that failed
     outcomes = [event for worker in workers for event in _events(worker)]
     if not outcomes:
         return {"failed": _last_words(workers[0])}
@@ -105,14 +105,6 @@ def _python(module: str, *arguments: str, **environment: str) -> WatchedCommand:
     # Canaries need two devices, which logical CPUs are everywhere.
     settings = {**base, "CUDA_VISIBLE_DEVICES": "-1", **environment}
     return WatchedCommand([sys.executable, "-m", module, *arguments], env=settings)
-
-
-def _wait(command: WatchedCommand, until: float) -> None:
-    """Wait for a command's end, and kill it where it has not come so many seconds after its start."""
-    if command.wait_until(lambda: command.seconds > until):
-        command.kill()
-    else:
-        command.wait()
 
 
 def _last_words(command: WatchedCommand) -> str:

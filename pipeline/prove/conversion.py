@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 
 from pipeline.prove.evidence import hash_directory
-from pipeline.prove.results import CommandFailed, Proof, Row, Start, check_ended
+from pipeline.prove.results import FAILURES, Proof, Row, Start, check_ended, failed_row
 from pipeline.prove.training import ROOT
 from pipeline.watched import WatchedCommand
 
@@ -52,8 +52,8 @@ class _ConversionProof:
                 self._startup = command.seconds
                 command.wait()
                 check_ended(command, "the conversion")
-        except CommandFailed as failed:
-            return failed.row("unbroken", [])
+        except FAILURES as failure:
+            return failed_row("unbroken", [], failure)
         self._writing = command.seconds - self._startup
         self._expected = hash_directory(out)
         return self._row("unbroken", [Start(False, "done", command.seconds)], [out], "the reference")
@@ -71,8 +71,8 @@ class _ConversionProof:
                 starts.append(self._start(name, len(starts) + 1, outs[-1], rng))
             if not outs[-1].exists():
                 starts.append(self._start(name, len(starts) + 1, outs[-1], None))
-        except CommandFailed as failed:
-            return failed.row(name, starts)
+        except FAILURES as failure:
+            return failed_row(name, starts, failure)
         row = self._row(name, starts, outs, "identical byte for byte")
         for out in outs if row.proven and not self._keep else ():
             shutil.rmtree(out.parent)

@@ -52,9 +52,14 @@ class Row:
 class CommandFailed(Exception):
     """A start that nobody killed did not end well: the run proves the contrary."""
 
-    def row(self, name: str, starts: Sequence[Start]) -> Row:
-        """The row of a run that ended so, after the starts before."""
-        return Row(name, [*starts, Start(False, str(self), 0.0)], {}, str(self), False)
+
+# What ends a run before there is anything to compare.
+FAILURES = (CommandFailed, TimeoutError)
+
+
+def failed_row(name: str, starts: Sequence[Start], failure: Exception) -> Row:
+    """The row of a run that one of FAILURES ended, after the starts before."""
+    return Row(name, [*starts, Start(False, str(failure), 0.0)], {}, str(failure), False)
 
 
 def check_ended(command: WatchedCommand, called: str) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from pipeline.prove.evidence import Ending, Ledger, half_written, newest_step
 from pipeline.prove.instants import REPORT, STARTUP, TRAINING, Instant, draw_instants
-from pipeline.prove.results import CommandFailed, Proof, Row, Start, check_ended
+from pipeline.prove.results import FAILURES, Proof, Row, Start, check_ended, failed_row
 from pipeline.watched import WatchedCommand
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -87,8 +87,8 @@ class _TrainingProof:
 
                 command.wait_until(watch)
                 start = self._ended(command, run_dir, 0, set())
-        except CommandFailed as failed:
-            return failed.row("unbroken", [])
+        except FAILURES as failure:
+            return failed_row("unbroken", [], failure)
         times = [seconds for _, seconds in seen[1:]]
         self._pace = _Pace(times[0], (times[-1] - times[0]) / max(1, len(times) - 1), start.seconds - times[-1])
         self._whole, self._whole_ledger = Ending.read(run_dir), self._ledger.sha256([start.steps])
@@ -112,8 +112,8 @@ class _TrainingProof:
                     self._snapshot = (self._folder / "other-replicas", list(starts))
                     shutil.copytree(run_dir, self._snapshot[0])
             starts.append(self._start(name, run_dir, len(starts) + 1, None))
-        except CommandFailed as failed:
-            return failed.row(name, starts)
+        except FAILURES as failure:
+            return failed_row(name, starts, failure)
         row = self._row(name, run_dir, starts)
         if row.proven and not self._keep:
             shutil.rmtree(run_dir)  # a hundred runs would fill a small disk
@@ -127,8 +127,8 @@ class _TrainingProof:
         run_dir, starts = self._snapshot
         try:
             starts.append(self._start(name, run_dir, len(starts) + 1, None, _TWO_DEVICES))
-        except CommandFailed as failed:
-            return failed.row(name, starts)
+        except FAILURES as failure:
+            return failed_row(name, starts, failure)
         return dataclasses.replace(self._row(name, run_dir, starts, exact=False), shared=len(starts) - 1)
 
     def _row(self, name: str, run_dir: pathlib.Path, starts: list[Start], exact: bool = True) -> Row:

@@ -15,6 +15,8 @@ def prepare_environment() -> None:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    if os.environ.get("TF_CONFIG") == "":
+        del os.environ["TF_CONFIG"]  # MirroredStrategy would read it as JSON, and fail
 
 
 def import_tensorflow():
