@@ -80,8 +80,6 @@ def test_an_example_missing_and_one_doubled_are_named_by_their_ids(start, monkey
 
     monkeypatch.setattr(dataset, "epoch_order", broken(dataset.epoch_order))
     monkeypatch.setattr(PageOrder, "window_order", broken(PageOrder.window_order))
-    # A page is one record here, and a window holds the whole split.
-    monkeypatch.setattr("pipeline.feed.stream.PAGE_BYTES", 1)
     run = start(feed=feed, memory_budget=10**6, checkpoint_every=2)
     with pytest.raises(
         InputError, match=r"^the audit of epoch 1 found 1 of 60 examples missing \(id 1\d\d\d\); "

@@ -213,11 +213,10 @@ class Trainer:
         if audit is None:
             return
         if (counts := audit.read()) is not None:
-            verdict = judge(counts, state.epoch + 1, self._feeds.read_ids)
+            self._reporter.line(judge(counts, state.epoch + 1, self._feeds.read_ids))
             applied = int(keras.ops.convert_to_numpy(self._optimizer.iterations))
             if skipped := state.global_step - applied:
-                verdict += f"; float16 overflow kept {skipped} steps of the run so far from changing the weights"
-            self._reporter.line(verdict)
+                self._reporter.line(f"float16 overflow kept {skipped} steps so far from changing the weights")
         audit.start()
 
     def _save(self, session: _Session, state: TrainState, best: bool = False) -> None:
