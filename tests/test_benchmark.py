@@ -15,10 +15,12 @@ from pipeline.measure.host_cost import StepClock
 from pipeline.measure.plots import plot
 from pipeline.measure.results import Results, Row, ratio_of
 from pipeline.measure.stream_memory import write_shards
+from pipeline.measure.suite import lines_of_all
 from pipeline.measure.tables import page_table, summary_table
 from pipeline.measure.throughput import DATASET, FEED, STEP, TRAIN
 from pipeline.sample import write_sample_csv
 from pipeline.train.meter import Rates
+from tests.datasets import write_csv
 from tools import benchmark
 
 OURS = {"read", "parse", "order", "host uint8", "host float32", "distribute", "device indices"} | {
@@ -209,13 +211,55 @@ def test_made_up_shards_are_a_data_set(tmp_path):
 
 def test_all_are_command_lines_of_their_own(tmp_path):
     data = tmp_path / "data of mine"
-    lines = benchmark.lines_of_all(data, tmp_path, rows=70_000, seconds=0.5)
+    lines = lines_of_all(data, tmp_path / "train.csv", tmp_path, rows=70_000, seconds=0.5)
     parsed = {line[-1]: vars(benchmark.make_parser().parse_args(line)) for line in lines}
-    names = "feed_2048", "feed_256", "scale", "step", "host", "train", "memory"
+    names = "feed_2048", "feed_256", "scale", "step", "host", "train", "memory", "convert", "article"
     assert list(parsed) == [str(tmp_path / f"{name}.json") for name in names]
-    for found in parsed.values():
+    assert len(lines_of_all(data, None, tmp_path, rows=70_000, seconds=0.5)) == len(names) - 2
+    for found in (parsed[str(tmp_path / f"{name}.json")] for name in names[:-2]):
         assert found.get("data", data) == data
         assert (found.get("rows", 70_000), found.get("seconds", 0.5)) == (70_000, 0.5)
+
+
+@pytest.fixture(scope="module")
+def pixels_csv(tmp_path_factory):
+    """A CSV of 28 x 28, as the article's network needs them."""
+    images = np.random.default_rng(0).integers(0, 256, (1300, 28, 28), np.uint8)
+    return write_csv(tmp_path_factory.mktemp("csv") / "train.csv", images, np.arange(1300) % 10)
+
+
+def test_a_conversion_is_timed_beside_pandas(pixels_csv, capsys):
+    assert benchmark.main(["convert", "--csv", str(pixels_csv), "--rounds", "2"]) == 0
+    out = capsys.readouterr().out
+    for part in ("pandas.read_csv", "convert / pandas.read_csv", "convert, seconds"):
+        assert part in out
+
+
+def test_training_is_timed_beside_the_article(pixels_csv, tmp_path):
+    json_path = tmp_path / "article.json"
+    given = ["--csv", str(pixels_csv), "--rows", "1000", "--rounds", "1", "--json", str(json_path)]
+    assert benchmark.main(["article", *given]) == 0
+    found = json.loads(json_path.read_text())
+    ours, article = found["rows"]
+    assert (ours["name"], article["name"]) == ("train.py", "article")
+    assert found["ratios"][0]["ratio"] == pytest.approx(ours["images_per_second"] / article["images_per_second"])
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["convert"], "absent.csv: no such file"),
+        (["article", "--rows", "10"], "absent.csv: no such file"),
+    ],
+)
+def test_a_csv_that_is_not_there_is_named(command, message):
+    with pytest.raises(InputError, match=message):
+        benchmark.main([*command, "--csv", "absent.csv"])
+
+
+def test_fewer_rows_than_asked_for_are_said(pixels_csv):
+    with pytest.raises(InputError, match="has 1,300 rows, --rows 2,000 asks for more"):
+        benchmark.main(["article", "--csv", str(pixels_csv), "--rows", "2000"])
 
 
 def test_all_wants_a_directory(tmp_path):

@@ -6,33 +6,24 @@ python tools/benchmark.py train --data data/kannada --strategy mirrored --json f
 python tools/benchmark.py scale --rows 6000000
 python tools/benchmark.py host
 python tools/benchmark.py memory --rows 6000000 --memory-budget 512MiB
-python tools/benchmark.py all --data data/kannada --out docs/benchmarks
+python tools/benchmark.py convert --csv train.csv
+python tools/benchmark.py article --csv train.csv
+python tools/benchmark.py all --data data/kannada --csv train.csv --out docs/benchmarks
 """
 
 import argparse
 import itertools
 import pathlib
-import shlex
-import subprocess
-import sys
 from collections.abc import Sequence
 
 from pipeline.errors import InputError, Parser, run_tool
 from pipeline.feed.plan import FEEDS
+from pipeline.measure.suite import lines_of_all, run_all
 from pipeline.train.config import PRECISIONS, SCALES, STRATEGIES, TrainConfig, size_argument
 
 # A call of many steps takes a processor minutes.
 _STEPS_PER_CALL = {"GPU": (1, 4, 16, 64), "CPU": (1, 4)}
-# Every kind, as `all` runs them, by the name of its file; each in a process of its own, as nothing is then left over.
-_ALL = {
-    "feed_2048": "feed --data {data} --batch-size 2048 --steps-per-call 16 --seconds {seconds} --plot {plot}",
-    "feed_256": "feed --data {data} --batch-size 256 --steps-per-call 64 --seconds {seconds} --plot {plot}",
-    "scale": "scale --rows {rows} --rounds 3 --seconds {seconds} --plot {plot}",
-    "step": "step --data {data} --xla both --rounds 3 --seconds {seconds} --plot {plot}",
-    "host": "host --seconds {seconds} --plot {plot}",
-    "train": "train --data {data} --rounds 3 --seconds {seconds} --plot {plot}",
-    "memory": "memory --rows {rows}",
-}
+_LEAST_ARTICLE_ROWS = 1000
 _XLA = {"off": (False,), "on": (True,), "both": (False, True)}
 
 
@@ -41,8 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
     if "measure" not in args:
         return _measure_all(args)
-    if "rounds" in args and (args.rounds < 1 or not 0 < args.seconds < 3600):
-        given = f"--rounds {args.rounds} --seconds {args.seconds}"
+    seconds = getattr(args, "seconds", 1.0)
+    if "rounds" in args and (args.rounds < 1 or not 0 < seconds < 3600):
+        given = f"--rounds {args.rounds} --seconds {seconds}"
         raise InputError(f"{given}: at least one round, and from 0 to 3600 seconds")
     for flag in ("json", "plot"):
         path = getattr(args, flag, None)
@@ -119,33 +111,34 @@ def _measure_memory(args):
     return measure_stream_memory(args.rows, args.memory_budget, args.dir)
 
 
+def _measure_convert(args):
+    from pipeline.measure.programs import measure_convert
+
+    _check_csv(args.csv)
+    return measure_convert(args.csv, args.rounds)
+
+
+def _measure_article(args):
+    from pipeline.measure.programs import measure_article
+
+    _check_csv(args.csv)
+    if args.rows < _LEAST_ARTICLE_ROWS:
+        raise InputError(f"--rows {args.rows}: at least {_LEAST_ARTICLE_ROWS:,}, as an epoch must last a while")
+    return measure_article(args.csv, args.rounds, args.rows)
+
+
+def _check_csv(path: pathlib.Path) -> None:
+    if not path.is_file():
+        raise InputError(f"--csv {path}: no such file")
+
+
 def _measure_all(args) -> int:
     """Run every kind and keep its JSON and figure; returns the exit code of the first that fails, else 0."""
     if not args.out.is_dir():
         raise InputError(f"--out {args.out}: there is no such directory; create it first")
-    for line in lines_of_all(args.data, args.out, args.rows, args.seconds):
-        print(f"\nbenchmark.py {shlex.join(line)}", flush=True)
-        if code := _run(line):
-            return code
-    return 0
-
-
-def _run(line: list[str]) -> int:
-    with subprocess.Popen([sys.executable, __file__, *line]) as process:
-        try:
-            return process.wait()
-        except BaseException:
-            process.terminate()  # and not killed: it may have gigabytes of shards to remove
-            raise
-
-
-def lines_of_all(data: pathlib.Path, out: pathlib.Path, rows: int, seconds: float) -> list[list[str]]:
-    """The command lines that `all` stands for."""
-    lines = []
-    for name, command in _ALL.items():
-        given = {"data": data, "rows": rows, "seconds": seconds, "plot": out / f"{name}.png"}
-        lines.append([part.format(**given) for part in command.split()] + ["--json", str(out / f"{name}.json")])
-    return lines
+    if args.csv is not None:
+        _check_csv(args.csv)
+    return run_all(pathlib.Path(__file__), lines_of_all(args.data, args.csv, args.out, args.rows, args.seconds))
 
 
 def _config(args, **settings) -> TrainConfig:
@@ -183,7 +176,7 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=usage,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(required=True, metavar="feed|step|train|scale|host|memory|all")
+    commands = parser.add_subparsers(required=True, metavar="feed|step|train|scale|host|memory|convert|article|all")
 
     def command(name, measure, summary):
         made = commands.add_parser(name, help=summary, description=summary)
@@ -196,6 +189,14 @@ def make_parser() -> argparse.ArgumentParser:
     scale = command("scale", _measure_scale, "the resident feed on more and more rows, and for more replicas")
     host = command("host", _measure_host, "what a step costs the host with a trivial network, beside Keras's fit")
     memory = command("memory", _measure_memory, "what streaming takes at its peak, on made-up shards (864 bytes a row)")
+    convert = command("convert", _measure_convert, "a whole conversion, beside pandas.read_csv of the file alone")
+    article = command("article", _measure_article, "train.py beside the program that this project began from")
+    article.add_argument(
+        "--rows", type=int, default=8000, metavar="N", help="the first rows to train on (default 8,000)"
+    )
+    for one in (convert, article):
+        one.add_argument("--csv", type=pathlib.Path, required=True, metavar="FILE", help="a CSV of labelled images")
+        one.add_argument("--rounds", type=int, default=3, help="measurements of each, in turns (default 3)")
     feed.add_argument("--no-rivals", dest="rivals", action="store_false", help="leave out other recipes")
     scale.add_argument("--rows", type=int, default=6_000_000, metavar="N", help="largest number of rows")
     _add_memory(memory)
@@ -209,15 +210,16 @@ def make_parser() -> argparse.ArgumentParser:
         _add_measuring(one)
     for one in (feed, step, train, scale, host):
         one.add_argument("--plot", type=pathlib.Path, metavar="FILE", help="draw the rows as a PNG")
-    for one in (feed, step, train, scale, host, memory):
+    for one in (feed, step, train, scale, host, memory, convert, article):
         _add_output(one)
     return parser
 
 
 def _add_all(commands) -> None:
-    summary = "each of these in turn, for docs/benchmarks.md (about ten minutes on two cores)"
+    summary = "each of these in turn, for docs/benchmarks.md (about 15 minutes on two cores)"
     add = commands.add_parser("all", help=summary, description=summary).add_argument
     add("--data", type=pathlib.Path, required=True, help="data set directory")
+    add("--csv", type=pathlib.Path, metavar="FILE", help="for convert and article, which are left out without it")
     add("--out", type=pathlib.Path, required=True, help="directory for a JSON file and a figure of each")
     add("--rows", type=int, default=6_000_000, metavar="N", help="for scale and memory (default 6,000,000)")
     add("--seconds", type=float, default=1.0, help="length of one measurement (default 1)")

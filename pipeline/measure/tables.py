@@ -145,7 +145,22 @@ def _memory_lines(found: _Found) -> list[tuple[str, str, str]]:
     return [(f"memory that streaming {figures['rows']:,} rows takes", f"{taken:,.0f} MiB", budget)]
 
 
+def _convert_lines(found: _Found) -> list[tuple[str, str, str]]:
+    (ratio,), figures = found["ratios"], found["figures"]
+    read = f"{_times(ratio)} as fast as `pandas.read_csv` alone: {figures['read_csv, seconds']:.2f} s"
+    return [("convert train.csv, the whole process", f"{figures['convert, seconds']:.2f} s", read)]
+
+
+def _article_lines(found: _Found) -> list[tuple[str, str, str]]:
+    (ratio,), machine = found["ratios"], found["machine"]
+    rate = f"{_whole(_row(found, 'train.py')['images_per_second'])} images/s"
+    article = f"{_times(ratio)} the article's program: {_whole(_row(found, 'article')['images_per_second'])}"
+    return [(f"train.py, batch {machine['batch_size']}, {machine['precision']}", rate, article)]
+
+
 _SUMMARY = (
+    ("convert", _convert_lines),
+    ("article", _article_lines),
     ("feed_2048", _feed_lines),
     ("feed_256", _feed_lines),
     ("feed_2048", _stream_lines),
