@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def train(config: TrainConfig) -> int:
     """Train, evaluate and report; returns 0, or 128 plus the signal that stopped the run."""
-    from pipeline.convert.manifest import load_manifest
+    from pipeline.convert.manifest_file import load_manifest
     from pipeline.train.environment import import_tensorflow
     from pipeline.train.run_dir import RunDirectory
 
@@ -56,24 +56,13 @@ def _train(config: TrainConfig, manifest, cluster, run, callbacks) -> int:
     config = assemble.with_earlier_choices(config, None if config.fresh else run.identity())
     resolved = assemble.resolve(config, manifest, cluster)
     model, optimizer = assemble.make_model(resolved, cluster)
-    description = resolved.describe(cluster, model)
-    if cluster.is_chief:
-        for remark in run.claim(description, config.fresh):
-            reporter.line(remark)
-    cluster.wait_for_all()  # before this, a worker might see what the chief sets aside
-    if not cluster.is_chief:
-        run.check(description)
+    _claim(run, resolved.describe(cluster, model), config, cluster, reporter)
     _announce(resolved, cluster, reporter)
 
     trainer = assemble.make_trainer(resolved, cluster, model, optimizer, reporter)
     # Other workers read checkpoints too, so there each is on the disk before the next step.
     store = CheckpointStore(run.checkpoints, config.keep_checkpoints, in_background=cluster.num_workers == 1)
-    state, remarks = store.restore_newest(model, optimizer)
-    for remark in remarks:
-        reporter.line(remark)
-    cluster.check_same(state.global_step)
-    if state.global_step:
-        reporter.line(f"resumed at epoch {state.epoch + 1}, step {state.step}", global_step=state.global_step)
+    state = _restore(store, model, optimizer, cluster, reporter)
     loop = LoopConfig(config.epochs, config.patience, config.checkpoint_every, config.recover)
     chief = cluster.is_chief
     with listen_for_stop() as stop:
@@ -101,6 +90,27 @@ def _train(config: TrainConfig, manifest, cluster, run, callbacks) -> int:
         # Workers leave together: one that is gone looks to the others like one that died.
         cluster.wait_for_all()
     return 0
+
+
+def _claim(run, description, config: TrainConfig, cluster, reporter) -> None:
+    """Take the run directory as the chief, and find it taken for the same run on every other worker."""
+    if cluster.is_chief:
+        for remark in run.claim(description, config.fresh):
+            reporter.line(remark)
+    cluster.wait_for_all()  # before this, a worker might see what the chief sets aside
+    if not cluster.is_chief:
+        run.check(description)
+
+
+def _restore(store, model, optimizer, cluster, reporter):
+    """The state to go on from, from the newest checkpoint or the start, and the same on every worker."""
+    state, remarks = store.restore_newest(model, optimizer)
+    for remark in remarks:
+        reporter.line(remark)
+    cluster.check_same(state.global_step)
+    if state.global_step:
+        reporter.line(f"resumed at epoch {state.epoch + 1}, step {state.step}", global_step=state.global_step)
+    return state
 
 
 def _announce(resolved, cluster, reporter) -> None:

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 
 from pipeline.convert.converter import ConvertConfig, convert
-from pipeline.convert.manifest import load_manifest
+from pipeline.convert.manifest_file import load_manifest
 
 PIXELS = ",".join(f"p{k}" for k in range(4))
 

@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from pipeline.convert.manifest import load_manifest
+from pipeline.convert.manifest_file import load_manifest
 from pipeline.errors import InputError
 from pipeline.train import assemble
 from pipeline.train.config import TrainConfig

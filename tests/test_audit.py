@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.convert.converter import ConvertConfig, convert
-from pipeline.convert.manifest import load_manifest
+from pipeline.convert.manifest_file import load_manifest
 from pipeline.errors import InputError
 from pipeline.feed import dataset
 from pipeline.feed.dataset import Position, make_resident_dataset, make_stream_dataset

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from pipeline.convert.converter import ConvertConfig, Progress, convert
-from pipeline.convert.manifest import load_manifest
+from pipeline.convert.manifest_file import load_manifest
 from tests.conversion import all_bytes, convert_texts, read_split, table
 
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from pipeline.convert.manifest import load_manifest
+from pipeline.convert.manifest_file import load_manifest
 from pipeline.errors import InputError
 from tests.conversion import GOOD, left_over, table
 from tools import csv_to_tfrecord

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline.convert.manifest import load_manifest
+from pipeline.convert.manifest_file import load_manifest
 from pipeline.feed.dataset import (
     HostScaling,
     Position,

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from pipeline.convert.converter import ConvertConfig, convert
-from pipeline.convert.manifest import load_manifest
+from pipeline.convert.manifest_file import load_manifest
 from pipeline.convert.verify import inspect
 from tests import faults
 from tests.conversion import GOOD, PIXELS, all_bytes, convert_texts, table

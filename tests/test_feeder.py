@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipeline.convert.manifest import load_manifest
+from pipeline.convert.manifest_file import load_manifest
 from pipeline.errors import InputError
 from pipeline.feed.dataset import Position, Replicas, make_stream_dataset
 from pipeline.feed.order import Steps

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.convert.manifest import load_manifest
+from pipeline.convert.manifest_file import load_manifest
 from pipeline.errors import EXIT_BAD_INPUT
 from pipeline.feed.resident import load_split
 from pipeline.feed.stream import ShardReader

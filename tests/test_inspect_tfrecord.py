@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from pipeline.convert.converter import ConvertConfig, convert
-from pipeline.convert.manifest import Validation, load_manifest
+from pipeline.convert.manifest import Validation
+from pipeline.convert.manifest_file import load_manifest
 from pipeline.convert.verify import _gaps
 from pipeline.errors import InputError
 from tests.conversion import all_bytes

@@ -3,7 +3,8 @@ import json
 
 import pytest
 
-from pipeline.convert.manifest import FILE_NAME, Manifest, Shard, Source, Split, Validation, load_manifest
+from pipeline.convert.manifest import FILE_NAME, Manifest, Shard, Source, Split, Validation
+from pipeline.convert.manifest_file import load_manifest
 from pipeline.convert.schema import RecordLayout
 from pipeline.errors import InputError
 

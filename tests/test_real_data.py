@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from pipeline.convert.manifest import load_manifest
+from pipeline.convert.manifest_file import load_manifest
 from pipeline.feed.resident import load_split
 from tests.test_commands import run
 

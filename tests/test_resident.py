@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pipeline.convert.manifest import load_manifest
+from pipeline.convert.manifest_file import load_manifest
 from pipeline.errors import InputError
 from pipeline.feed.resident import load_split
 from tests.datasets import bars, write_digits

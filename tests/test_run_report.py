@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pipeline.convert.manifest import load_manifest
+from pipeline.convert.manifest_file import load_manifest
 from pipeline.report import evaluation
 from pipeline.report.run_report import write_report
 from tests.small_run import NORMALIZATION, tiny_model, write_data

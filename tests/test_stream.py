@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from pipeline.convert.converter import ConvertConfig, convert
-from pipeline.convert.manifest import load_manifest
+from pipeline.convert.manifest_file import load_manifest
 from pipeline.convert.shard_pages import page_rows
 from pipeline.errors import InputError
 from pipeline.feed.resident import load_split

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipeline.convert.manifest import load_manifest
+from pipeline.convert.manifest_file import load_manifest
 from pipeline.convert.tfrecord_import import import_tfrecords
 from pipeline.convert.verify import inspect
 from pipeline.errors import InputError

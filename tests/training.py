@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from models.dropout import StepDropout
-from pipeline.convert.manifest import load_manifest
+from pipeline.convert.manifest_file import load_manifest
 from pipeline.train import assemble
 from pipeline.train.checkpoint import CheckpointStore, TrainState
 from pipeline.train.config import TrainConfig

@@ -151,7 +151,7 @@ def _config(args, **settings) -> TrainConfig:
 
 def _resolve(config: TrainConfig, args):
     """The settings as they come out on these devices, and the devices; both are printed."""
-    from pipeline.convert.manifest import load_manifest
+    from pipeline.convert.manifest_file import load_manifest
     from pipeline.train.environment import import_tensorflow
 
     manifest = load_manifest(args.data)

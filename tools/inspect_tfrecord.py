@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _verify(args.directory)
     if args.command == "repair":
         return _repair(args.directory, [_source(text) for text in args.sources])
-    from pipeline.convert.manifest import load_manifest
+    from pipeline.convert.manifest_file import load_manifest
 
     manifest = load_manifest(args.directory)
     if args.json:
@@ -62,7 +62,8 @@ def _source(text: str) -> tuple[str, str]:
 
 
 def _verify(directory: str) -> int:
-    from pipeline.convert.manifest import FILE_NAME, read_manifest
+    from pipeline.convert.manifest import FILE_NAME
+    from pipeline.convert.manifest_file import read_manifest
     from pipeline.convert.manifest_proof import changed_fields, prove_manifest
     from pipeline.convert.verify import inspect
 

@@ -24,7 +24,8 @@ from pipeline.convert.csv_source import (
     ids_or_numbers,
     labels_or_unlabelled,
 )
-from pipeline.convert.manifest import FILE_NAME, Manifest, Source, read_manifest
+from pipeline.convert.manifest import FILE_NAME, Manifest, Source
+from pipeline.convert.manifest_file import read_manifest
 from pipeline.convert.manifest_proof import changed_fields, prove_manifest
 from pipeline.convert.position import sha256_of
 from pipeline.convert.schema import UNLABELLED

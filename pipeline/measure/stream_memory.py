@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.convert.manifest import FILE_NAME, Manifest, Split, Validation, load_manifest
+from pipeline.convert.manifest import FILE_NAME, Manifest, Split, Validation
+from pipeline.convert.manifest_file import load_manifest
 from pipeline.convert.schema import RecordLayout
 from pipeline.convert.shard_writer import SplitWriter, deal_rows, encode_by_shard
 from pipeline.errors import InputError

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.convert.manifest import load_manifest
+from pipeline.convert.manifest_file import load_manifest
 from pipeline.feed.order import Steps, epoch_order
 from pipeline.feed.resident import load_split
 

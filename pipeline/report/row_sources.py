@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from pipeline.convert.csv_source import NUM_THREADS, CsvSource, ReadOptions, ids_or_numbers
-from pipeline.convert.manifest import load_manifest
+from pipeline.convert.manifest_file import load_manifest
 from pipeline.convert.schema import UNLABELLED
 from pipeline.errors import InputError
 from pipeline.report.saved_run import SavedRun

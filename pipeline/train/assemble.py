@@ -129,22 +129,8 @@ def resolve(config: TrainConfig, manifest: Manifest, cluster: Cluster) -> Resolv
     Raises:
         InputError: the data cannot be trained on, the batch does not divide among the replicas, or it does not fit.
     """
-    split = manifest.split(TRAIN)
-    if not split.labelled:
-        raise InputError(f"{config.data}: the split {TRAIN!r} has no labels, so nothing can be learned from it")
-    if manifest.num_classes < 2:
-        raise InputError(f"{config.data}: every label is {manifest.class_names[0]}; a classifier needs two classes")
-    replicas = cluster.replicas.total
-    if config.batch_size % replicas:
-        raise InputError(
-            f"--batch-size {config.batch_size} does not divide among {replicas} replicas; "
-            f"use {config.batch_size // replicas * replicas or replicas}"
-        )
-    if config.xla and replicas > 1:
-        raise InputError(f"--xla compiles the step of one replica, not of {replicas}; leave it out")
-    several = cluster.num_workers > 1
-    if several and config.feed == "device":
-        raise InputError("--feed device: TensorFlow cannot copy a table of bytes to other workers; use --feed host")
+    _check(config, manifest, cluster)
+    split, several = manifest.split(TRAIN), cluster.num_workers > 1
     steps = Steps(split.num_examples, config.batch_size)
     per_call = config.steps_per_call or _STEPS_PER_CALL[cluster.accelerator]
     steps = dataclasses.replace(steps, steps_per_call=min(per_call, steps.per_epoch))
@@ -173,6 +159,25 @@ def resolve(config: TrainConfig, manifest: Manifest, cluster: Cluster) -> Resolv
         normalization=Normalization(config.normalization, mean, std),
         plan=plan,
     )
+
+
+def _check(config: TrainConfig, manifest: Manifest, cluster: Cluster) -> None:
+    """Refuse what this data and these devices cannot do."""
+    split = manifest.split(TRAIN)
+    if not split.labelled:
+        raise InputError(f"{config.data}: the split {TRAIN!r} has no labels, so nothing can be learned from it")
+    if manifest.num_classes < 2:
+        raise InputError(f"{config.data}: every label is {manifest.class_names[0]}; a classifier needs two classes")
+    replicas = cluster.replicas.total
+    if config.batch_size % replicas:
+        raise InputError(
+            f"--batch-size {config.batch_size} does not divide among {replicas} replicas; "
+            f"use {config.batch_size // replicas * replicas or replicas}"
+        )
+    if config.xla and replicas > 1:
+        raise InputError(f"--xla compiles the step of one replica, not of {replicas}; leave it out")
+    if cluster.num_workers > 1 and config.feed == "device":
+        raise InputError("--feed device: TensorFlow cannot copy a table of bytes to other workers; use --feed host")
 
 
 def make_model(resolved: Resolved, cluster: Cluster) -> tuple[keras.Model, keras.optimizers.Optimizer]:
