@@ -1,5 +1,7 @@
 """Four logical CPUs stand in for four GPUs; they must be set up before TensorFlow starts."""
 
+import signal
+
 import pytest
 
 from pipeline.train.environment import import_tensorflow
@@ -7,6 +9,8 @@ from pipeline.train.environment import import_tensorflow
 tf = import_tensorflow()
 _CPU = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(_CPU, [tf.config.LogicalDeviceConfiguration()] * 4)
+# A job that a shell runs in the background ignores Ctrl-C, and so would the commands that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -127,8 +127,8 @@ def _our_loop(
     with cluster.strategy.scope():
         model, optimizer = _make_model(), keras.optimizers.Adam()
         optimizer.build(model.trainable_variables)
-    step = StepConfig(BATCH_SIZE, 0, IMAGE_SHAPE, Normalization(), "float32")
     steps = Steps(len(arrays), BATCH_SIZE, steps_per_call)
+    step = StepConfig(BATCH_SIZE, steps_per_call, 0, IMAGE_SHAPE, Normalization(), "float32")
 
     def train(start):
         return make_resident_dataset(arrays, steps, 0, start, cluster.replicas)
