@@ -1,6 +1,7 @@
 """Fill the tables of README.md and docs/benchmarks.md from docs/benchmarks/*.json.
 
-python tools/benchmark.py all --data data/kannada --out docs/benchmarks && python tools/fill_benchmarks.py
+python tools/benchmark.py all --data data/kannada --csv train.csv --out docs/benchmarks
+python tools/fill_benchmarks.py
 
 A table stands between <!-- benchmark:NAME --> and <!-- end -->. NAME is a file of that directory less .json, a
 directory in it (all of its files; for other machines), or summary.

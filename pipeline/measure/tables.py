@@ -182,8 +182,11 @@ def _rate(found: _Found, name: str) -> str:
 
 def _compared(found: _Found, above: str, against: list[tuple[str, str]]) -> str:
     """How many times each of those it is; a recipe that was not measured is left out."""
-    ratios = {ratio["below"]: ratio for ratio in found["ratios"] if ratio["above"] == above}
-    return ", ".join(f"{_times(ratios[below])} {name}" for below, name in against if below in ratios)
+    by_below = {ratio["below"]: ratio for ratio in found["ratios"] if ratio["above"] == above}
+    ratios = [(by_below[below], name) for below, name in against if below in by_below]
+    return ", ".join(
+        f"an unstable ratio to {name}" if ratio["unstable"] else f"{_times(ratio)} {name}" for ratio, name in ratios
+    )
 
 
 def _times(ratio: _Found) -> str:
