@@ -1,6 +1,7 @@
 import dataclasses
 import io
 import json
+import os
 import re
 import resource
 import threading
@@ -237,6 +238,28 @@ def test_an_array_without_an_archive_is_passed_over(tmp_path, model, optimizer):
     np.save(file, np.zeros(3))
     damage_newest(tmp_path, file.getvalue())
     assert_falls_back(store, model, optimizer)
+
+
+def test_what_is_no_archive_is_not_advised_to_be_unpickled(tmp_path, model, optimizer):
+    store = CheckpointStore(tmp_path)
+    save_steps(store, model, optimizer, 1, 2)
+    damage_newest(tmp_path, b"noise" * 1000)
+    _, (remark,) = store.restore_newest(model, optimizer)
+    assert remark.endswith("damaged (it is no whole archive); falling back to the one before")
+    (tmp_path / "checkpoint-000000001.npz").write_bytes(b"noise")
+    with pytest.raises(InputError, match=r"start anew with --fresh \(.*1.npz: damaged \(it is no whole archive\)\)"):
+        store.restore_newest(model, optimizer)
+
+
+@pytest.mark.parametrize("name", ["checkpoint-000000001.npz", "checkpoint-000000002.npz", "best.npz"])
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path, model, optimizer, name, make):
+    store = CheckpointStore(tmp_path)
+    save_steps(store, model, optimizer, 1, 2, best=True)
+    (tmp_path / name).unlink()
+    make(tmp_path / name)
+    with pytest.raises(InputError, match=f"{name}: not a file; move it away"):
+        store.restore_newest(model, optimizer)
 
 
 @pytest.mark.parametrize("keep", [1, 2])

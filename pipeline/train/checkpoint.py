@@ -102,18 +102,21 @@ class CheckpointStore:
             over.
 
         Raises:
-            InputError: there are checkpoints, and none can be read.
+            InputError: there are checkpoints, and none can be read; or something that is no file has the name of one.
         """
         self.wait()
-        remarks = []
+        self._check_places()
+        damaged = []
         for path in reversed(self._paths(before)):
             try:
-                return _restore(path, model, optimizer, _step_of(path)), remarks
+                state = _restore(path, model, optimizer, _step_of(path))
             except _UNREADABLE as error:
-                remarks.append(f"{path}: damaged ({error}); falling back to the one before")
-        if remarks:
-            raise InputError(f"{self._directory}: no checkpoint can be read; start anew with --fresh ({remarks[-1]})")
-        return TrainState(), remarks
+                damaged.append(f"{path}: damaged ({error})")
+            else:
+                return state, [f"{each}; falling back to the one before" for each in damaged]
+        if damaged:
+            raise InputError(f"{self._directory}: no checkpoint can be read; start anew with --fresh ({damaged[-1]})")
+        return TrainState(), []
 
     def restore_best(self, model: keras.Model) -> bool:
         """Load the best checkpoint's weights into the model; False where there is none that can be read."""
@@ -123,6 +126,12 @@ class CheckpointStore:
         except _UNREADABLE:
             return False
         return True
+
+    def _check_places(self) -> None:
+        """Refuse what no checkpoint can be read from or replace, before an epoch is trained for nothing."""
+        for path in [*self._paths(), self._directory / BEST]:
+            if path.exists() and not path.is_file():
+                raise InputError(f"{path}: not a file; move it away")
 
     def _write(self, arrays: dict[str, np.ndarray], step: int, best: bool) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -172,6 +181,8 @@ def _snapshot(model: keras.Model, optimizer: keras.optimizers.Optimizer, state: 
 def _restore(path: pathlib.Path, model: keras.Model, optimizer, step: int | None = None) -> TrainState:
     """Load a checkpoint, which must be that of `step` if one is given; with no optimizer, the model's weights only."""
     variables = _variables(model, optimizer)
+    if not zipfile.is_zipfile(path):
+        raise ValueError("it is no whole archive")  # NumPy would take it for a pickle, and advise to load that
     with np.load(path, allow_pickle=False) as archive:
         _check_sizes(archive, variables)
         # Everything is read, and so checked against the archive's CRC-32, before anything is assigned.
