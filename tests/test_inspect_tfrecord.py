@@ -102,6 +102,13 @@ DAMAGES = {
             "split test: ids that are missing: 1, 4, 7, 10, 13, ... (13 in all)",
         ],
     ),
+    "emptied": (
+        lambda path, _: path.write_bytes(b""),
+        [
+            f"{NAME}: 0 bytes, expected 1,092: empty; 13 of 13 are gone",
+            "split test: ids that are missing: 1, 4, 7, 10, 13, ... (13 in all)",
+        ],
+    ),
     "renamed": (
         lambda path, _: path.rename(path.with_name("x.tfrecord")),
         [f"{NAME}: missing; its own are in x.tfrecord", f"x.tfrecord: extra, it holds the records of {NAME}"],
@@ -168,6 +175,16 @@ def test_repair_without_the_right_csv_says_why_and_changes_nothing(directory, mo
         inspect_tfrecord.main(["repair", str(directory), *arguments])
     assert fragment in str(caught.value)
     assert all_bytes(directory) == before
+
+
+@pytest.mark.parametrize("name", [NAME, "features.json"])
+def test_a_directory_with_the_name_of_a_file_is_not_replaced(directory, capsys, name):
+    (directory / name).unlink()
+    (directory / name).mkdir()
+    assert inspect_tfrecord.main(["verify", str(directory)]) == 1
+    assert f"{name}: a directory has its name" in capsys.readouterr().out
+    with pytest.raises(InputError, match=f"{name}: a directory has the name of a file to repair; move it away"):
+        inspect_tfrecord.main(["repair", str(directory), "--from", f"test={directory.parent / 'test.csv'}"])
 
 
 def test_two_repairs_at_once_are_refused(directory):

@@ -74,6 +74,9 @@ def _repair(directory: pathlib.Path, given: Sequence[tuple[str, str | os.PathLik
     manifest, done = _sound_manifest(directory)
     remove_stale(directory)
     found = inspect(directory, manifest)
+    for name in [*found.shards, *found.metadata]:
+        if (directory / name).is_dir():
+            raise InputError(f"{directory / name}: a directory has the name of a file to repair; move it away")
     moves = _moves(found)
     broken = [name for name in found.shards if name not in moves.values()]
     csvs = _needed_csvs(manifest, broken, given)

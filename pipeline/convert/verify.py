@@ -74,7 +74,7 @@ def inspect(directory: str | os.PathLike, manifest: Manifest) -> Inspection:
 def shard_damage(path: pathlib.Path, shard: Shard, manifest: Manifest) -> str:
     """What is wrong with a shard whose SHA-256 is not the manifest's."""
     if not path.is_file():
-        return "missing"
+        return _absence(path)
     stride = manifest.stride
     size = path.stat().st_size
     whole, rest = divmod(size, stride)
@@ -87,7 +87,8 @@ def shard_damage(path: pathlib.Path, shard: Shard, manifest: Manifest) -> str:
     told = []
     if size < shard.num_bytes:
         lost = shard.num_examples - whole
-        cut = f"cut inside record {whole}" if rest else f"cut on a record boundary, after record {whole - 1}"
+        boundary = f"cut on a record boundary, after record {whole - 1}" if whole else "empty"
+        cut = f"cut inside record {whole}" if rest else boundary
         told.append(f"{size:,} bytes, expected {shard.num_bytes:,}: {cut}; {lost:,} of {shard.num_examples:,} are gone")
     elif size > shard.num_bytes:
         told.append(f"{size:,} bytes, expected {shard.num_bytes:,}: {size - shard.num_bytes:,} too many")
@@ -118,6 +119,10 @@ def record_blocks(path: pathlib.Path, stride: int) -> Iterator[tuple[int, np.nda
             first += whole
 
 
+def _absence(path: pathlib.Path) -> str:
+    return "a directory has its name" if path.is_dir() else "missing"
+
+
 def _hash_of(path: pathlib.Path) -> str | None:
     return sha256_of(path) if path.is_file() else None
 
@@ -139,7 +144,7 @@ def _metadata_damage(directory: pathlib.Path, manifest: Manifest) -> dict[str, s
     for name, text in metadata_files(manifest).items():
         path = directory / name
         if not path.is_file():
-            damage[name] = "missing"
+            damage[name] = _absence(path)
         elif path.stat().st_size != len(text.encode()) or path.read_bytes() != text.encode():
             damage[name] = "not as it was written"
     return damage
