@@ -148,10 +148,12 @@ def test_a_training_killed_and_resumed_is_proven(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--kills", "0"], "--kills 0: it must be at least 1"),
-        (["--runs", "0"], "--runs 0: it must be at least 1"),
+        (["--kills", "0"], "--kills 0: it must be from 1 to 10,000"),
+        (["--kills", "10001"], "--kills 10001: it must be from 1 to 10,000"),
+        (["--runs", "0"], "--runs 0: it must be from 1 to 10,000"),
         (["--seed", "-1"], "--seed -1: it must be from 0"),
         (["--json", "no/where.json"], "there is no directory no; create it first"),
+        (["--json", "."], "--json .: it is a directory"),
         (["--keep", "."], "--keep .: it is there and not an empty directory"),
     ],
 )

@@ -16,18 +16,21 @@ from collections.abc import Iterator, Sequence
 
 from pipeline.errors import InputError, Parser, run_tool
 
+_MOST = 10_000  # kills, or runs: days of work
 TRAIN, CONVERT = "train", "convert"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     for name in ("kills", "runs"):
-        if getattr(args, name) < 1:
-            raise InputError(f"--{name} {getattr(args, name)}: it must be at least 1")
+        if not 1 <= getattr(args, name) <= _MOST:
+            raise InputError(f"--{name} {getattr(args, name)}: it must be from 1 to {_MOST:,}")
     if not 0 <= args.seed < 2**63:
         raise InputError(f"--seed {args.seed}: it must be from 0 to 2**63 - 1")
     if args.json is not None and not args.json.parent.is_dir():
         raise InputError(f"--json {args.json}: there is no directory {args.json.parent}; create it first")
+    if args.json is not None and args.json.is_dir():
+        raise InputError(f"--json {args.json}: it is a directory; give the name of a file")
     if args.what == TRAIN:
         from pipeline.prove.training import prove_training as prove
     else:

@@ -16,6 +16,7 @@ SCHEDULES = ("constant", "cosine")
 SCALES = ("device", "host")
 
 _SEEDS = 2**63
+_COUNTS = 2**31  # steps, and rows of a batch, are int32 in places
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,8 +66,10 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{_flag(name)} {value}: it must be at least 1")
-        if self.recover < 0:
-            raise InputError(f"--recover {self.recover}: it must be at least 0")
+            if value is not None and value >= _COUNTS and name != "memory_budget":
+                raise InputError(f"{_flag(name)} {value}: it must be below 2**31")
+        if not 0 <= self.recover < _COUNTS:
+            raise InputError(f"--recover {self.recover}: it must be from 0 to 2**31 - 1")
         rate = self.learning_rate
         if rate is not None and not 0 < rate < math.inf:
             raise InputError(f"--learning-rate {rate}: it must be a number above 0")
