@@ -262,6 +262,13 @@ def test_fewer_rows_than_asked_for_are_said(pixels_csv):
         benchmark.main(["article", "--csv", str(pixels_csv), "--rows", "2000"])
 
 
+@pytest.mark.parametrize("flag", ["--json", "--plot"])
+def test_a_directory_for_a_file_is_refused_before_anything_is_measured(tmp_path, flag):
+    # The data set is missing too: that would be said first if the measuring had begun.
+    with pytest.raises(InputError, match=f"{flag} {tmp_path}: it is a directory; give a file"):
+        benchmark.main(["feed", "--data", str(tmp_path / "absent"), flag, str(tmp_path)])
+
+
 def test_all_wants_a_directory(tmp_path):
     with pytest.raises(InputError, match="no such directory; create it first"):
         benchmark.main(["all", "--data", str(tmp_path), "--out", str(tmp_path / "absent")])

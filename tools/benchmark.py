@@ -40,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         path = getattr(args, flag, None)
         if path is not None and not path.parent.is_dir():
             raise InputError(f"--{flag} {path}: there is no directory {path.parent}; create it first")
+        if path is not None and path.is_dir():
+            raise InputError(f"--{flag} {path}: it is a directory; give a file")
     found = args.measure(args)
     found.print()
     if getattr(args, "plot", None) is not None:
