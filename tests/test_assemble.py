@@ -123,3 +123,10 @@ def test_a_table_of_bytes_cannot_go_to_other_workers(digits):
 
 def test_a_call_is_never_longer_than_an_epoch(resolve):
     assert resolve(batch_size=100, steps_per_call=50).steps.steps_per_call == 3
+
+
+def test_batches_that_fill_the_memory_by_themselves_are_refused(resolve):
+    with pytest.raises(
+        InputError, match="--batch-size 2000000000: 3 calls of 1 steps take .* MiB, over the memory budget"
+    ):
+        resolve(batch_size=2_000_000_000, memory_budget=1 << 30)

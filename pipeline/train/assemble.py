@@ -41,6 +41,7 @@ TRAIN, VALIDATION = "train", "val"
 # An accelerator finishes a small step in less time than the host needs to start one, so it gets many at once. A CPU's
 # steps are long, and a signal or a progress line should not wait for many of them.
 _STEPS_PER_CALL = {"GPU": 16, "CPU": 1}
+_CALLS_ALIVE = 3  # trained on, handed over, and drawn
 _WARMUP_SHARE = 20  # one part in so many of all steps
 
 
@@ -134,15 +135,17 @@ def resolve(config: TrainConfig, manifest: Manifest, cluster: Cluster) -> Resolv
     steps = Steps(split.num_examples, config.batch_size)
     per_call = config.steps_per_call or _STEPS_PER_CALL[cluster.accelerator]
     steps = dataclasses.replace(steps, steps_per_call=min(per_call, steps.per_epoch))
+    budget = config.memory_budget or default_memory_budget()
     validation = manifest.splits.get(VALIDATION)
     plan = plan_feed(
         num_examples=split.num_examples + (validation.num_examples if validation else 0),
         image_bytes=manifest.layout.image_bytes,
         feed=config.feed,
-        budget=config.memory_budget or default_memory_budget(),
+        budget=budget,
         device_memory=None if several else device_memory(cluster),
         replicas=cluster.replicas.local,
     )
+    _check_calls(steps, manifest.layout.image_bytes, budget)
     if plan.feed == "stream":
         rows = [shard.num_examples for shard in split.shards]
         pages = plan_pages(rows, manifest.stride, plan.budget, steps.batch_size * steps.steps_per_call)
@@ -178,6 +181,16 @@ def _check(config: TrainConfig, manifest: Manifest, cluster: Cluster) -> None:
         raise InputError(f"--xla compiles the step of one replica, not of {replicas}; leave it out")
     if cluster.num_workers > 1 and config.feed == "device":
         raise InputError("--feed device: TensorFlow cannot copy a table of bytes to other workers; use --feed host")
+
+
+def _check_calls(steps: Steps, image_bytes: int, budget: int) -> None:
+    """Refuse batches that fill the memory by themselves: a batch is padded to its size, however few rows there are."""
+    held = _CALLS_ALIVE * steps.steps_per_call * steps.batch_size * image_bytes
+    if held > budget:
+        raise InputError(
+            f"--batch-size {steps.batch_size}: {_CALLS_ALIVE} calls of {steps.steps_per_call} steps take "
+            f"{held >> 20:,} MiB, over the memory budget of {budget >> 20:,} MiB; use a smaller one"
+        )
 
 
 def make_model(resolved: Resolved, cluster: Cluster) -> tuple[keras.Model, keras.optimizers.Optimizer]:

@@ -15,6 +15,8 @@ from pipeline.errors import InputError, TryAgainError
 from pipeline.feed.dataset import Replicas
 from pipeline.train.environment import processor_flags, processor_name
 
+_MAX_LOGICAL_CPUS = 256  # each has threads of its own; they stand in for devices, and no machine has more of those
+
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
@@ -237,8 +239,8 @@ def _gpu_names(gpus, devices: int | None) -> list[str]:
 
 def _cpu_names(devices: int | None) -> list[str]:
     count = 1 if devices is None else devices
-    if count < 1:
-        raise InputError(f"--devices {count}: ask for at least 1")
+    if not 1 <= count <= _MAX_LOGICAL_CPUS:
+        raise InputError(f"--devices {count}: ask for 1 to {_MAX_LOGICAL_CPUS} logical CPUs")
     cpu = tf.config.list_physical_devices("CPU")[0]
     present = tf.config.get_logical_device_configuration(cpu) or [None]
     if len(present) < count:
