@@ -226,6 +226,20 @@ def limited_files(path: pathlib.Path, size: int) -> Disk:
     return Disk(path, {"preexec_fn": limit}, os.strerror(errno.EFBIG))
 
 
+@contextlib.contextmanager
+def small_files(size: int) -> Iterator[None]:
+    """Within the block this process can write no file of more than `size` bytes.
+
+    It is no fixture, because pytest writes its progress before a fixture ends, and that may go to a longer file.
+    """
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 def slow_reads(monkeypatch, pattern: str, seconds: float) -> None:
     """Let every read of files whose path matches, opened by Path.open in this process, take so much longer."""
     on_read(monkeypatch, pattern, lambda _: time.sleep(seconds))

@@ -3,7 +3,6 @@ import io
 import json
 import os
 import re
-import resource
 import threading
 
 import keras
@@ -13,6 +12,7 @@ import pytest
 from pipeline.errors import InputError
 from pipeline.train import checkpoint
 from pipeline.train.checkpoint import CheckpointStore, TrainState
+from tests import faults
 
 
 @pytest.fixture
@@ -130,13 +130,9 @@ def test_a_full_disk_leaves_the_earlier_ones(tmp_path, model, optimizer):
     store = CheckpointStore(tmp_path, keep=1)
     save_steps(store, model, optimizer, 1, best=True)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-    try:
-        with pytest.raises(InputError, match=r"best.npz: File too large; it takes [0-9,]+ bytes and [0-9,]+ are free"):
-            save_steps(store, model, optimizer, 2, best=True)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    told = r"best.npz: File too large; it takes [0-9,]+ bytes and [0-9,]+ are free"
+    with faults.small_files(1000), pytest.raises(InputError, match=told):
+        save_steps(store, model, optimizer, 2, best=True)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
     save_steps(store, model, optimizer, 2)
     assert store.restore_newest(model, optimizer)[0].global_step == 2

@@ -1,11 +1,11 @@
 import errno
 import os
-import resource
 
 import pytest
 
 from pipeline import files
 from pipeline.errors import InputError
+from tests import faults
 
 
 def write_directory(path, text):
@@ -32,27 +32,19 @@ def test_a_directory_with_files_is_replaced(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.fixture
-def small_files():
-    """No file of this process may exceed 8,192 bytes."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def test_what_does_not_fit_is_one_line_with_the_bytes(tmp_path, small_files):
+def test_what_does_not_fit_is_one_line_with_the_bytes(tmp_path):
     path = tmp_path / "a.bin"
     files.write_bytes_atomically(path, b"old")
-    with pytest.raises(InputError, match=r"a.bin: File too large; it takes 10,000 bytes and [0-9,]+ are free there"):
+    told = r"a.bin: File too large; it takes 10,000 bytes and [0-9,]+ are free there"
+    with faults.small_files(8192), pytest.raises(InputError, match=told):
         files.write_bytes_atomically(path, bytes(10000))
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_writer_of_unknown_size_says_how_far_it_came(tmp_path, small_files):
-    path = tmp_path / "a.txt"
-    with pytest.raises(InputError, match="it takes more than 8,192 bytes"), files.replacing(path) as temporary:
+def test_a_writer_of_unknown_size_says_how_far_it_came(tmp_path):
+    path, told = tmp_path / "a.txt", "it takes more than 8,192 bytes"
+    with faults.small_files(8192), pytest.raises(InputError, match=told), files.replacing(path) as temporary:
         temporary.write_bytes(bytes(10000))
 
 
