@@ -29,6 +29,7 @@ from pipeline.feed.stream import ShardReader, plan_pages
 from pipeline.train.audit import EpochAudit, ReadIds
 from pipeline.train.config import TrainConfig
 from pipeline.train.feeder import Feeds
+from pipeline.train.limits import TRAIN, VALIDATION, check_calls, check_possible
 from pipeline.train.loop import Trainer
 from pipeline.train.loss_scale import ReplicaSafeLossScaleOptimizer
 from pipeline.train.progress import Reporter
@@ -36,12 +37,9 @@ from pipeline.train.recovery import make_recoverable
 from pipeline.train.step import CompiledCalls, StepConfig
 from pipeline.train.strategy import Cluster, choose_precision, device_memory
 
-TRAIN, VALIDATION = "train", "val"
-
 # An accelerator finishes a small step in less time than the host needs to start one, so it gets many at once. A CPU's
 # steps are long, and a signal or a progress line should not wait for many of them.
 _STEPS_PER_CALL = {"GPU": 16, "CPU": 1}
-_CALLS_ALIVE = 3  # trained on, handed over, and drawn
 _WARMUP_SHARE = 20  # one part in so many of all steps
 
 
@@ -130,7 +128,7 @@ def resolve(config: TrainConfig, manifest: Manifest, cluster: Cluster) -> Resolv
     Raises:
         InputError: the data cannot be trained on, the batch does not divide among the replicas, or it does not fit.
     """
-    _check(config, manifest, cluster)
+    check_possible(config, manifest, cluster)
     split, several = manifest.split(TRAIN), cluster.num_workers > 1
     steps = Steps(split.num_examples, config.batch_size)
     per_call = config.steps_per_call or _STEPS_PER_CALL[cluster.accelerator]
@@ -145,7 +143,7 @@ def resolve(config: TrainConfig, manifest: Manifest, cluster: Cluster) -> Resolv
         device_memory=None if several else device_memory(cluster),
         replicas=cluster.replicas.local,
     )
-    _check_calls(steps, manifest.layout.image_bytes, budget)
+    check_calls(steps, manifest.layout.image_bytes, budget)
     if plan.feed == "stream":
         rows = [shard.num_examples for shard in split.shards]
         pages = plan_pages(rows, manifest.stride, plan.budget, steps.batch_size * steps.steps_per_call)
@@ -162,35 +160,6 @@ def resolve(config: TrainConfig, manifest: Manifest, cluster: Cluster) -> Resolv
         normalization=Normalization(config.normalization, mean, std),
         plan=plan,
     )
-
-
-def _check(config: TrainConfig, manifest: Manifest, cluster: Cluster) -> None:
-    """Refuse what this data and these devices cannot do."""
-    split = manifest.split(TRAIN)
-    if not split.labelled:
-        raise InputError(f"{config.data}: the split {TRAIN!r} has no labels, so nothing can be learned from it")
-    if manifest.num_classes < 2:
-        raise InputError(f"{config.data}: every label is {manifest.class_names[0]}; a classifier needs two classes")
-    replicas = cluster.replicas.total
-    if config.batch_size % replicas:
-        raise InputError(
-            f"--batch-size {config.batch_size} does not divide among {replicas} replicas; "
-            f"use {config.batch_size // replicas * replicas or replicas}"
-        )
-    if config.xla and replicas > 1:
-        raise InputError(f"--xla compiles the step of one replica, not of {replicas}; leave it out")
-    if cluster.num_workers > 1 and config.feed == "device":
-        raise InputError("--feed device: TensorFlow cannot copy a table of bytes to other workers; use --feed host")
-
-
-def _check_calls(steps: Steps, image_bytes: int, budget: int) -> None:
-    """Refuse batches that fill the memory by themselves: a batch is padded to its size, however few rows there are."""
-    held = _CALLS_ALIVE * steps.steps_per_call * steps.batch_size * image_bytes
-    if held > budget:
-        raise InputError(
-            f"--batch-size {steps.batch_size}: {_CALLS_ALIVE} calls of {steps.steps_per_call} steps take "
-            f"{held >> 20:,} MiB, over the memory budget of {budget >> 20:,} MiB; use a smaller one"
-        )
 
 
 def make_model(resolved: Resolved, cluster: Cluster) -> tuple[keras.Model, keras.optimizers.Optimizer]:
