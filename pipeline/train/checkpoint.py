@@ -138,7 +138,7 @@ class CheckpointStore:
         # Packed in memory first, so that what a full disk lacks is known to the byte.
         file = io.BytesIO()
         np.savez(file, **arrays)
-        data = file.getbuffer()
+        data = file.getvalue()
         # The best one first: a newest one whose history calls a lost file the best would never be put right.
         if best:
             write_bytes_atomically(self._directory / BEST, data)
