@@ -2,7 +2,7 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.feed.order import PageOrder
-from pipeline.feed.plan import default_memory_budget, plan_feed
+from pipeline.feed.plan import default_memory_budget, plan_feed, size_text
 
 GIB = 2**30
 IMAGES = {"num_examples": 60_000, "image_bytes": 784}
@@ -55,6 +55,11 @@ def test_a_device_that_is_too_small_is_refused():
 def test_a_feed_that_does_not_fit_is_refused_with_the_sizes(feed):
     with pytest.raises(InputError, match=f"--feed {feed}: the data take 46 MiB, over .* 1 MiB; use --feed"):
         plan_feed(**IMAGES, feed=feed, budget=2**20, device_memory=None)
+
+
+@pytest.mark.parametrize(("count", "text"), [(5 * 2**30, "5,120 MiB"), (2**20 - 1, "1,024 KiB"), (700, "700 bytes")])
+def test_a_size_is_never_said_to_be_nothing(count, text):
+    assert size_text(count) == text
 
 
 def test_replicas_on_the_host_each_keep_a_copy():

@@ -29,7 +29,7 @@ class FeedPlan:
 
     def describe(self) -> str:
         """One line for people."""
-        line = f"feed {self.feed}: {_mib(self.bytes_held)} of {_mib(self.budget)} budget; {self.reason}"
+        line = f"feed {self.feed}: {size_text(self.bytes_held)} of {size_text(self.budget)} budget; {self.reason}"
         return f"{line}; {self.shuffle}" if self.shuffle else line
 
     def with_order(self, pages: PageOrder, batch_size: int) -> "FeedPlan":
@@ -61,19 +61,19 @@ def plan_feed(
         return FeedPlan("stream", 0, budget, "asked for")
     if feed == "auto":
         if held > budget:
-            return FeedPlan("stream", 0, budget, f"the data take {_mib(held)}, over the budget")
+            return FeedPlan("stream", 0, budget, f"the data take {size_text(held)}, over the budget")
         if device_memory and held <= device_memory // _DEVICE_SHARE:
             return FeedPlan("device", held, budget, "it fits in each accelerator, so only indices cross the bus")
         return FeedPlan("host", held, budget, "it fits in host memory")
     if feed == "device" and device_memory and held > device_memory // _DEVICE_SHARE:
         raise InputError(
-            f"--feed device: the data take {_mib(held)}, over a quarter of an accelerator's {_mib(device_memory)}; "
-            "use --feed host"
+            f"--feed device: the data take {size_text(held)}, over a quarter of an accelerator's "
+            f"{size_text(device_memory)}; use --feed host"
         )
     copies = replicas if feed == "device" and not device_memory else 1
     if held * copies > budget:
         raise InputError(
-            f"--feed {feed}: the data take {_mib(held * copies)}, over the memory budget of {_mib(budget)}; "
+            f"--feed {feed}: the data take {size_text(held * copies)}, over the memory budget of {size_text(budget)}; "
             "use --feed stream or raise --memory-budget"
         )
     return FeedPlan(feed, held * copies, budget, "asked for")
@@ -102,5 +102,9 @@ def _free_memory() -> int:
     return free
 
 
-def _mib(count: int) -> str:
-    return f"{count / 2**20:,.0f} MiB"
+def size_text(count: int) -> str:
+    """A size in memory for people, in MiB, or in smaller units where it is below one."""
+    for unit, size in (("MiB", 2**20), ("KiB", 2**10)):
+        if count >= size:
+            return f"{count / size:,.0f} {unit}"
+    return f"{count:,} bytes"

@@ -3,6 +3,7 @@
 from pipeline.convert.manifest import Manifest
 from pipeline.errors import InputError
 from pipeline.feed.order import Steps
+from pipeline.feed.plan import size_text
 from pipeline.train.config import TrainConfig
 from pipeline.train.strategy import Cluster
 
@@ -35,5 +36,5 @@ def check_calls(steps: Steps, image_bytes: int, budget: int) -> None:
     if held > budget:
         raise InputError(
             f"--batch-size {steps.batch_size}: {_CALLS_ALIVE} calls of {steps.steps_per_call} steps take "
-            f"{held >> 20:,} MiB, over the memory budget of {budget >> 20:,} MiB; use a smaller one"
+            f"{size_text(held)}, over the memory budget of {size_text(budget)}; use a smaller one"
         )
