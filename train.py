@@ -178,7 +178,7 @@ def _make_parser() -> argparse.ArgumentParser:
         "--xla", action="store_true", help="compile the step; measure first: tools/benchmark.py step --xla"
     )
     group.add_argument(
-        "--steps-per-call", type=int, metavar="K", help="steps a host call (default 16 on GPU, 1 on CPU)"
+        "--steps-per-call", type=int, metavar="K", help="steps a host call, at most; default 16, on CPUs fewer if large"
     )
     group = parser.add_argument_group("training")
     group.add_argument("--epochs", type=int, metavar="N", help="default 6 (sample data: 2)")
@@ -187,7 +187,7 @@ def _make_parser() -> argparse.ArgumentParser:
     group.add_argument("--schedule", choices=SCHEDULES, help="default cosine, after a short warm-up")
     group.add_argument("--seed", type=int, metavar="N", help="of weights, order and dropout; default 0")
     group.add_argument("--patience", type=int, metavar="N", help="stop after N epochs without a better val accuracy")
-    group.add_argument("--checkpoint-every", type=int, metavar="STEPS", help="besides the one of every epoch")
+    group.add_argument("--checkpoint-every", type=int, metavar="STEPS", help="besides each epoch's, after the call")
     group.add_argument(
         "--keep-checkpoints", type=int, metavar="K", help="the newest to keep, besides the best; default 2"
     )

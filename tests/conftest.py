@@ -9,6 +9,7 @@ from pipeline.train.environment import import_tensorflow
 tf = import_tensorflow()
 _CPU = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(_CPU, [tf.config.LogicalDeviceConfiguration()] * 4)
+tf.config.list_logical_devices()  # now TensorFlow runs, and no benchmark can add devices for the tests after it
 # A job that a shell runs in the background ignores Ctrl-C, and so would the commands that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -125,6 +125,19 @@ def test_a_call_is_never_longer_than_an_epoch(resolve):
     assert resolve(batch_size=100, steps_per_call=50).steps.steps_per_call == 3
 
 
+@pytest.mark.parametrize(
+    ("accelerator", "batch_bytes", "expected"),
+    [("GPU", 256 * 784, 16), ("CPU", 256 * 784, 4), ("CPU", 8 * 784, 16), ("CPU", 256 * 64 * 64 * 3, 1)],
+    ids=["an accelerator", "the article's batch", "a small batch", "a large one"],
+)
+def test_a_call_on_a_processor_is_as_long_as_its_batches_allow(accelerator, batch_bytes, expected):
+    assert assemble.default_steps_per_call(accelerator, batch_bytes) == expected
+
+
+def test_an_epoch_is_cut_into_even_calls(resolve):
+    assert resolve(batch_size=8, steps_per_call=16).steps.steps_per_call == 13  # of 26 steps
+
+
 def test_batches_that_fill_the_memory_by_themselves_are_refused(resolve):
     with pytest.raises(
         InputError, match="--batch-size 2000000000: 3 calls of 1 steps take .* MiB, over the memory budget"

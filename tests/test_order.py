@@ -21,6 +21,18 @@ def test_calls_lie_on_one_grid_wherever_a_run_starts():
     assert steps.calls(first_step=4) == steps.calls()[1:]
 
 
+@pytest.mark.parametrize(
+    ("examples", "most", "even"),
+    [(300, 16, 15), (320, 16, 16), (30, 16, 3), (170, 16, 9), (10, 1, 1), (1, 64, 1)],
+    ids=["two steps less", "divides", "a whole epoch", "two calls", "one step", "one step an epoch"],
+)
+def test_calls_are_as_even_as_their_number_allows(examples, most, even):
+    steps = Steps(examples, batch_size=10).in_even_calls(most)
+    assert steps.steps_per_call == even
+    assert len(steps.calls()) == -(-steps.per_epoch // most)
+    assert steps.in_even_calls(even) == steps  # so that a resumed run, told what the first start made of it, agrees
+
+
 def test_a_start_off_the_grid_is_refused():
     with pytest.raises(ValueError, match="multiples of 4 steps, not at step 3"):
         Steps(100, 10, 4).calls(first_step=3)

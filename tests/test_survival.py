@@ -7,7 +7,9 @@ from pipeline.prove.evidence import Ending, newest_step
 from pipeline.watched import WatchedCommand
 from tests import faults
 
-SETTINGS = ["--epochs", "12", "--batch-size", "16", "--checkpoint-every", "5", "--precision", "float32"]
+# With calls of one step, checkpoints come after just so many steps.
+SETTINGS = ["--epochs", "12", "--batch-size", "16", "--checkpoint-every", "5", "--steps-per-call", "1"]
+SETTINGS += ["--precision", "float32"]
 
 
 def train(digits, run_dir):

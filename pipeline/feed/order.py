@@ -38,6 +38,15 @@ class Steps:
         """Places of the epoch's last batch that hold no example (weight 0)."""
         return self.per_epoch * self.batch_size - self.num_examples
 
+    def in_even_calls(self, most: int) -> "Steps":
+        """The same steps in as few calls of at most `most` steps as hold an epoch, of as even a length as can be.
+
+        The steps that fill up an epoch's last call are gathered like any other, for nothing: of 30 steps in calls of
+        16 they are 2, in calls of 15 none.
+        """
+        calls = -(-self.per_epoch // most)
+        return dataclasses.replace(self, steps_per_call=-(-self.per_epoch // calls))
+
     def calls(self, first_step: int = 0) -> list[tuple[int, int]]:
         """(first step, steps) of each call from `first_step` on; calls begin at multiples of steps_per_call.
 

@@ -37,9 +37,11 @@ from pipeline.train.recovery import make_recoverable
 from pipeline.train.step import CompiledCalls, StepConfig
 from pipeline.train.strategy import Cluster, choose_precision, device_memory
 
-# An accelerator finishes a small step in less time than the host needs to start one, so it gets many at once. A CPU's
-# steps are long, and a signal or a progress line should not wait for many of them.
-_STEPS_PER_CALL = {"GPU": 16, "CPU": 1}
+# An accelerator finishes a small step in less time than the host needs to start one, so it gets many at once.
+_MOST_STEPS_PER_CALL = 16
+# A CPU's steps are long, and a signal or a progress line should not wait for many of them: 1,024 images of 28x28 took
+# half a second on two cores.
+_CPU_CALL_BYTES = 1024 * 28 * 28
 _WARMUP_SHARE = 20  # one part in so many of all steps
 
 
@@ -131,8 +133,8 @@ def resolve(config: TrainConfig, manifest: Manifest, cluster: Cluster) -> Resolv
     check_possible(config, manifest, cluster)
     split, several = manifest.split(TRAIN), cluster.num_workers > 1
     steps = Steps(split.num_examples, config.batch_size)
-    per_call = config.steps_per_call or _STEPS_PER_CALL[cluster.accelerator]
-    steps = dataclasses.replace(steps, steps_per_call=min(per_call, steps.per_epoch))
+    batch_bytes = config.batch_size * manifest.layout.image_bytes
+    steps = steps.in_even_calls(config.steps_per_call or default_steps_per_call(cluster.accelerator, batch_bytes))
     budget = config.memory_budget or default_memory_budget()
     validation = manifest.splits.get(VALIDATION)
     plan = plan_feed(
@@ -160,6 +162,13 @@ def resolve(config: TrainConfig, manifest: Manifest, cluster: Cluster) -> Resolv
         normalization=Normalization(config.normalization, mean, std),
         plan=plan,
     )
+
+
+def default_steps_per_call(accelerator: str, batch_bytes: int) -> int:
+    """Steps of a host call where nothing is asked for; `batch_bytes` are those of a global batch, as uint8."""
+    if accelerator == "GPU":
+        return _MOST_STEPS_PER_CALL
+    return min(_MOST_STEPS_PER_CALL, max(1, _CPU_CALL_BYTES // batch_bytes))
 
 
 def make_model(resolved: Resolved, cluster: Cluster) -> tuple[keras.Model, keras.optimizers.Optimizer]:
@@ -251,7 +260,7 @@ def _make_validation(
     streamed = resolved.plan.feed == "stream"
     source = (ShardReader if streamed else load_split)(config.data, manifest, VALIDATION)
     steps = Steps(split.num_examples, config.batch_size)
-    steps = dataclasses.replace(steps, steps_per_call=min(resolved.steps.steps_per_call, steps.per_epoch))
+    steps = steps.in_even_calls(resolved.steps.steps_per_call)
     return lambda: make_evaluation_dataset(source, steps, cluster.replicas, scaling)
 
 
