@@ -8,13 +8,10 @@ import dataclasses
 import functools
 import itertools
 import pathlib
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import tensorflow as tf
 
 from pipeline.feed.dataset import HostScaling, Position, make_resident_dataset, make_stream_dataset
 from pipeline.feed.normalize import Normalization
@@ -22,17 +19,16 @@ from pipeline.feed.order import epoch_order, in_calls
 from pipeline.feed.resident import SplitArrays, load_split
 from pipeline.feed.stream import ShardReader
 from pipeline.measure import rivals
+from pipeline.measure.consume import consume_in_function, handed_over, images_of_call, images_of_pair
+from pipeline.measure.first_batch import figures_of, measure_first_batch
 from pipeline.measure.machine import describe_training
 from pipeline.measure.results import LIMIT, OTHERS, OURS, Results, Row, ratio_of
-from pipeline.measure.timing import for_seconds, warm_up
+from pipeline.measure.timing import settled_rounds, warm_up
 from pipeline.train import assemble
-from pipeline.train.feeder import feed_replicas
-from pipeline.train.meter import measure_rounds
 from pipeline.train.strategy import Cluster
 
-# Work between two looks at the clock: enough that looking costs nothing, little enough for the slowest recipe.
-_IMAGES_A_MARK, _MOST_ELEMENTS_A_MARK = 1 << 14, 64
 _FOREVER = Position(0, 0, sys.maxsize)
+_FIRST_BATCHES = 3  # processes started for them, each of which imports TensorFlow
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,39 +53,41 @@ def measure_feed(
         seconds: how long one measurement runs at least.
         with_rivals: whether to measure the recipes of `rivals` too.
     """
-    started = time.perf_counter()
     arrays = load_split(resolved.config.data, resolved.manifest, assemble.TRAIN)
-    next(iter(make_resident_dataset(arrays, resolved.steps, 0, _FOREVER, cluster.replicas)))
-    first_batch = time.perf_counter() - started
     rungs = [*_own(resolved, cluster, arrays), *_limits(resolved, arrays)]
     if with_rivals:
         rungs += _rivals(resolved, arrays)
     for rung in rungs:
         warm_up(seconds, rung.work, rung.warm_up)
-    rates = measure_rounds([lambda rung=rung: for_seconds(seconds, rung.work) for rung in rungs], rounds)
+    rates = settled_rounds([rung.work for rung in rungs], rounds, seconds)
     rows = {
         rung.name: Row(rung.name, rung.note, found, rung.bytes_per_image, group=rung.group)
         for rung, found in zip(rungs, rates, strict=True)
     }
-    importing = _seconds_to_import()
+    steps = resolved.steps
+    first = measure_first_batch(
+        resolved.config.data, steps.batch_size, steps.steps_per_call, min(rounds, _FIRST_BATCHES)
+    )
     return Results(
         "feed",
         list(rows.values()),
         describe_training(resolved, cluster),
         ratios=[ratio_of(rows[above], rows[below]) for above, below in _COMPARED if {above, below} <= rows.keys()],
-        figures={
-            "first batch, seconds": first_batch,
-            "import tensorflow, seconds": importing,
-            "first batch / import": first_batch / importing,
-        },
+        figures=figures_of(first),
     )
 
 
 _COMPARED = (
-    ("host float32", "textbook cached float32"),
-    ("host float32", "numpy float32"),
-    ("host uint8", "textbook cached uint8"),
-    ("host uint8", "numpy uint8"),
+    *(
+        (name, below)
+        for name in ("host float32", "host float32, 1 step a call")
+        for below in ("textbook cached float32", "numpy float32")
+    ),
+    *(
+        (name, below)
+        for name in ("host uint8", "host uint8, 1 step a call")
+        for below in ("textbook cached uint8", "numpy uint8")
+    ),
     ("stream float32", "textbook float32"),
 )
 
@@ -115,19 +113,20 @@ def _own(resolved, cluster, arrays: SplitArrays) -> Iterator[Rung]:
     yield Rung("parse", "shards to arrays", size, lambda: len(load_split(config.data, manifest, assemble.TRAIN)))
     yield Rung("order", "a permutation, cut into calls", 4, draw)
 
-    def ours(name, note, bytes_per_image, dataset):
-        return Rung(
-            name,
-            note,
-            bytes_per_image,
-            consume_in_function(dataset, images_of_call, steps.batch_size * steps.steps_per_call),
-        )
+    def ours(name, note, bytes_per_image, dataset, per_call=steps.steps_per_call):
+        work = consume_in_function(dataset, images_of_call, steps.batch_size * per_call)
+        return Rung(name, note, bytes_per_image, work)
 
+    single = dataclasses.replace(steps, steps_per_call=1)
+    for dtype, scale, note in (("uint8", None, "order and gather"), ("float32", scaling, "order, gather and scale")):
+        width = size * np.dtype(dtype).itemsize
+        resident = make_resident_dataset(arrays, steps, 0, _FOREVER, replicas, scale)
+        yield ours(f"host {dtype}", note, width, resident)
+        if steps != single:
+            short = make_resident_dataset(arrays, single, 0, _FOREVER, replicas, scale)
+            yield ours(f"host {dtype}, 1 step a call", "the same in the shortest calls", width, short, 1)
     resident = make_resident_dataset(arrays, steps, 0, _FOREVER, replicas)
-    yield ours("host uint8", "order and gather", size, resident)
-    scaled = make_resident_dataset(arrays, steps, 0, _FOREVER, replicas, scaling)
-    yield ours("host float32", "order, gather and scale", 4 * size, scaled)
-    yield Rung("distribute", "host uint8, handed to the replicas", size, _handed_over(resident, cluster))
+    yield Rung("distribute", "host uint8, handed to the replicas", size, handed_over(resident, cluster))
     indices = make_resident_dataset(None, steps, 0, _FOREVER, replicas)
     yield ours("device indices", "what crosses the bus with --feed device", 4, indices)
     reader = ShardReader(config.data, manifest, assemble.TRAIN)
@@ -167,7 +166,7 @@ def _rivals(resolved, arrays: SplitArrays) -> Iterator[Rung]:
     def rung(name, note, width, dataset, cached=True):
         # What is cached is cached after one epoch, so the clock starts after two.
         warm_up = 2 * len(arrays) if cached else 0
-        return Rung(name, note, width, consume_in_function(dataset, _images_of_pair, batch), warm_up, OTHERS)
+        return Rung(name, note, width, consume_in_function(dataset, images_of_pair, batch), warm_up, OTHERS)
 
     yield rung(
         "textbook float32", "tf.data's guide", 4 * size, rivals.textbook(paths, size, batch, "float32", False), False
@@ -182,42 +181,3 @@ def _rivals(resolved, arrays: SplitArrays) -> Iterator[Rung]:
     except ImportError:
         return
     yield rung("tfds float32", "TFDS's recipe, cached", 4 * size, recipe)
-
-
-def consume_in_function(
-    dataset: tf.data.Dataset, images_of: Callable[..., tf.Tensor], images_an_element: int
-) -> Callable[[], int]:
-    """Work that takes elements as training does, inside a tf.function, and returns their images."""
-    iterator = iter(dataset)
-    elements = min(max(1, _IMAGES_A_MARK // images_an_element), _MOST_ELEMENTS_A_MARK)
-
-    @tf.function
-    def consume():
-        images = tf.constant(0)
-        for _ in tf.range(elements):
-            images += images_of(next(iterator))
-        return images
-
-    # A concrete function, as many traces of one Python function make TensorFlow warn of tracing one too often.
-    traced = consume.get_concrete_function()
-    return lambda: int(traced())
-
-
-def images_of_call(element) -> tf.Tensor:
-    """The examples in an element of our feed, int32."""
-    return tf.cast(tf.reduce_sum(element["count"]), tf.int32)
-
-
-def _images_of_pair(element) -> tf.Tensor:
-    return tf.shape(element[0])[0]
-
-
-def _handed_over(dataset: tf.data.Dataset, cluster: Cluster) -> Callable[[], int]:
-    elements = feed_replicas(dataset, cluster)
-    return lambda: int(tf.reduce_sum(next(elements)[1]))
-
-
-def _seconds_to_import() -> float:
-    code = "import time; start = time.perf_counter(); import tensorflow; print(time.perf_counter() - start)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return float(done.stdout)

@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from pipeline.feed.dataset import make_resident_dataset
 from pipeline.feed.normalize import Normalization
 from pipeline.feed.order import Steps
 from pipeline.feed.resident import SplitArrays
-from pipeline.measure.machine import describe_machine
+from pipeline.measure.machine import describe_machine, make_clusters
 from pipeline.measure.results import OTHERS, Ratio, Results, Row, ratio_of
 from pipeline.train.checkpoint import TrainState
 from pipeline.train.feeder import Feeds
@@ -22,7 +21,7 @@ from pipeline.train.loop import LoopConfig, Trainer
 from pipeline.train.meter import ThroughputMeter, rates_of
 from pipeline.train.progress import Reporter
 from pipeline.train.step import CompiledCalls, StepConfig
-from pipeline.train.strategy import Cluster, make_cluster
+from pipeline.train.strategy import Cluster
 
 IMAGE_SHAPE, CLASSES, BATCH_SIZE = (8, 8, 1), 10, 32
 STEPS_PER_CALL = 1, 16
@@ -67,7 +66,7 @@ def measure_host_cost(rounds: int = 5, seconds: float = 1.0) -> Results:
         seconds: a measurement has 512 steps for each of these.
     """
     steps = max(4 * max(STEPS_PER_CALL), int(_STEPS_A_SECOND * seconds))
-    clusters = _make_clusters()
+    clusters = make_clusters(REPLICAS)
     contenders = [one for cluster in clusters for one in _contenders(cluster, _arrays(steps * BATCH_SIZE))]
     meters: list[list[ThroughputMeter]] = [[] for _ in contenders]
     for number in range(rounds + 1):
@@ -87,14 +86,6 @@ def measure_host_cost(rounds: int = 5, seconds: float = 1.0) -> Results:
         "batch_size": BATCH_SIZE,
     }
     return Results("host", rows, machine, _ratios(rows))
-
-
-def _make_clusters() -> list[Cluster]:
-    gpus = len(tf.config.list_physical_devices("GPU"))
-    counts = [count for count in REPLICAS if not gpus or count <= gpus]
-    # The larger first, as logical CPUs cannot be added once TensorFlow runs.
-    made = [make_cluster("mirrored" if count > 1 else "one", count) for count in reversed(counts)]
-    return made[::-1]
 
 
 def _arrays(rows: int) -> SplitArrays:

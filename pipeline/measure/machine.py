@@ -1,16 +1,19 @@
 """What a figure must be read with: processor, devices, versions and settings."""
 
+import contextlib
 import os
 import platform
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from pipeline.errors import InputError
 from pipeline.train.assemble import Resolved
 from pipeline.train.environment import processor_flags, processor_name
-from pipeline.train.strategy import Cluster
+from pipeline.train.strategy import Cluster, make_cluster
 
 # Those that decide how fast a step is; a processor's name ("AMD EPYC" in a virtual machine) may not tell.
 _INSTRUCTIONS = frozenset(("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "bf16", "sve"))
@@ -51,6 +54,18 @@ def describe_training(resolved: Resolved, cluster: Cluster) -> dict[str, Any]:
         "num_examples": resolved.steps.num_examples,
         "image_shape": list(resolved.manifest.image_shape),
     }
+
+
+def make_clusters(counts: Sequence[int]) -> list[Cluster]:
+    """One cluster for each number of replicas, ascending, that there are devices for: GPUs, or else logical CPUs.
+
+    Call it before anything else uses TensorFlow, after which logical CPUs cannot be added.
+    """
+    made = []
+    for count in sorted(counts, reverse=True):  # the largest first, as it adds the devices that the others use too
+        with contextlib.suppress(InputError):
+            made.append(make_cluster("mirrored" if count > 1 else "one", count))
+    return made[::-1]
 
 
 def usable_cores() -> int:

@@ -11,7 +11,7 @@ import time
 
 from pipeline.errors import InputError
 from pipeline.measure.machine import describe_machine
-from pipeline.measure.results import Results, Row, ratio_of
+from pipeline.measure.results import LIMIT, OTHERS, Results, Row, ratio_of
 from pipeline.train.meter import Rates
 from pipeline.train.run_dir import HISTORY_NAME
 
@@ -31,34 +31,42 @@ print(rows, time.perf_counter() - started)
 
 
 def measure_convert(path: pathlib.Path, rounds: int) -> Results:
-    """The whole conversion of a CSV, from the start of Python to its end, against `pandas.read_csv` of it alone."""
-    ours, theirs = [], []
+    """The whole conversion of a CSV, from the start of Python to its end, against `pandas.read_csv` of it alone.
+
+    pandas is timed twice in the same process: the reading alone, and all from the start of Python, as ours is.
+    """
+    ours, theirs, whole = [], [], []
     with tempfile.TemporaryDirectory() as folder:
         for number in range(rounds + 1):
             out = pathlib.Path(folder, f"data-{number}")
             started = time.perf_counter()
             _run(_ROOT / "tools/csv_to_tfrecord.py", "--split", f"train={path}", "--out", out)
-            converted = time.perf_counter() - started
+            converted = time.perf_counter()
             rows, read = _run("-c", _READ_CSV, path).split()
             if number:  # the first round finds the file and the modules on the disk, not in memory
-                ours.append(converted)
+                ours.append(converted - started)
                 theirs.append(float(read))
+                whole.append(time.perf_counter() - converted)
     count = int(rows)
     width = path.stat().st_size // count
     found = [
         Row("convert", "the whole process: CSV to shards", _rates(count, ours), width),
-        Row("pandas.read_csv", "to a DataFrame, without imports", _rates(count, theirs), width),
+        Row("pandas.read_csv", "to a DataFrame, without imports", _rates(count, theirs), width, group=OTHERS),
+        Row("pandas, whole", "the whole process: import and read_csv", _rates(count, whole), width, group=OTHERS),
     ]
-    figures = {"convert, seconds": count / found[0].rates.median, "read_csv, seconds": count / found[1].rates.median}
-    return Results(CONVERT, found, describe_machine(), ratios=[ratio_of(*found)], figures=figures)
+    names = "convert", "read_csv", "pandas, whole"
+    figures = {f"{name}, seconds": count / row.rates.median for name, row in zip(names, found, strict=True)}
+    ratios = [ratio_of(found[0], other) for other in found[1:]]
+    return Results(CONVERT, found, describe_machine(), ratios=ratios, figures=figures)
 
 
 def measure_article(path: pathlib.Path, rounds: int, rows: int) -> Results:
     """`train.py` at its defaults against the program that this project began from, on the first rows of a CSV.
 
-    The rates are of the last epoch of each, validation left out.
+    The rates are of the last epoch of each, validation left out. Beside them stands the most that the network allows
+    at that precision: all of its operations at the peak of the devices, as `benchmark.py step` tells it.
     """
-    ours, theirs = [], []
+    ours, theirs, most = [], [], []
     with tempfile.TemporaryDirectory() as folder:
         part, data = pathlib.Path(folder, "train.csv"), pathlib.Path(folder, "data")
         _copy_head(path, part, rows)
@@ -70,13 +78,16 @@ def measure_article(path: pathlib.Path, rounds: int, rows: int) -> Results:
             ours.append(_last_rate(run_dir))
             baseline = _run(_ROOT / "tools/article_baseline.py", part, "--epochs", _EPOCHS, "--validation", rows // 10)
             theirs.append(json.loads(baseline[baseline.index("{") :])["training_images_per_second"][-1])
+            most.append(_rate_at_peak(data, pathlib.Path(folder, "step.json")))
         precision = json.loads((run_dir / "config.json").read_text(encoding="utf-8"))["precision"]
     found = [
         Row("train.py", f"batch {_BATCH_SIZE}, {precision}", Rates(tuple(ours))),
-        Row("article", "its program: batch 32, float32, Keras fit", Rates(tuple(theirs))),
+        Row("article", "its program: batch 32, float32, Keras fit", Rates(tuple(theirs)), group=OTHERS),
+        Row("peak", f"limit: all operations at the peak, {precision}", Rates(tuple(most)), group=LIMIT),
     ]
     machine = {**describe_machine(), "precision": precision, "batch_size": _BATCH_SIZE, "num_examples": rows}
-    return Results(ARTICLE, found, machine, ratios=[ratio_of(*found)])
+    ours, article, peak = found
+    return Results(ARTICLE, found, machine, ratios=[ratio_of(ours, article), ratio_of(peak, article)])
 
 
 def _rates(count: int, seconds: list[float]) -> Rates:
@@ -89,6 +100,14 @@ def _copy_head(path: pathlib.Path, part: pathlib.Path, rows: int) -> None:
     if len(lines) <= rows:
         raise InputError(f"{path}: has {len(lines) - 1:,} rows, --rows {rows:,} asks for more")
     part.write_bytes(b"".join(lines))
+
+
+def _rate_at_peak(data: pathlib.Path, path: pathlib.Path) -> float:
+    """Images/s if the step's operations ran at the peak of the devices; `path` is for its JSON."""
+    command = "step", "--data", data, "--batch-size", _BATCH_SIZE, "--steps-per-call", 1, "--rounds", 1, "--json", path
+    _run(_ROOT / "tools/benchmark.py", *command)
+    row = json.loads(path.read_text(encoding="utf-8"))["rows"][0]
+    return row["images_per_second"] / row["share_of_peak"]
 
 
 def _last_rate(run_dir: pathlib.Path) -> float:

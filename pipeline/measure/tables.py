@@ -83,14 +83,18 @@ _RATIO_COLUMNS = [
 
 def _feed_lines(found: _Found) -> list[tuple[str, str, str]]:
     batch = f"batch {found['machine']['batch_size']}, {found['machine']['steps_per_call']} steps a call"
+    single = f"batch {found['machine']['batch_size']}, 1 step a call"
+    names = {row["name"] for row in found["rows"]}
     lines = []
     for dtype in ("float32", "uint8"):
         against = [
             (f"textbook cached {dtype}", "the textbook tf.data pipeline with `cache()`"),
             (f"numpy {dtype}", "NumPy's gather"),
         ]
-        compared = _compared(found, f"host {dtype}", against)
-        lines.append((f"resident feed, {batch}, {dtype}", _rate(found, f"host {dtype}"), compared))
+        for name, settings in ((f"host {dtype}", batch), (f"host {dtype}, 1 step a call", single)):
+            if name in names:
+                compared = _compared(found, name, against)
+                lines.append((f"resident feed, {settings}, {dtype}", _rate(found, name), compared))
     return lines
 
 
@@ -111,6 +115,20 @@ def _scale_lines(found: _Found) -> list[tuple[str, str, str]]:
     *costs, replicas = found["ratios"]
     lines = [(f"cost of an image among {cost['below']}", _times(cost), cost["above"]) for cost in costs]
     return [*lines, (f"images/s delivered to {replicas['above']} in all", _times(replicas), replicas["below"])]
+
+
+def _handover_lines(found: _Found) -> list[tuple[str, str, str]]:
+    """Our calls of several steps to the most replicas, beside each way of TensorFlow's."""
+    several = found["ratios"][-1]["above"]
+    against = {ratio["below"]: f"`{ratio['below'].split(', ')[1]}`" for ratio in found["ratios"]}
+    what = several.replace(", ours, ", ", ")
+    return [
+        (
+            f"handed over, batch {found['machine']['batch_size']}, {what}",
+            _rate(found, several),
+            _compared(found, several, list(against.items())),
+        )
+    ]
 
 
 def _host_lines(found: _Found) -> list[tuple[str, str, str]]:
@@ -146,15 +164,21 @@ def _memory_lines(found: _Found) -> list[tuple[str, str, str]]:
 
 
 def _convert_lines(found: _Found) -> list[tuple[str, str, str]]:
-    (ratio,), figures = found["ratios"], found["figures"]
-    read = f"{_times(ratio)} as fast as `pandas.read_csv` alone: {figures['read_csv, seconds']:.2f} s"
+    (alone, whole), figures = found["ratios"], found["figures"]
+    read = (
+        f"{_times(alone)} as fast as `pandas.read_csv` alone: {figures['read_csv, seconds']:.2f} s; "
+        f"{_times(whole)} as fast as a program of it: {figures['pandas, whole, seconds']:.2f} s"
+    )
     return [("convert train.csv, the whole process", f"{figures['convert, seconds']:.2f} s", read)]
 
 
 def _article_lines(found: _Found) -> list[tuple[str, str, str]]:
-    (ratio,), machine = found["ratios"], found["machine"]
+    (ratio, limit), machine = found["ratios"], found["machine"]
     rate = f"{_whole(_row(found, 'train.py')['images_per_second'])} images/s"
-    article = f"{_times(ratio)} the article's program: {_whole(_row(found, 'article')['images_per_second'])}"
+    article = (
+        f"{_times(ratio)} the article's program: {_whole(_row(found, 'article')['images_per_second'])} "
+        f"({_times(limit)} at the peak of the device)"
+    )
     return [(f"train.py, batch {machine['batch_size']}, {machine['precision']}", rate, article)]
 
 
@@ -165,6 +189,7 @@ _SUMMARY = (
     ("feed_256", _feed_lines),
     ("feed_2048", _stream_lines),
     ("scale", _scale_lines),
+    ("handover", _handover_lines),
     ("host", _host_lines),
     ("step", _step_lines),
     ("train", _train_lines),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import tensorflow as tf
 
 from pipeline.feed.dataset import Position
-from pipeline.measure.feed_ladder import consume_in_function, images_of_call
+from pipeline.measure.consume import consume_in_function, images_of_call
 from pipeline.measure.machine import describe_training
 from pipeline.measure.results import Results, Row, ratio_of
 from pipeline.measure.timing import for_seconds, warm_up

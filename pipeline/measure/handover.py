@@ -1,0 +1,116 @@
+"""What it costs to bring batches to replicas: our hand-over beside TensorFlow's distributed data sets.
+
+All get the same batches from the same feed. `experimental_distribute_dataset` takes global batches and cuts them anew
+for the replicas; `distribute_datasets_from_function` is given those of a replica; both hand them over by a
+MultiDeviceIterator, one element a replica and step. Ours cuts the order, so that each replica's part is gathered on
+its own, and hands over calls of several steps.
+"""
+
+import functools
+import sys
+from collections.abc import Callable, Iterator, Sequence
+
+import tensorflow as tf
+
+from pipeline.errors import InputError
+from pipeline.feed.dataset import Position, Replicas, make_resident_dataset
+from pipeline.feed.order import Steps
+from pipeline.feed.plan import default_memory_budget, size_text
+from pipeline.feed.resident import SplitArrays
+from pipeline.measure.consume import handed_over
+from pipeline.measure.machine import describe_machine, make_clusters
+from pipeline.measure.made_up import IMAGE_BYTES, made_up_arrays
+from pipeline.measure.results import OTHERS, OURS, Results, Row, ratio_of
+from pipeline.measure.timing import settled_rounds, warm_up
+from pipeline.train.strategy import Cluster
+
+BATCHES = 240  # an epoch; whole ones, so that every contender counts the same images
+
+_FOREVER = Position(0, 0, sys.maxsize)
+_Contender = tuple[str, str, str, Callable[[], int]]  # name, note, group, work
+
+
+def measure_handover(
+    rounds: int = 5,
+    seconds: float = 1.0,
+    batch_size: int = 256,
+    steps_per_call: int = 16,
+    replicas: Sequence[int] = (1, 2, 8),
+) -> Results:
+    """Measure the hand-over of uint8 batches to so many replicas, as far as there are devices, to a Python loop.
+
+    Args:
+        batch_size: global.
+        steps_per_call: of our longer calls; the shorter ones have one step, as TensorFlow's elements do.
+
+    Raises:
+        InputError: the batch does not divide among every number of replicas, or the batches do not fit in memory.
+    """
+    _check(batch_size, steps_per_call, max(replicas))
+    clusters = make_clusters(replicas)  # before anything else uses TensorFlow
+    arrays = made_up_arrays(BATCHES * batch_size)
+    contenders = [one for cluster in clusters for one in _contenders(arrays, batch_size, steps_per_call, cluster)]
+    for *_, work in contenders:
+        warm_up(seconds, work)
+    rates = settled_rounds([work for *_, work in contenders], rounds, seconds)
+    rows = [
+        Row(name, note, found, IMAGE_BYTES, group=group)
+        for (name, note, group, _), found in zip(contenders, rates, strict=True)
+    ]
+    machine = {**describe_machine(), "batch_size": batch_size, "devices": list(clusters[-1].devices)}
+    return Results("handover", rows, machine, list(_ratios(rows)))
+
+
+def _check(batch_size: int, steps_per_call: int, most: int) -> None:
+    if batch_size < 1 or batch_size % most:
+        raise InputError(f"--batch-size {batch_size}: a multiple of {most}, as so many replicas share it")
+    if steps_per_call < 1:
+        raise InputError(f"--steps-per-call {steps_per_call}: it must be at least 1")
+    held, budget = BATCHES * batch_size * IMAGE_BYTES, default_memory_budget()
+    if held > budget:
+        raise InputError(
+            f"--batch-size {batch_size}: {BATCHES} batches take {size_text(held)}, over half of the free memory "
+            f"({size_text(budget)}); use a smaller one"
+        )
+
+
+def _contenders(arrays: SplitArrays, batch_size: int, steps_per_call: int, cluster: Cluster) -> Iterator[_Contender]:
+    count = cluster.replicas.total
+    named = f"{count} replica{'s' * (count > 1)}"
+    for most in (1, steps_per_call):
+        steps = Steps(len(arrays), batch_size).in_even_calls(most)
+        dataset = make_resident_dataset(arrays, steps, 0, _FOREVER, cluster.replicas)
+        calls = f"{steps.steps_per_call} step{'s' * (steps.steps_per_call > 1)} a call"
+        yield f"{named}, ours, {calls}", "a part of the order for each", OURS, handed_over(dataset, cluster)
+    strategy = cluster.strategy
+
+    def of_a_replica(context):
+        return batches_of(arrays, context.get_per_replica_batch_size(batch_size))
+
+    given = strategy.distribute_datasets_from_function(of_a_replica)
+    yield f"{named}, from_function", "distribute_datasets_from_function", OTHERS, _taken(given, batch_size)
+    cut = strategy.experimental_distribute_dataset(batches_of(arrays, batch_size))
+    yield f"{named}, distribute_dataset", "experimental_distribute_dataset", OTHERS, _taken(cut, batch_size)
+
+
+def batches_of(arrays: SplitArrays, batch_size: int) -> tf.data.Dataset:
+    """Batches of (image uint8 [batch, IMAGE_BYTES], label int32 [batch]) by our gather, without end."""
+    dataset = make_resident_dataset(arrays, Steps(len(arrays), batch_size), 0, _FOREVER, Replicas())
+    # Taking the first of one step shares the gathered memory.
+    return dataset.map(lambda element: (element["replicas"][0]["image"][0], element["replicas"][0]["label"][0]))
+
+
+def _taken(dataset, batch_size: int) -> Callable[[], int]:
+    return functools.partial(_take, iter(dataset), batch_size)
+
+
+def _take(iterator, batch_size: int) -> int:
+    next(iterator)
+    return batch_size
+
+
+def _ratios(rows: Sequence[Row]) -> Iterator:
+    """Ours, of one step a call and of several, over each of TensorFlow's with as many replicas."""
+    for first in range(0, len(rows), 4):
+        single, several, given, cut = rows[first : first + 4]
+        yield from (ratio_of(ours, other) for other in (given, cut) for ours in (single, several))
