@@ -78,6 +78,16 @@ def test_the_summary_has_what_was_measured(directory):
     assert "stream" not in page
 
 
+def test_the_ladder_goes_from_the_dearest_image_to_the_cheapest(directory):
+    rows = [Row(name, "a row", Rates((1e6,), (cost,))) for name, cost in (("cheap", 1e-7), ("dear", 5e-5))]
+    feed = Results("feed", rows, MACHINE).to_json()
+    (directory / "feed_2048.json").write_text(feed, encoding="utf-8")
+    page = fill_benchmarks.fill(PAGE.format("ladder"), directory)
+    lines = [line for line in page.splitlines() if line.startswith("| ")]
+    assert lines[0] == "| row | images/s | CPU us/image | what it is |"
+    assert lines[2:] == ["| dear | 1,000,000 | 50 | a row |", "| cheap | 1,000,000 | 0.1 | a row |"]
+
+
 def test_check_tells_a_stale_page_and_changes_nothing(tmp_path, capsys):
     (tmp_path / "docs/benchmarks").mkdir(parents=True)
     (tmp_path / "docs/benchmarks/feed_256.json").write_text(feed(), encoding="utf-8")

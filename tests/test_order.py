@@ -1,6 +1,10 @@
+import collections
+import hashlib
+
 import numpy as np
 import pytest
 
+from pipeline.feed import order
 from pipeline.feed.order import PADDING, PageOrder, Steps, epoch_order, example_index, in_calls, read_distance
 
 
@@ -57,6 +61,34 @@ def test_the_order_of_seed_0_is_pinned():
     # It may change only together with the checkpoints' version: a run resumed across a change would repeat examples.
     assert epoch_order(12, 0, 0).tolist() == [0, 7, 6, 1, 9, 3, 8, 10, 5, 2, 4, 11]
     assert epoch_order(12, 0, 1).tolist() == [1, 10, 11, 4, 2, 7, 0, 8, 9, 5, 3, 6]
+
+
+@pytest.fixture
+def shuffled_in_parts(monkeypatch):
+    """Orders of any size are made as those of over a million rows are."""
+    monkeypatch.setattr(order, "_SHUFFLED_AT_ONCE", 0)
+
+
+@pytest.mark.parametrize("examples", [1, 100, 70_000], ids=["one row", "fewer than parts", "more than parts"])
+def test_an_order_shuffled_in_parts_is_a_permutation_too(shuffled_in_parts, examples):
+    first, again, second = epoch_order(examples, 7, 0), epoch_order(examples, 7, 0), epoch_order(examples, 7, 1)
+    assert first.dtype == np.int32
+    np.testing.assert_array_equal(np.sort(first), np.arange(examples))
+    np.testing.assert_array_equal(first, again)
+    assert examples == 1 or (first != second).mean() > 0.9
+
+
+def test_a_shuffle_in_parts_gives_every_permutation_alike(shuffled_in_parts):
+    drawn = collections.Counter(tuple(epoch_order(4, 0, epoch).tolist()) for epoch in range(4800))
+    assert len(drawn) == 24
+    # Chi-squared with 23 degrees of freedom exceeds 49.7 once in a thousand; the seed is fixed.
+    assert sum((count - 200) ** 2 / 200 for count in drawn.values()) < 49.7
+
+
+def test_the_order_of_over_a_million_rows_is_pinned():
+    found = epoch_order((1 << 20) + 1, 0, 0)
+    assert found[:4].tolist() == [323071, 193709, 667097, 402095]
+    assert hashlib.sha256(found.tobytes()).hexdigest()[:16] == "d5edaea26ca9456d"
 
 
 def test_a_last_call_is_filled_up_with_steps_of_padding():

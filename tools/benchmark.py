@@ -20,6 +20,7 @@ from pipeline.errors import InputError, run_tool
 from pipeline.measure.arguments import make_parser
 from pipeline.measure.suite import lines_of_all, run_all
 from pipeline.train.config import TrainConfig
+from pipeline.train.environment import import_tensorflow
 
 # A call of many steps takes a processor minutes.
 _STEPS_PER_CALL = {"GPU": (1, 4, 16, 64), "CPU": (1, 4)}
@@ -92,8 +93,6 @@ def _measure_step(args):
 
 def _measure_scale(args):
     _check_scale_rows(args.rows)
-    from pipeline.train.environment import import_tensorflow
-
     import_tensorflow()
     from pipeline.measure.scale import measure_scale
 
@@ -109,8 +108,6 @@ def _check_scale_rows(rows: int) -> None:
 
 
 def _measure_handover(args):
-    from pipeline.train.environment import import_tensorflow
-
     import_tensorflow()
     from pipeline.measure.handover import measure_handover
 
@@ -118,8 +115,6 @@ def _measure_handover(args):
 
 
 def _measure_host(args):
-    from pipeline.train.environment import import_tensorflow
-
     import_tensorflow()
     from pipeline.measure.host_cost import measure_host_cost
 
@@ -135,18 +130,20 @@ def _measure_memory(args):
 
 
 def _measure_convert(args):
+    _check_csv(args.csv)
+    import_tensorflow()
     from pipeline.measure.programs import measure_convert
 
-    _check_csv(args.csv)
     return measure_convert(args.csv, args.rounds)
 
 
 def _measure_article(args):
-    from pipeline.measure.programs import measure_article
-
     _check_csv(args.csv)
     if args.rows < _LEAST_ARTICLE_ROWS:
         raise InputError(f"--rows {args.rows}: at least {_LEAST_ARTICLE_ROWS:,}, as an epoch must last a while")
+    import_tensorflow()
+    from pipeline.measure.programs import measure_article
+
     return measure_article(args.csv, args.rounds, args.rows)
 
 
@@ -176,7 +173,6 @@ def _config(args, **settings) -> TrainConfig:
 def _resolve(config: TrainConfig, args):
     """The settings as they come out on these devices, and the devices; both are printed."""
     from pipeline.convert.manifest_file import load_manifest
-    from pipeline.train.environment import import_tensorflow
 
     manifest = load_manifest(args.data)
     import_tensorflow()

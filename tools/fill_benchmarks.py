@@ -1,10 +1,10 @@
-"""Fill the tables of README.md and docs/benchmarks.md from docs/benchmarks/*.json.
+"""Fill the tables of README.md, docs/benchmarks.md and docs/design.md from docs/benchmarks/*.json.
 
 python tools/benchmark.py all --data data/kannada --csv train.csv --out docs/benchmarks
 python tools/fill_benchmarks.py
 
 A table stands between <!-- benchmark:NAME --> and <!-- end -->. NAME is a file of that directory less .json, a
-directory in it (all of its files; for other machines), or summary.
+directory in it (all of its files; for other machines), summary, or ladder (the feed's rows by what an image costs).
 """
 
 import argparse
@@ -16,8 +16,10 @@ from collections.abc import Sequence
 from pipeline.errors import InputError, Parser, run_tool
 from pipeline.files import write_text_atomically
 
-PAGES = "README.md", "docs/benchmarks.md"
+PAGES = "README.md", "docs/benchmarks.md", "docs/design.md"
 FIGURES = "docs/benchmarks"
+
+_LADDER = "feed_2048"
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _BLOCK = re.compile(r"(<!-- benchmark:(\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -57,7 +59,7 @@ def fill(page: str, directory: pathlib.Path) -> str:
 
 
 def _table(name: str, directory: pathlib.Path) -> str:
-    from pipeline.measure.tables import NOT_MEASURED, page_table, summary_table
+    from pipeline.measure.tables import NOT_MEASURED, ladder_table, page_table, summary_table
 
     if name == "summary":
         return _made(summary_table, _read_all(directory), directory)
@@ -65,9 +67,11 @@ def _table(name: str, directory: pathlib.Path) -> str:
         tables = _read_all(directory / name)
         parts = [f"**{key}**\n\n{_made(page_table, found, directory / name)}" for key, found in tables.items()]
         return "\n\n".join(parts) or NOT_MEASURED
-    path = directory / f"{name}.json"
+    path = directory / f"{_LADDER if name == 'ladder' else name}.json"
     if not path.is_file():
         return NOT_MEASURED
+    if name == "ladder":
+        return _made(ladder_table, _read(path), path)
     figure = f"\n\n![{name}](benchmarks/{name}.png)" if path.with_suffix(".png").is_file() else ""
     return _made(page_table, _read(path), path) + figure
 

@@ -12,6 +12,11 @@ import numpy as np
 
 PADDING = -1  # index of a place in a batch that holds no example
 
+# An order beyond this leaves the cache, and a shuffle all over it was measured at three times the cost a row: 50 ns of
+# 6 million against 17 of 60 thousand, and 30 in parts.
+_SHUFFLED_AT_ONCE = 1 << 20
+_PARTS = 256
+
 _EPOCH_ORDER, _PAGE_ORDER, _WINDOW_ORDER = range(3)
 
 
@@ -61,8 +66,25 @@ class Steps:
 
 def epoch_order(num_examples: int, seed: int, epoch: int) -> np.ndarray:
     """A true permutation of 0 .. num_examples - 1 for this epoch: int32 (int64 from 2**31 examples on)."""
+    generator = _generator(seed, epoch, _EPOCH_ORDER)
+    if num_examples > _SHUFFLED_AT_ONCE:
+        return _shuffled_in_parts(num_examples, generator)
     order = np.arange(num_examples, dtype=_index_dtype(num_examples))
-    _generator(seed, epoch, _EPOCH_ORDER).shuffle(order)
+    generator.shuffle(order)
+    return order
+
+
+def _shuffled_in_parts(num_examples: int, generator: np.random.Generator) -> np.ndarray:
+    """A shuffle by parts that stay in the cache: each row draws its part, and each part is shuffled.
+
+    That gives every permutation with the same probability (Rao, Sankhya A 23, 1961; Sandelius, JRSS B 24, 1962).
+    """
+    part = generator.integers(0, _PARTS, num_examples, np.uint8)
+    order = np.argsort(part, kind="stable").astype(_index_dtype(num_examples))
+    start = 0
+    for stop in np.cumsum(np.bincount(part, minlength=_PARTS)).tolist():
+        generator.shuffle(order[start:stop])
+        start = stop
     return order
 
 

@@ -9,7 +9,7 @@ import sys
 _ALL = {
     "feed_2048": "feed --data {data} --batch-size 2048 --steps-per-call 16 --seconds {seconds} --plot {plot}",
     "feed_256": "feed --data {data} --batch-size 256 --steps-per-call 64 --seconds {seconds} --plot {plot}",
-    "scale": "scale --rows {rows} --rounds 3 --seconds {seconds} --plot {plot}",
+    "scale": "scale --rows {rows} --seconds {seconds} --plot {plot}",
     "handover": "handover --seconds {seconds} --plot {plot}",
     "step": "step --data {data} --xla both --rounds 3 --seconds {seconds} --plot {plot}",
     "host": "host --seconds {seconds} --plot {plot}",

@@ -7,6 +7,8 @@ from pipeline.measure.results import figure_text
 
 NOT_MEASURED = "Not measured."
 
+_LADDER_COLUMNS = "row", "images/s", "CPU us/image", "what it is"
+
 _Found = Mapping[str, Any]  # what `Results.to_json` wrote
 
 
@@ -31,6 +33,14 @@ def summary_table(found: Mapping[str, _Found]) -> str:
         return NOT_MEASURED
     head = ["| what | ours | compared with |", "| --- | --- | --- |"]
     return "\n".join([*head, *(f"| {' | '.join(line)} |" for line in lines)])
+
+
+def ladder_table(found: _Found) -> str:
+    """The rows of the feed, from the dearest image to the cheapest, as far as CPU time was taken."""
+    rows = [row for row in found["rows"] if "cpu_microseconds_per_image" in row]
+    rows.sort(key=lambda row: -row["cpu_microseconds_per_image"])
+    columns = [column for column in _columns(rows) if column[0] in _LADDER_COLUMNS]
+    return f"{machine_line(found['machine'])}\n\n{_table(columns, rows)}"
 
 
 def machine_line(machine: _Found) -> str:
