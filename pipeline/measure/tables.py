@@ -93,18 +93,14 @@ _RATIO_COLUMNS = [
 
 def _feed_lines(found: _Found) -> list[tuple[str, str, str]]:
     batch = f"batch {found['machine']['batch_size']}, {found['machine']['steps_per_call']} steps a call"
-    single = f"batch {found['machine']['batch_size']}, 1 step a call"
-    names = {row["name"] for row in found["rows"]}
     lines = []
     for dtype in ("float32", "uint8"):
         against = [
             (f"textbook cached {dtype}", "the textbook tf.data pipeline with `cache()`"),
             (f"numpy {dtype}", "NumPy's gather"),
         ]
-        for name, settings in ((f"host {dtype}", batch), (f"host {dtype}, 1 step a call", single)):
-            if name in names:
-                compared = _compared(found, name, against)
-                lines.append((f"resident feed, {settings}, {dtype}", _rate(found, name), compared))
+        compared = _compared(found, f"host {dtype}", against)
+        lines.append((f"resident feed, {batch}, {dtype}", _rate(found, f"host {dtype}"), compared))
     return lines
 
 
@@ -130,7 +126,7 @@ def _scale_lines(found: _Found) -> list[tuple[str, str, str]]:
 def _handover_lines(found: _Found) -> list[tuple[str, str, str]]:
     """Our calls of several steps to the most replicas, beside each way of TensorFlow's."""
     several = found["ratios"][-1]["above"]
-    against = {ratio["below"]: f"`{ratio['below'].split(', ')[1]}`" for ratio in found["ratios"]}
+    against = {ratio["below"]: f"`{_row(found, ratio['below'])['note']}`" for ratio in found["ratios"]}
     what = several.replace(", ours, ", ", ")
     return [
         (
