@@ -54,7 +54,7 @@ def make_parser(doc: str) -> argparse.ArgumentParser:
 def _add_handover(parser) -> None:
     add = parser.add_argument
     add("--batch-size", type=int, default=256, metavar="N", help="global batch, default 256")
-    add("--steps-per-call", type=int, default=16, metavar="K", help="of our longer calls, default 16")
+    add("--steps-per-call", type=int, default=16, metavar="K", help="of the longer calls, default 16")
 
 
 def _add_programs(convert, article) -> None:
