@@ -25,6 +25,7 @@ from pipeline.measure.timing import settled_rounds, warm_up
 from pipeline.train.strategy import Cluster
 
 _WAYS = 3
+_CALLS_ALIVE = 6  # of each of our feeds: gathered, ready, handed over, taken
 BATCHES = 240  # an epoch; whole ones, so that every contender counts the same images
 
 _FOREVER = Position(0, 0, sys.maxsize)
@@ -47,7 +48,7 @@ def measure_handover(
     Raises:
         InputError: the batch does not divide among every number of replicas, or the batches do not fit in memory.
     """
-    _check(batch_size, steps_per_call, max(replicas))
+    _check(batch_size, steps_per_call, replicas)
     clusters = make_clusters(replicas)  # before anything else uses TensorFlow
     arrays = made_up_arrays(BATCHES * batch_size)
     contenders = [one for cluster in clusters for one in _contenders(arrays, batch_size, steps_per_call, cluster)]
@@ -62,16 +63,18 @@ def measure_handover(
     return Results("handover", rows, machine, list(_ratios(rows)))
 
 
-def _check(batch_size: int, steps_per_call: int, most: int) -> None:
+def _check(batch_size: int, steps_per_call: int, replicas: Sequence[int]) -> None:
+    most = max(replicas)
     if batch_size < 1 or batch_size % most:
         raise InputError(f"--batch-size {batch_size}: a multiple of {most}, as so many replicas share it")
     if steps_per_call < 2:
         raise InputError(f"--steps-per-call {steps_per_call}: at least 2, as calls of 1 step are measured anyway")
-    held, budget = BATCHES * batch_size * IMAGE_BYTES, default_memory_budget()
+    waiting = len(replicas) * _CALLS_ALIVE * min(steps_per_call, BATCHES)
+    held, budget = (BATCHES + waiting) * batch_size * IMAGE_BYTES, default_memory_budget()
     if held > budget:
         raise InputError(
-            f"--batch-size {batch_size}: {BATCHES} batches take {size_text(held)}, over half of the free memory "
-            f"({size_text(budget)}); use a smaller one"
+            f"--batch-size {batch_size} --steps-per-call {steps_per_call}: the batches take {size_text(held)}, over "
+            f"half of the free memory ({size_text(budget)}); use smaller ones"
         )
 
 
