@@ -16,14 +16,12 @@ def test_ours_is_measured_beside_each_of_tensorflows(tmp_path):
     short = ["--batch-size", "16", "--steps-per-call", "4", "--rounds", "2", "--seconds", "0.05", "--plot", figure]
     found = run(tmp_path, "handover", *short)
     assert figure.read_bytes().startswith(b"\x89PNG")
-    calls = "1 step a call", "4 steps a call"
-    ways = [f"{way}, {call}" for call in calls for way in ("ours", "from_function", "distribute_dataset")]
+    ways = "ours, 1 step a call", "ours, 4 steps a call", "from_function", "distribute_dataset"
     # Tests have four logical CPUs, so there are no eight replicas.
     expected = [f"{replicas}, {way}" for replicas in ("1 replica", "2 replicas") for way in ways]
     assert [row["name"] for row in found["rows"]] == expected
     assert all(row["images_per_second"] > 0 for row in found["rows"])
-    last = found["ratios"][-1]
-    assert (last["above"], last["below"]) == (expected[-3], expected[-1])
+    assert found["ratios"][-1]["above"] == "2 replicas, ours, 1 step a call"
 
 
 def test_every_way_to_replicas_brings_each_of_them_its_part():
@@ -46,10 +44,9 @@ def test_every_way_to_replicas_brings_each_of_them_its_part():
         (["--batch-size", "12"], "--batch-size 12: a multiple of 8, as so many replicas share it"),
         (["--batch-size", "0"], "--batch-size 0: a multiple of 8"),
         (["--batch-size", "80000000"], "the batches take .* MiB, over half of the free .*; use smaller ones"),
-        (["--batch-size", "32768", "--steps-per-call", "240"], "--steps-per-call 240: the batches take .* MiB, over"),
         (["--steps-per-call", "1"], "--steps-per-call 1: at least 2"),
     ],
-    ids=["does not divide", "no batch", "more than memory", "calls of more than memory", "no longer calls"],
+    ids=["does not divide", "no batch", "more than memory", "no step"],
 )
 def test_what_cannot_be_measured_is_refused(flags, message):
     with pytest.raises(InputError, match=message):

@@ -2,8 +2,8 @@
 
 All get the same batches from the same feed. `experimental_distribute_dataset` takes global batches and cuts them anew
 for the replicas; `distribute_datasets_from_function` is given those of a replica; both hand them over by a
-MultiDeviceIterator, one element a replica and step, several steps inside a tf.function. Ours cuts the order, so that
-each replica's part is gathered on its own, and hands a call of several steps over as one element.
+MultiDeviceIterator, one element a replica and step. Ours cuts the order, so that each replica's part is gathered on
+its own, and hands over calls of several steps.
 """
 
 import functools
@@ -20,11 +20,10 @@ from pipeline.feed.resident import SplitArrays
 from pipeline.measure.consume import handed_over
 from pipeline.measure.machine import describe_machine, make_clusters
 from pipeline.measure.made_up import IMAGE_BYTES, made_up_arrays
-from pipeline.measure.results import OTHERS, OURS, Ratio, Results, Row, ratio_of
+from pipeline.measure.results import OTHERS, OURS, Results, Row, ratio_of
 from pipeline.measure.timing import settled_rounds, warm_up
 from pipeline.train.strategy import Cluster
 
-_WAYS = 3
 _CALLS_ALIVE = 6  # of each of our feeds: gathered, ready, handed over, taken
 BATCHES = 240  # an epoch; whole ones, so that every contender counts the same images
 
@@ -39,11 +38,11 @@ def measure_handover(
     steps_per_call: int = 16,
     replicas: Sequence[int] = (1, 2, 8),
 ) -> Results:
-    """Measure the hand-over of uint8 batches to so many replicas, as far as there are devices.
+    """Measure the hand-over of uint8 batches to so many replicas, as far as there are devices, to a Python loop.
 
     Args:
         batch_size: global.
-        steps_per_call: of the longer calls; the shorter ones have one step.
+        steps_per_call: of our longer calls; the shorter ones have one step, as TensorFlow's elements do.
 
     Raises:
         InputError: the batch does not divide among every number of replicas, or the batches do not fit in memory.
@@ -79,25 +78,22 @@ def _check(batch_size: int, steps_per_call: int, replicas: Sequence[int]) -> Non
 
 
 def _contenders(arrays: SplitArrays, batch_size: int, steps_per_call: int, cluster: Cluster) -> Iterator[_Contender]:
-    """Ours and both of TensorFlow's, with one step a call and then with several."""
     count = cluster.replicas.total
-    named, strategy = f"{count} replica{'s' * (count > 1)}", cluster.strategy
+    named = f"{count} replica{'s' * (count > 1)}"
+    for most in (1, steps_per_call):
+        steps = Steps(len(arrays), batch_size).in_even_calls(most)
+        dataset = make_resident_dataset(arrays, steps, 0, _FOREVER, cluster.replicas)
+        calls = f"{steps.steps_per_call} step{'s' * (steps.steps_per_call > 1)} a call"
+        yield f"{named}, ours, {calls}", "a part of the order for each", OURS, handed_over(dataset, cluster)
+    strategy = cluster.strategy
 
     def of_a_replica(context):
         return batches_of(arrays, context.get_per_replica_batch_size(batch_size))
 
-    for most in (1, steps_per_call):
-        steps = Steps(len(arrays), batch_size).in_even_calls(most)
-        calls = f"{steps.steps_per_call} step{'s' * (steps.steps_per_call > 1)} a call"
-        ours = make_resident_dataset(arrays, steps, 0, _FOREVER, cluster.replicas)
-        given = strategy.distribute_datasets_from_function(of_a_replica)
-        cut = strategy.experimental_distribute_dataset(batches_of(arrays, batch_size))
-        yield f"{named}, ours, {calls}", "a part of the order for each", OURS, handed_over(ours, cluster)
-        for name, note, dataset in (
-            ("from_function", "distribute_datasets_from_function", given),
-            ("distribute_dataset", "experimental_distribute_dataset", cut),
-        ):
-            yield f"{named}, {name}, {calls}", note, OTHERS, _taken(strategy, dataset, steps)
+    given = strategy.distribute_datasets_from_function(of_a_replica)
+    yield f"{named}, from_function", "distribute_datasets_from_function", OTHERS, _taken(given, batch_size)
+    cut = strategy.experimental_distribute_dataset(batches_of(arrays, batch_size))
+    yield f"{named}, distribute_dataset", "experimental_distribute_dataset", OTHERS, _taken(cut, batch_size)
 
 
 def batches_of(arrays: SplitArrays, batch_size: int) -> tf.data.Dataset:
@@ -107,23 +103,8 @@ def batches_of(arrays: SplitArrays, batch_size: int) -> tf.data.Dataset:
     return dataset.map(lambda element: (element["replicas"][0]["image"][0], element["replicas"][0]["label"][0]))
 
 
-def _taken(strategy: tf.distribute.Strategy, dataset, steps: Steps) -> Callable[[], int]:
-    """Work that takes the batches of one call: several of them inside a tf.function, where that costs the least."""
-    iterator = iter(dataset)
-    if steps.steps_per_call == 1:
-        return functools.partial(_take, iterator, steps.batch_size)
-
-    @tf.function
-    def take():
-        images = tf.constant(0)
-        for _ in tf.range(steps.steps_per_call):
-            for image in strategy.experimental_local_results(next(iterator)[0]):
-                images += tf.shape(image)[0]
-        return images
-
-    # A concrete function, as many traces of one Python function make TensorFlow warn of tracing one too often.
-    traced = take.get_concrete_function()
-    return lambda: int(traced())
+def _taken(dataset, batch_size: int) -> Callable[[], int]:
+    return functools.partial(_take, iter(dataset), batch_size)
 
 
 def _take(iterator, batch_size: int) -> int:
@@ -131,8 +112,8 @@ def _take(iterator, batch_size: int) -> int:
     return batch_size
 
 
-def _ratios(rows: Sequence[Row]) -> Iterator[Ratio]:
-    """Ours over each of TensorFlow's with as many replicas and as many steps a call."""
-    for first in range(0, len(rows), _WAYS):
-        ours, *others = rows[first : first + _WAYS]
-        yield from (ratio_of(ours, other) for other in others)
+def _ratios(rows: Sequence[Row]) -> Iterator:
+    """Ours of one step a call over each of TensorFlow's: all are taken step by step from Python there."""
+    for first in range(0, len(rows), 4):
+        single, _, given, cut = rows[first : first + 4]
+        yield from (ratio_of(single, other) for other in (given, cut))
