@@ -44,9 +44,10 @@ def test_every_way_to_replicas_brings_each_of_them_its_part():
         (["--batch-size", "12"], "--batch-size 12: a multiple of 8, as so many replicas share it"),
         (["--batch-size", "0"], "--batch-size 0: a multiple of 8"),
         (["--batch-size", "80000000"], "the batches take .* MiB, over half of the free .*; use smaller ones"),
+        (["--batch-size", "32768", "--steps-per-call", "240"], "--steps-per-call 240: the batches take .* MiB, over"),
         (["--steps-per-call", "1"], "--steps-per-call 1: at least 2"),
     ],
-    ids=["does not divide", "no batch", "more than memory", "no step"],
+    ids=["does not divide", "no batch", "more than memory", "calls of more than memory", "no longer calls"],
 )
 def test_what_cannot_be_measured_is_refused(flags, message):
     with pytest.raises(InputError, match=message):

@@ -17,7 +17,7 @@ import pathlib
 from collections.abc import Sequence
 
 from pipeline.errors import InputError, run_tool
-from pipeline.measure.arguments import make_parser
+from pipeline.measure.arguments import XLA, make_parser
 from pipeline.measure.suite import lines_of_all, run_all
 from pipeline.train.config import TrainConfig
 from pipeline.train.environment import import_tensorflow
@@ -26,7 +26,6 @@ from pipeline.train.environment import import_tensorflow
 _STEPS_PER_CALL = {"GPU": (1, 4, 16, 64), "CPU": (1, 4)}
 _LEAST_ARTICLE_ROWS = 1000
 _LEAST_SCALE_ROWS = 60_000  # what larger sizes are compared with
-_XLA = {"off": (False,), "on": (True,), "both": (False, True)}  # of --xla
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -76,14 +75,14 @@ def _measure_train(args):
 
 
 def _measure_step(args):
-    base = _config(args, batch_size=args.batch_sizes[0], xla=_XLA[args.xla][0])
+    base = _config(args, batch_size=args.batch_sizes[0], xla=XLA[args.xla][0])
     first, cluster = _resolve(base, args)
     from pipeline.measure.step_rate import measure_steps
     from pipeline.train.assemble import resolve
 
     counts = args.step_counts or _STEPS_PER_CALL[cluster.accelerator]
     found = {}
-    for size, precision, count, xla in itertools.product(args.batch_sizes, args.precisions, counts, _XLA[args.xla]):
+    for size, precision, count, xla in itertools.product(args.batch_sizes, args.precisions, counts, XLA[args.xla]):
         config = _config(args, batch_size=size, precision=precision, steps_per_call=count, xla=xla)
         resolved = resolve(config, first.manifest, cluster)
         # What is asked for may come to the same: "auto" to a precision in the list, a long call to the whole epoch.

@@ -7,6 +7,8 @@ from pipeline.errors import Parser
 from pipeline.feed.plan import FEEDS
 from pipeline.train.config import PRECISIONS, SCALES, STRATEGIES, size_argument
 
+XLA = {"off": (False,), "on": (True,), "both": (False, True)}  # what --xla stands for
+
 _COMMANDS = {
     "feed": "every stage of every feed, beside other recipes and the machine's limits",
     "step": "the step on a fixed batch: operations/s and the share of the peak",
@@ -97,7 +99,7 @@ def _add_variants(parser) -> None:
     add("--precision", dest="precisions", type=_names, default=("auto",), metavar="P", help=f"default auto; {several}")
     add("--batch-size", dest="batch_sizes", type=_counts, default=(256,), metavar="N", help=f"default 256; {several}")
     add("--steps-per-call", dest="step_counts", type=_counts, metavar="K", help="default 1,4,16,64 on GPU, 1,4 on CPU")
-    add("--xla", choices=("off", "on", "both"), default="off", help="compile the step; default off")
+    add("--xla", choices=XLA, default="off", help="compile the step; default off")
 
 
 def _add_measuring(parser) -> None:

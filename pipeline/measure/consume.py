@@ -1,11 +1,15 @@
 """Ways to take elements from a data set, as work that returns the images it took."""
 
+import sys
 from collections.abc import Callable
 
 import tensorflow as tf
 
+from pipeline.feed.dataset import Position
 from pipeline.train.feeder import feed_replicas
 from pipeline.train.strategy import Cluster
+
+FOREVER = Position(0, 0, sys.maxsize)  # where a feed without end starts
 
 # Work between two looks at the clock: enough that looking costs nothing, little enough for the slowest recipe.
 _IMAGES_A_MARK, _MOST_ELEMENTS_A_MARK = 1 << 14, 64

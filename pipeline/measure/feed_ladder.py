@@ -8,18 +8,17 @@ import dataclasses
 import functools
 import itertools
 import pathlib
-import sys
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from pipeline.feed.dataset import HostScaling, Position, make_resident_dataset, make_stream_dataset
+from pipeline.feed.dataset import HostScaling, make_resident_dataset, make_stream_dataset
 from pipeline.feed.normalize import Normalization
 from pipeline.feed.order import epoch_order, in_calls
 from pipeline.feed.resident import SplitArrays, load_split
 from pipeline.feed.stream import ShardReader
 from pipeline.measure import rivals
-from pipeline.measure.consume import consume_in_function, handed_over, images_of_call, images_of_pair
+from pipeline.measure.consume import FOREVER, consume_in_function, handed_over, images_of_call, images_of_pair
 from pipeline.measure.first_batch import figures_of, measure_first_batch
 from pipeline.measure.machine import describe_training
 from pipeline.measure.results import LIMIT, OTHERS, OURS, Results, Row, ratio_of
@@ -27,7 +26,6 @@ from pipeline.measure.timing import settled_rounds, warm_up
 from pipeline.train import assemble
 from pipeline.train.strategy import Cluster
 
-_FOREVER = Position(0, 0, sys.maxsize)
 _FIRST_BATCHES = 3  # processes started for them, each of which imports TensorFlow
 
 
@@ -79,14 +77,10 @@ def measure_feed(
 
 _COMPARED = (
     *(
-        (name, below)
-        for name in ("host float32", "host float32, 1 step a call")
-        for below in ("textbook cached float32", "numpy float32")
-    ),
-    *(
-        (name, below)
-        for name in ("host uint8", "host uint8, 1 step a call")
-        for below in ("textbook cached uint8", "numpy uint8")
+        (f"host {dtype}{calls}", f"{below} {dtype}")
+        for dtype in ("float32", "uint8")
+        for calls in ("", ", 1 step a call")
+        for below in ("textbook cached", "numpy")
     ),
     ("stream float32", "textbook float32"),
 )
@@ -120,20 +114,20 @@ def _own(resolved, cluster, arrays: SplitArrays) -> Iterator[Rung]:
     single = dataclasses.replace(steps, steps_per_call=1)
     for dtype, scale, note in (("uint8", None, "order and gather"), ("float32", scaling, "order, gather and scale")):
         width = size * np.dtype(dtype).itemsize
-        resident = make_resident_dataset(arrays, steps, 0, _FOREVER, replicas, scale)
+        resident = make_resident_dataset(arrays, steps, 0, FOREVER, replicas, scale)
         yield ours(f"host {dtype}", note, width, resident)
         if steps != single:
-            short = make_resident_dataset(arrays, single, 0, _FOREVER, replicas, scale)
+            short = make_resident_dataset(arrays, single, 0, FOREVER, replicas, scale)
             yield ours(f"host {dtype}, 1 step a call", "the same in the shortest calls", width, short, 1)
-    resident = make_resident_dataset(arrays, steps, 0, _FOREVER, replicas)
+    resident = make_resident_dataset(arrays, steps, 0, FOREVER, replicas)
     yield Rung("distribute", "host uint8, handed to the replicas", size, handed_over(resident, cluster))
-    indices = make_resident_dataset(None, steps, 0, _FOREVER, replicas)
+    indices = make_resident_dataset(None, steps, 0, FOREVER, replicas)
     yield ours("device indices", "what crosses the bus with --feed device", 4, indices)
     reader = ShardReader(config.data, manifest, assemble.TRAIN)
     # Half of the split to a window, however large the budget: a window of all of it would not be streaming.
     budget = min(resolved.plan.budget, 2 * steps.num_examples * manifest.stride)
     for dtype, scale in (("uint8", None), ("float32", scaling)):
-        dataset = make_stream_dataset(reader, budget, steps, 0, _FOREVER, replicas, scale)
+        dataset = make_stream_dataset(reader, budget, steps, 0, FOREVER, replicas, scale)
         yield ours(f"stream {dtype}", "from disk, in windows", size * np.dtype(dtype).itemsize, dataset)
 
 

@@ -7,27 +7,26 @@ its own, and hands over calls of several steps.
 """
 
 import functools
-import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import tensorflow as tf
 
 from pipeline.errors import InputError
-from pipeline.feed.dataset import Position, Replicas, make_resident_dataset
+from pipeline.feed.dataset import Replicas, make_resident_dataset
 from pipeline.feed.order import Steps
 from pipeline.feed.plan import default_memory_budget, size_text
 from pipeline.feed.resident import SplitArrays
-from pipeline.measure.consume import handed_over
+from pipeline.measure.consume import FOREVER, handed_over
 from pipeline.measure.machine import describe_machine, make_clusters
 from pipeline.measure.made_up import IMAGE_BYTES, made_up_arrays
-from pipeline.measure.results import OTHERS, OURS, Results, Row, ratio_of
+from pipeline.measure.results import OTHERS, OURS, Ratio, Results, Row, counted, ratio_of
 from pipeline.measure.timing import settled_rounds, warm_up
 from pipeline.train.strategy import Cluster
 
+_WAYS = 4  # rows for each number of replicas
 _CALLS_ALIVE = 6  # of each of our feeds: gathered, ready, handed over, taken
 BATCHES = 240  # an epoch; whole ones, so that every contender counts the same images
 
-_FOREVER = Position(0, 0, sys.maxsize)
 _Contender = tuple[str, str, str, Callable[[], int]]  # name, note, group, work
 
 
@@ -78,13 +77,12 @@ def _check(batch_size: int, steps_per_call: int, replicas: Sequence[int]) -> Non
 
 
 def _contenders(arrays: SplitArrays, batch_size: int, steps_per_call: int, cluster: Cluster) -> Iterator[_Contender]:
-    count = cluster.replicas.total
-    named = f"{count} replica{'s' * (count > 1)}"
+    named = counted(cluster.replicas.total, "replica")
     for most in (1, steps_per_call):
         steps = Steps(len(arrays), batch_size).in_even_calls(most)
-        dataset = make_resident_dataset(arrays, steps, 0, _FOREVER, cluster.replicas)
-        calls = f"{steps.steps_per_call} step{'s' * (steps.steps_per_call > 1)} a call"
-        yield f"{named}, ours, {calls}", "a part of the order for each", OURS, handed_over(dataset, cluster)
+        dataset = make_resident_dataset(arrays, steps, 0, FOREVER, cluster.replicas)
+        calls = counted(steps.steps_per_call, "step")
+        yield f"{named}, ours, {calls} a call", "a part of the order for each", OURS, handed_over(dataset, cluster)
     strategy = cluster.strategy
 
     def of_a_replica(context):
@@ -98,7 +96,7 @@ def _contenders(arrays: SplitArrays, batch_size: int, steps_per_call: int, clust
 
 def batches_of(arrays: SplitArrays, batch_size: int) -> tf.data.Dataset:
     """Batches of (image uint8 [batch, IMAGE_BYTES], label int32 [batch]) by our gather, without end."""
-    dataset = make_resident_dataset(arrays, Steps(len(arrays), batch_size), 0, _FOREVER, Replicas())
+    dataset = make_resident_dataset(arrays, Steps(len(arrays), batch_size), 0, FOREVER, Replicas())
     # Taking the first of one step shares the gathered memory.
     return dataset.map(lambda element: (element["replicas"][0]["image"][0], element["replicas"][0]["label"][0]))
 
@@ -112,8 +110,8 @@ def _take(iterator, batch_size: int) -> int:
     return batch_size
 
 
-def _ratios(rows: Sequence[Row]) -> Iterator:
+def _ratios(rows: Sequence[Row]) -> Iterator[Ratio]:
     """Ours of one step a call over each of TensorFlow's: all are taken step by step from Python there."""
-    for first in range(0, len(rows), 4):
-        single, _, given, cut = rows[first : first + 4]
+    for first in range(0, len(rows), _WAYS):
+        single, _, given, cut = rows[first : first + _WAYS]
         yield from (ratio_of(single, other) for other in (given, cut))

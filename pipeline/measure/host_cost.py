@@ -14,7 +14,7 @@ from pipeline.feed.normalize import Normalization
 from pipeline.feed.order import Steps
 from pipeline.feed.resident import SplitArrays
 from pipeline.measure.machine import describe_machine, make_clusters
-from pipeline.measure.results import OTHERS, Ratio, Results, Row, ratio_of
+from pipeline.measure.results import OTHERS, Ratio, Results, Row, counted, ratio_of
 from pipeline.train.checkpoint import TrainState
 from pipeline.train.feeder import Feeds
 from pipeline.train.loop import LoopConfig, Trainer
@@ -95,11 +95,10 @@ def _arrays(rows: int) -> SplitArrays:
 
 
 def _contenders(cluster: Cluster, arrays: SplitArrays) -> Iterator[Contender]:
-    count = cluster.replicas.total
-    replicas = f"{count} replica" + "s" * (count > 1)
+    replicas = counted(cluster.replicas.total, "replica")
     yield Contender(f"fit, {replicas}", "Keras's fit on arrays", OTHERS, _fit(cluster, arrays))
     for steps_per_call in STEPS_PER_CALL:
-        calls = f"{steps_per_call} step" + "s" * (steps_per_call > 1)
+        calls = counted(steps_per_call, "step")
         train = _our_loop(cluster, arrays, steps_per_call)
         yield Contender(f"ours, {replicas}, {calls} a call", "feed, loop and step", "ours", train)
 

@@ -1,16 +1,15 @@
 """What an image costs as the data grow, and what is delivered in all as replicas grow; on made-up bytes."""
 
-import sys
 from collections.abc import Sequence
 
-from pipeline.feed.dataset import Position, Replicas, make_resident_dataset
+from pipeline.feed.dataset import Replicas, make_resident_dataset
 from pipeline.feed.order import Steps
 from pipeline.feed.plan import default_memory_budget
 from pipeline.feed.resident import SplitArrays
-from pipeline.measure.consume import consume_in_function, handed_over, images_of_call
+from pipeline.measure.consume import FOREVER, consume_in_function, handed_over, images_of_call
 from pipeline.measure.machine import describe_machine, make_clusters
 from pipeline.measure.made_up import IMAGE_BYTES, made_up_arrays
-from pipeline.measure.results import Results, Row, ratio_of
+from pipeline.measure.results import Results, Row, counted, ratio_of
 from pipeline.measure.timing import settled_rounds, warm_up
 
 
@@ -43,7 +42,7 @@ def measure_scale(
         count = cluster.replicas.total
         work.append(handed_over(_feed(small, *calls, cluster.replicas)[0], cluster))
         devices = f"{fitting[0]:,} rows, handed to {', '.join(cluster.devices)}"
-        names.append((f"{count} replica{'s' * (count > 1)}", devices))
+        names.append((counted(count, "replica"), devices))
     for one in work:
         warm_up(seconds, one)
     rates = settled_rounds(work, rounds, seconds)
@@ -59,5 +58,5 @@ def measure_scale(
 def _feed(arrays: SplitArrays, batch_size: int, steps_per_call: int, replicas: Replicas):
     """The feed without end, and the images of a call of it."""
     steps = Steps(len(arrays), batch_size).in_even_calls(steps_per_call)
-    dataset = make_resident_dataset(arrays, steps, 0, Position(0, 0, sys.maxsize), replicas)
+    dataset = make_resident_dataset(arrays, steps, 0, FOREVER, replicas)
     return dataset, steps.batch_size * steps.steps_per_call

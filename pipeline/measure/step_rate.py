@@ -11,7 +11,7 @@ import tensorflow as tf
 from pipeline.feed.dataset import Position
 from pipeline.measure.flops import Peak, data_sheet_peak, make_matmul, training_flops
 from pipeline.measure.machine import describe_training
-from pipeline.measure.results import LIMIT, Results, Row, rate_text, ratio_of
+from pipeline.measure.results import LIMIT, Results, Row, counted, rate_text, ratio_of
 from pipeline.measure.timing import for_seconds
 from pipeline.train import assemble
 from pipeline.train.feeder import feed_replicas
@@ -131,7 +131,7 @@ def _names(variants: Sequence[assemble.Resolved]) -> list[str]:
 
 def _parts(resolved: assemble.Resolved) -> tuple[str, str, str, str]:
     steps, per_call = resolved.steps, resolved.steps.steps_per_call
-    calls = f"{per_call} step{'s' * (per_call > 1)} a call"
+    calls = f"{counted(per_call, 'step')} a call"
     return f"batch {steps.batch_size}", resolved.precision, calls, "XLA" if resolved.config.xla else "no XLA"
 
 

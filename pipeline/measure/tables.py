@@ -125,16 +125,10 @@ def _scale_lines(found: _Found) -> list[tuple[str, str, str]]:
 
 def _handover_lines(found: _Found) -> list[tuple[str, str, str]]:
     """Our calls of one step to the most replicas, beside each way of TensorFlow's."""
-    several = found["ratios"][-1]["above"]
-    against = {ratio["below"]: f"`{_row(found, ratio['below'])['note']}`" for ratio in found["ratios"]}
-    what = several.replace(", ours, ", ", ")
-    return [
-        (
-            f"handed over, batch {found['machine']['batch_size']}, {what}",
-            _rate(found, several),
-            _compared(found, several, list(against.items())),
-        )
-    ]
+    ours = found["ratios"][-1]["above"]
+    against = [(ratio["below"], f"`{_row(found, ratio['below'])['note']}`") for ratio in found["ratios"]]
+    what = f"handed over, batch {found['machine']['batch_size']}, {ours.replace(', ours', '')}"
+    return [(what, _rate(found, ours), _compared(found, ours, against))]
 
 
 def _host_lines(found: _Found) -> list[tuple[str, str, str]]:

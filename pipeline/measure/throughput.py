@@ -5,13 +5,11 @@ compute, as MLPerf Storage defines it (https://github.com/mlcommons/storage).
 """
 
 import itertools
-import sys
 from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
-from pipeline.feed.dataset import Position
-from pipeline.measure.consume import consume_in_function, images_of_call
+from pipeline.measure.consume import FOREVER, consume_in_function, images_of_call
 from pipeline.measure.machine import describe_training
 from pipeline.measure.results import Results, Row, ratio_of
 from pipeline.measure.timing import for_seconds, warm_up
@@ -22,8 +20,6 @@ from pipeline.train.meter import measure_rounds
 from pipeline.train.strategy import Cluster
 
 DATASET, FEED, STEP, TRAIN = "dataset", "feed", "step", "train"
-
-_FOREVER = Position(0, 0, sys.maxsize)
 
 
 def measure_throughput(resolved: assemble.Resolved, cluster: Cluster, rounds: int = 3, seconds: float = 2.0) -> Results:
@@ -57,14 +53,14 @@ def _work(resolved: assemble.Resolved, cluster: Cluster, seconds: float) -> list
     calls = assemble.make_calls(resolved, cluster, model, optimizer, feeds)
 
     def elements():
-        return feed_replicas(feeds.train(_FOREVER), cluster)
+        return feed_replicas(feeds.train(FOREVER), cluster)
 
     def feed_alone() -> Iterator[int]:
         with_counts = ((parts, float(tf.reduce_sum(count))) for parts, count in elements())
         yield from for_seconds(seconds, lambda: int(next(with_counts)[1]))
 
     per_call = resolved.steps.batch_size * resolved.steps.steps_per_call
-    consume = consume_in_function(feeds.train(_FOREVER), images_of_call, per_call)
+    consume = consume_in_function(feeds.train(FOREVER), images_of_call, per_call)
 
     source = elements()
     fixed = next(source)
