@@ -63,6 +63,15 @@ def test_the_order_of_seed_0_is_pinned():
     assert epoch_order(12, 0, 1).tolist() == [1, 10, 11, 4, 2, 7, 0, 8, 9, 5, 3, 6]
 
 
+def test_the_fingerprint_tells_an_order_drawn_in_another_way(monkeypatch):
+    assert order.fingerprint() == "5479e789"  # may change like the order above
+    monkeypatch.setattr(order, "_PARTS", 128)
+    assert order.fingerprint() != "5479e789"
+    monkeypatch.undo()
+    monkeypatch.setattr(order, "_WINDOW_ORDER", 7)
+    assert order.fingerprint() != "5479e789"
+
+
 @pytest.fixture
 def shuffled_in_parts(monkeypatch):
     """Orders of any size are made as those of over a million rows are."""

@@ -23,6 +23,7 @@ from pipeline.feed.dataset import (
 )
 from pipeline.feed.normalize import Normalization
 from pipeline.feed.order import Steps
+from pipeline.feed.order import fingerprint as order_fingerprint
 from pipeline.feed.plan import FeedPlan, default_memory_budget, plan_feed
 from pipeline.feed.resident import SplitArrays, load_split
 from pipeline.feed.stream import ShardReader, plan_pages
@@ -64,6 +65,7 @@ class Resolved:
             "batch_size": config.batch_size,
             "steps_per_call": self.steps.steps_per_call,
             "seed": config.seed,
+            "order": order_fingerprint(),
             "learning_rate": config.peak_learning_rate,
             "schedule": config.schedule,
             "precision": self.precision,
