@@ -82,6 +82,7 @@ _COMPARED = (
         for calls in ("", ", 1 step a call")
         for below in ("textbook cached", "numpy")
     ),
+    *((f"host uint8{calls}", "keras arrays") for calls in ("", ", 1 step a call")),
     ("stream float32", "textbook float32"),
 )
 

@@ -98,6 +98,7 @@ def _feed_lines(found: _Found) -> list[tuple[str, str, str]]:
         against = [
             (f"textbook cached {dtype}", "the textbook tf.data pipeline with `cache()`"),
             (f"numpy {dtype}", "NumPy's gather"),
+            *([("keras arrays", "what `fit` makes of arrays")] if dtype == "uint8" else []),
         ]
         compared = _compared(found, f"host {dtype}", against)
         lines.append((f"resident feed, {batch}, {dtype}", _rate(found, f"host {dtype}"), compared))
