@@ -53,8 +53,7 @@ def _train(config: TrainConfig, manifest, cluster, run, callbacks) -> int:
     from pipeline.train.stop import StopRequested, listen_for_stop
 
     reporter = Reporter(config.log_json, quiet=not cluster.is_chief)
-    config = assemble.with_earlier_choices(config, None if config.fresh else run.identity())
-    resolved = assemble.resolve(config, manifest, cluster)
+    resolved = assemble.resolve(config, manifest, cluster, None if config.fresh else run.identity())
     model, optimizer = assemble.make_model(resolved, cluster)
     _claim(run, resolved.describe(cluster, model), config, cluster, reporter)
     _announce(resolved, cluster, reporter)

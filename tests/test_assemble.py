@@ -18,10 +18,10 @@ LARGE = 2**40
 def resolve(digits):
     """Resolve settings on the digits, whose manifest `change` may alter first."""
 
-    def resolved(change=lambda manifest: manifest, **settings):
+    def resolved(change=lambda manifest: manifest, earlier=None, **settings):
         config = TrainConfig(data=digits, run_dir=pathlib.Path("run"), **settings)
         cluster = make_cluster(config.strategy, config.devices)
-        return assemble.resolve(config, change(load_manifest(digits)), cluster)
+        return assemble.resolve(config, change(load_manifest(digits)), cluster, earlier)
 
     return resolved
 
@@ -107,11 +107,18 @@ def test_the_learning_rate_warms_up_and_falls(resolve):
 def test_a_second_start_takes_what_the_first_one_chose(resolve, monkeypatch, settings):
     first = resolve(**settings)
     monkeypatch.setattr(assemble, "default_memory_budget", lambda: LARGE)
-    config = assemble.with_earlier_choices(first.config, first.identity())
-    second = resolve(
-        **{name: getattr(config, name) for name in ("feed", "precision", "steps_per_call", "memory_budget")}
-    )
-    assert second.identity() == first.identity()
+    assert resolve(earlier=first.identity(), **settings).identity() == first.identity()
+
+
+@pytest.mark.parametrize(
+    ("stored", "asked", "expected"),
+    [(6, None, 6), (6, 6, 6), (5, 6, 5), (6, 5, 5), (6, 8, 7)],
+    ids=["nothing asked", "the same", "what comes to the same", "a number that is even", "a number made even"],
+)
+def test_calls_of_a_run_keep_their_length_unless_another_is_asked_for(resolve, stored, asked, expected):
+    earlier = {**resolve(batch_size=16).identity(), "steps_per_call": stored}  # of 13 steps
+    steps = resolve(earlier=earlier, batch_size=16, steps_per_call=asked).steps
+    assert steps.steps_per_call == expected
 
 
 def test_a_table_of_bytes_cannot_go_to_other_workers(digits):

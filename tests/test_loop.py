@@ -1,8 +1,11 @@
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
 
 from pipeline.errors import InputError
+from pipeline.feed.order import Steps
 from pipeline.train.stop import StopRequested, StopSignal
 from tests.training import SmallRun, without_times
 
@@ -86,6 +89,20 @@ def test_a_resume_on_other_replicas_goes_on_with_the_same_examples(start):
     last = start("broken", strategy="mirrored", devices=4)
     last.fit()
     assert_same_weights(whole, last, tolerance=1e-4)
+
+
+def test_a_run_of_uneven_calls_goes_on_in_calls_of_their_length(start, monkeypatch):
+    with monkeypatch.context() as patch:
+        # As versions before even calls cut an epoch: 13 steps into 6, 6 and 1.
+        patch.setattr(Steps, "in_even_calls", lambda steps, most: dataclasses.replace(steps, steps_per_call=most))
+        whole, broken = start("whole", steps_per_call=6), start("broken", steps_per_call=6)
+    whole.fit()
+    stopper = StopAfter(2)
+    with pytest.raises(StopRequested):
+        broken.fit([stopper], stopper.signal)
+    last = start("broken", steps_per_call=None, earlier=broken.resolved.identity())
+    last.fit()
+    assert_same_weights(whole, last)
 
 
 def test_checkpoints_inside_an_epoch_come_at_the_calls_that_pass_their_steps(start):

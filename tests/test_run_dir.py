@@ -33,6 +33,13 @@ def test_other_settings_are_refused_with_the_differences(run):
         run.claim(config(batch_size=32))
 
 
+def test_a_number_that_came_to_another_is_said_as_it_was_given(run):
+    run.claim(config(steps_per_call=6))
+    given = {"seed": 0, "steps_per_call": 8, "epochs": 6}
+    with pytest.raises(InputError, match=r"\(steps_per_call 6 -> 7 \(from --steps-per-call 8\)\); give"):
+        run.claim({**config(steps_per_call=7), "settings": given})
+
+
 def test_a_directory_that_is_something_else_is_left_alone(run):
     run.path.mkdir()
     (run.path / "thesis.tex").touch()

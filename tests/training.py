@@ -29,10 +29,10 @@ def tiny_model(image_shape, num_classes, dtype="float32", dropout=StepDropout) -
 class SmallRun:
     """One run of `TrainConfig(**settings)` on the data in `data`, put together as train.py does it.
 
-    Every epoch of it is audited. What it says is in `out`.
+    Every epoch of it is audited. What it says is in `out`. `earlier` is the identity of the run that it goes on with.
     """
 
-    def __init__(self, monkeypatch, data: pathlib.Path, run_dir: pathlib.Path, **settings) -> None:
+    def __init__(self, monkeypatch, data: pathlib.Path, run_dir: pathlib.Path, earlier=None, **settings) -> None:
         monkeypatch.setattr(assemble, "make_cnn", tiny_model)
         defaults = {
             **{"batch_size": 16, "epochs": 3, "learning_rate": 0.01, "steps_per_call": 4},
@@ -40,7 +40,7 @@ class SmallRun:
         }
         self.config = TrainConfig(data=data, run_dir=run_dir, **{**defaults, **settings})
         self.cluster = make_cluster(self.config.strategy, self.config.devices)
-        self.resolved = assemble.resolve(self.config, load_manifest(data), self.cluster)
+        self.resolved = assemble.resolve(self.config, load_manifest(data), self.cluster, earlier)
         self.model, self.optimizer = assemble.make_model(self.resolved, self.cluster)
         self.out = io.StringIO()
         self.trainer = assemble.make_trainer(

@@ -126,17 +126,21 @@ def with_earlier_choices(config: TrainConfig, earlier: dict[str, Any] | None) ->
     return dataclasses.replace(config, **changes)
 
 
-def resolve(config: TrainConfig, manifest: Manifest, cluster: Cluster) -> Resolved:
-    """Decide what the configuration leaves open.
+def resolve(
+    config: TrainConfig, manifest: Manifest, cluster: Cluster, earlier: dict[str, Any] | None = None
+) -> Resolved:
+    """Decide what the configuration leaves open; `earlier` is the identity of the run to go on with, if there is one.
 
     Raises:
         InputError: the data cannot be trained on, the batch does not divide among the replicas, or it does not fit.
     """
+    config = with_earlier_choices(config, earlier)
     check_possible(config, manifest, cluster)
     split, several = manifest.split(TRAIN), cluster.num_workers > 1
     steps = Steps(split.num_examples, config.batch_size)
     batch_bytes = config.batch_size * manifest.layout.image_bytes
-    steps = steps.in_even_calls(config.steps_per_call or default_steps_per_call(cluster.accelerator, batch_bytes))
+    per_call = config.steps_per_call or default_steps_per_call(cluster.accelerator, batch_bytes)
+    steps = _in_calls(steps, per_call, earlier or {})
     budget = config.memory_budget or default_memory_budget()
     validation = manifest.splits.get(VALIDATION)
     plan = plan_feed(
@@ -164,6 +168,16 @@ def resolve(config: TrainConfig, manifest: Manifest, cluster: Cluster) -> Resolv
         normalization=Normalization(config.normalization, mean, std),
         plan=plan,
     )
+
+
+def _in_calls(steps: Steps, most: int, earlier: dict[str, Any]) -> Steps:
+    """The steps in even calls of at most so many, or in calls of just so many where the earlier run has them.
+
+    A stored number may not cut the epoch evenly, and the run's checkpoints lie between calls of that length.
+    """
+    if most == earlier.get("steps_per_call"):
+        return dataclasses.replace(steps, steps_per_call=most)
+    return steps.in_even_calls(most)
 
 
 def default_steps_per_call(accelerator: str, batch_bytes: int) -> int:

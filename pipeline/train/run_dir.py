@@ -82,7 +82,7 @@ class RunDirectory:
         if any_settings and self._holds_a_run():
             return
         if path.is_file():
-            self._check_identity(path, config["identity"])
+            self._check_identity(path, config)
         elif self.path.exists() and (not self.path.is_dir() or any(map(_is_visible, self.path.iterdir()))):
             raise InputError(f"{self.path}: it is there, but not a run directory; choose another --run-dir")
 
@@ -147,14 +147,17 @@ class RunDirectory:
             return {}
         return found if isinstance(found, dict) else {}
 
-    def _check_identity(self, path: pathlib.Path, identity: Mapping[str, Any]) -> None:
+    def _check_identity(self, path: pathlib.Path, config: Mapping[str, Any]) -> None:
+        identity = config["identity"]
         try:
             earlier = json.loads(path.read_text(encoding="utf-8"))["identity"]
             names = sorted({*earlier, *identity})
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(f"{path}: not a run's configuration; choose another --run-dir or use --fresh") from error
         differ = [
-            f"{name} {earlier.get(name)} -> {identity.get(name)}" for name in names if _differs(earlier, identity, name)
+            f"{name} {earlier.get(name)} -> {identity.get(name)}{_asked(config, name)}"
+            for name in names
+            if _differs(earlier, identity, name)
         ]
         if differ:
             raise InputError(
@@ -166,6 +169,13 @@ class RunDirectory:
 def _is_visible(path: pathlib.Path) -> bool:
     # A worker may look while the chief writes the first config.json, which begins as a hidden file.
     return not path.name.startswith(".")
+
+
+def _asked(config: Mapping[str, Any], name: str) -> str:
+    """What the user gave, where it is a number that came to another one: calls of an epoch are made even."""
+    asked, found = config.get("settings", {}).get(name), config["identity"].get(name)
+    came_to_another = isinstance(asked, int) and found is not None and asked != found
+    return f" (from --{name.replace('_', '-')} {asked})" if came_to_another else ""
 
 
 def _differs(earlier: Mapping[str, Any], identity: Mapping[str, Any], name: str) -> bool:
