@@ -3,7 +3,7 @@ import json
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.measure.results import Results, Row, ratio_of
+from pipeline.measure.results import Ratio, Results, Row, ratio_of
 from pipeline.train.meter import Rates
 from tools import fill_benchmarks
 
@@ -22,6 +22,11 @@ def feed(fastest: float = 3e6) -> str:
     return Results(
         "feed", [ours, numpy, float32], MACHINE, ratios, {"first batch, seconds": 0.5}, "a verdict"
     ).to_json()
+
+
+def host(name: str = "ours, 1 replica, 16 steps a call", above: str = "time a step: {}", rate: float = 100.0) -> str:
+    row = Row(name, "", Rates((rate,) * 3), unit="step")
+    return Results("host", [row], MACHINE, [Ratio(above.format(name), "fit, 1 replica", (0.5,) * 3)]).to_json()
 
 
 @pytest.fixture
@@ -115,6 +120,37 @@ def test_what_cannot_be_filled_is_refused(directory, page, content, message):
     (directory / "feed_256.json").write_text(content, encoding="utf-8")
     with pytest.raises(InputError, match=message):
         fill_benchmarks.fill(page, directory)
+
+
+def test_the_summary_has_the_hosts_cost(directory):
+    (directory / "host.json").write_text(host(), encoding="utf-8")
+    page = fill_benchmarks.fill(PAGE.format("summary"), directory)
+    assert "| host's cost of a step, 1 replica, 16 steps a call | 10.00 ms | 0.50x Keras's `fit` |" in page
+
+
+@pytest.mark.parametrize("page", ["host", "summary", "gpu"])
+def test_a_rate_of_nothing_is_refused_with_the_name_of_its_file(directory, page):
+    (directory / "gpu").mkdir()
+    (directory / ("gpu" if page == "gpu" else "") / "host.json").write_text(host(rate=0.0), encoding="utf-8")
+    with pytest.raises(InputError, match=r"host\.json: not what .* writes \(ZeroDivisionError: .*\); write it anew"):
+        fill_benchmarks.fill(PAGE.format(page), directory)
+
+
+def test_a_ratio_without_its_kind_is_refused_with_the_name_of_its_file(directory):
+    (directory / "host.json").write_text(host(above="{}"), encoding="utf-8")
+    with pytest.raises(InputError, match=r"host\.json: not what .* writes \(IndexError: "):
+        fill_benchmarks.fill(PAGE.format("summary"), directory)
+
+
+def test_an_error_in_a_later_page_leaves_the_earlier_ones_as_they_were(tmp_path):
+    (tmp_path / "docs/benchmarks").mkdir(parents=True)
+    (tmp_path / "docs/benchmarks/feed_256.json").write_text(feed(), encoding="utf-8")
+    for page in fill_benchmarks.PAGES:
+        (tmp_path / page).write_text(PAGE.format("feed_256"), encoding="utf-8")
+    (tmp_path / fill_benchmarks.PAGES[-1]).write_text("<!-- benchmark:feed_256 -->\n", encoding="utf-8")
+    with pytest.raises(InputError, match=f"{fill_benchmarks.PAGES[-1]}: a .* of its own"):
+        fill_benchmarks.main(["--root", str(tmp_path)])
+    assert "old figures" in (tmp_path / fill_benchmarks.PAGES[0]).read_text(encoding="utf-8")
 
 
 def test_a_marker_does_not_swallow_the_next(directory):

@@ -31,30 +31,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where a page would change")
     parser.add_argument("--root", type=pathlib.Path, default=_ROOT, help="checkout to work in (default: this one)")
     args = parser.parse_args(argv)
-    stale = []
-    for page in PAGES:
-        path = args.root / page
-        if not path.is_file():
-            raise InputError(f"{path}: no such page; give a checkout with --root")
-        text = path.read_text(encoding="utf-8")
-        filled = fill(text, args.root / FIGURES)
-        if filled != text:
-            stale.append(page)
-            if not args.check:
-                write_text_atomically(path, filled)
-    for page in stale:
+    stale = {page: filled for page in PAGES if (filled := _changed(args.root / page, args.root / FIGURES)) is not None}
+    for page, filled in stale.items():  # written only now, so that an error leaves all pages as they were
+        if not args.check:
+            write_text_atomically(args.root / page, filled)
         print(f"{page}: {'not as the JSON has it; run tools/fill_benchmarks.py' if args.check else 'filled'}")
     return 1 if args.check and stale else 0
 
 
-def fill(page: str, directory: pathlib.Path) -> str:
-    """The page with each of its tables made anew from the JSON in `directory`.
+def _changed(path: pathlib.Path, directory: pathlib.Path) -> str | None:
+    """The page as it would be filled, or None where it is so already."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such page; give a checkout with --root")
+    text = path.read_text(encoding="utf-8")
+    filled = fill(text, directory, str(path))
+    return None if filled == text else filled
+
+
+def fill(page: str, directory: pathlib.Path, name: str = "the page") -> str:
+    """The page with each of its tables made anew from the JSON in `directory`; `name` is the page's in an error.
 
     Raises:
         InputError: a marker has no end, or a file is not a benchmark's.
     """
     if len(_BLOCK.findall(page)) != page.count("<!-- benchmark:"):
-        raise InputError("a <!-- benchmark:... --> has no <!-- end --> of its own after it; put one there")
+        raise InputError(f"{name}: a <!-- benchmark:... --> has no <!-- end --> of its own after it; put one there")
     return _BLOCK.sub(lambda block: f"{block[1]}\n{_table(block[2], directory)}\n\n{block[3]}", page)
 
 
@@ -62,11 +63,14 @@ def _table(name: str, directory: pathlib.Path) -> str:
     from pipeline.measure.tables import NOT_MEASURED, ladder_table, page_table, summary_table
 
     if name == "summary":
-        return _made(summary_table, _read_all(directory), directory)
+        tables = _read_all(directory)
+        for key, found in tables.items():  # each by itself first, so that an error names its file
+            _made(summary_table, {key: found}, directory / f"{key}.json")
+        return summary_table(tables)
     if (directory / name).is_dir():
         tables = _read_all(directory / name)
-        parts = [f"**{key}**\n\n{_made(page_table, found, directory / name)}" for key, found in tables.items()]
-        return "\n\n".join(parts) or NOT_MEASURED
+        made = {key: _made(page_table, found, directory / name / f"{key}.json") for key, found in tables.items()}
+        return "\n\n".join(f"**{key}**\n\n{table}" for key, table in made.items()) or NOT_MEASURED
     path = directory / f"{_LADDER if name == 'ladder' else name}.json"
     if not path.is_file():
         return NOT_MEASURED
@@ -90,7 +94,7 @@ def _read(path: pathlib.Path) -> dict:
 def _made(make, found: dict, path: pathlib.Path) -> str:
     try:
         return make(found)
-    except (KeyError, TypeError, AttributeError, StopIteration, ValueError) as error:
+    except (LookupError, ArithmeticError, TypeError, AttributeError, StopIteration, ValueError) as error:
         kind = type(error).__name__
         raise InputError(f"{path}: not what tools/benchmark.py writes ({kind}: {error}); write it anew") from error
 
