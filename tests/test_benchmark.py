@@ -14,13 +14,11 @@ from pipeline.measure import rivals
 from pipeline.measure.host_cost import StepClock
 from pipeline.measure.plots import plot
 from pipeline.measure.results import Results, Row, ratio_of
-from pipeline.measure.stream_memory import write_shards
 from pipeline.measure.suite import lines_of_all
 from pipeline.measure.throughput import DATASET, FEED, STEP, TRAIN
 from pipeline.sample import write_sample_csv
 from pipeline.train.meter import Rates
 from tests.benchmarks import run
-from tests.datasets import write_csv
 from tools import benchmark
 
 SHORTEST = {"host uint8, 1 step a call", "host float32, 1 step a call"}
@@ -136,21 +134,6 @@ def test_feed_can_leave_the_recipes_out(digits, tmp_path):
     assert {row["name"] for row in found["rows"]} == OURS
 
 
-@pytest.mark.parametrize("command", [["scale"], ["all", "--data", "absent", "--out", "."]])
-def test_scale_refuses_fewer_rows_than_it_compares_with(command):
-    with pytest.raises(InputError, match="--rows 1000: at least 60000"):
-        benchmark.main([*command, "--rows", "1000"])
-
-
-def test_scale_measures_sizes_and_replicas(tmp_path):
-    figure = tmp_path / "scale.png"
-    found = run(tmp_path, "scale", "--rows", "60000", "--rounds", "1", "--seconds", "0.05", "--plot", figure)
-    assert figure.read_bytes().startswith(b"\x89PNG")
-    names = ["60,000 rows", "1 replica", "2 replicas", "4 replicas"]  # tests have four logical CPUs
-    assert [row["name"] for row in found["rows"]] == names
-    assert all(row["images_per_second"] > 0 for row in found["rows"])
-
-
 def test_host_measures_our_loop_beside_fit(tmp_path):
     found = run(tmp_path, "host", "--rounds", "2", "--seconds", "0.1")
     names = [
@@ -171,39 +154,6 @@ def test_the_clock_of_steps_leaves_out_the_first_call():
     assert clock.meter.images == 32
 
 
-def test_memory_streams_more_than_its_budget_and_leaves_nothing(tmp_path):
-    place = tmp_path / "scratch"
-    place.mkdir()
-    found = run(tmp_path, "memory", "--rows", "120000", "--memory-budget", "16MiB", "--dir", place)["figures"]
-    assert found["rows streamed"] == found["rows"] == 120_000
-    assert found["rows a window"] < 120_000
-    # 104 MB of records; a window is at least one call, of 28 MB.
-    assert 0 < found["peak, MiB"] - found["after importing TensorFlow, MiB"] < 16 + 300
-    assert list(place.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--rows", "0"], "--rows 0: it must be at least 1"),
-        (["--dir", "nowhere"], "--dir nowhere: there is no such directory"),
-        (["--rows", "10" + "0" * 12], "GB needed, .* GB free; use another disk"),
-        (["--memory-budget", "plenty"], "'plenty' is not a size such as 4GiB"),
-    ],
-    ids=["no rows", "no directory", "more than the disk", "no size"],
-)
-def test_memory_refuses_what_it_cannot_measure(flags, message):
-    with pytest.raises(InputError, match=message):
-        benchmark.main(["memory", *flags])
-
-
-def test_made_up_shards_are_a_data_set(tmp_path):
-    write_shards(tmp_path, 100)
-    arrays = load_split(tmp_path, load_manifest(tmp_path), "train")
-    np.testing.assert_array_equal(arrays.ids, np.arange(100))
-    np.testing.assert_array_equal(arrays.labels, np.arange(100) % 10)
-
-
 def test_all_are_command_lines_of_their_own(tmp_path):
     data = tmp_path / "data of mine"
     lines = lines_of_all(data, tmp_path / "train.csv", tmp_path, rows=70_000, seconds=0.5)
@@ -214,47 +164,6 @@ def test_all_are_command_lines_of_their_own(tmp_path):
     for found in (parsed[str(tmp_path / f"{name}.json")] for name in names[:-2]):
         assert found.get("data", data) == data
         assert (found.get("rows", 70_000), found.get("seconds", 0.5)) == (70_000, 0.5)
-
-
-@pytest.fixture(scope="module")
-def pixels_csv(tmp_path_factory):
-    """A CSV of 28 x 28, as the article's network needs them."""
-    images = np.random.default_rng(0).integers(0, 256, (1300, 28, 28), np.uint8)
-    return write_csv(tmp_path_factory.mktemp("csv") / "train.csv", images, np.arange(1300) % 10)
-
-
-def test_a_conversion_is_timed_beside_pandas(pixels_csv, capsys):
-    assert benchmark.main(["convert", "--csv", str(pixels_csv), "--rounds", "2"]) == 0
-    out = capsys.readouterr().out
-    for part in ("convert / pandas.read_csv", "convert / pandas, whole", "convert, seconds", "pandas, whole, seconds"):
-        assert part in out
-
-
-def test_training_is_timed_beside_the_article(pixels_csv, tmp_path):
-    json_path = tmp_path / "article.json"
-    given = ["--csv", str(pixels_csv), "--rows", "1000", "--rounds", "1", "--json", str(json_path)]
-    assert benchmark.main(["article", *given]) == 0
-    found = json.loads(json_path.read_text())
-    assert [row["name"] for row in found["rows"]] == ["train.py", "article", "peak"]
-    ours, article, peak = (row["images_per_second"] for row in found["rows"])
-    assert [ratio["ratio"] for ratio in found["ratios"]] == pytest.approx([ours / article, peak / article])
-
-
-@pytest.mark.parametrize(
-    ("command", "message"),
-    [
-        (["convert"], "absent.csv: no such file"),
-        (["article", "--rows", "10"], "absent.csv: no such file"),
-    ],
-)
-def test_a_csv_that_is_not_there_is_named(command, message):
-    with pytest.raises(InputError, match=message):
-        benchmark.main([*command, "--csv", "absent.csv"])
-
-
-def test_fewer_rows_than_asked_for_are_said(pixels_csv):
-    with pytest.raises(InputError, match="has 1,300 rows, --rows 2,000 asks for more"):
-        benchmark.main(["article", "--csv", str(pixels_csv), "--rows", "2000"])
 
 
 @pytest.mark.parametrize("flag", ["--json", "--plot"])
