@@ -57,7 +57,9 @@ def test_a_feed_that_does_not_fit_is_refused_with_the_sizes(feed):
         plan_feed(**IMAGES, feed=feed, budget=2**20, device_memory=None)
 
 
-@pytest.mark.parametrize(("count", "text"), [(5 * 2**30, "5,120 MiB"), (2**20 - 1, "1,024 KiB"), (700, "700 bytes")])
+@pytest.mark.parametrize(
+    ("count", "text"), [(5 * 2**30, "5,120 MiB"), (2**20 - 1, "1,024 KiB"), (700, "700 bytes"), (1, "1 byte")]
+)
 def test_a_size_is_never_said_to_be_nothing(count, text):
     assert size_text(count) == text
 

@@ -5,6 +5,7 @@ from pipeline.convert.manifest_file import load_manifest
 from pipeline.errors import InputError
 from pipeline.feed.resident import load_split
 from pipeline.measure.stream_memory import write_shards
+from pipeline.measure.tables import summary_table
 from tests.benchmarks import run
 from tools import benchmark
 
@@ -18,6 +19,12 @@ def test_memory_streams_more_than_its_budget_and_leaves_nothing(tmp_path):
     # 104 MB of records; a window is at least one call, of 28 MB.
     assert 0 < found["peak, MiB"] - found["after importing TensorFlow, MiB"] < 16 + 300
     assert list(place.iterdir()) == []
+
+
+def test_a_budget_below_a_mebibyte_is_said_as_it_is(tmp_path):
+    found = run(tmp_path, "memory", "--rows", "1000", "--memory-budget", "1")
+    assert found["verdict"].endswith(" MiB with a budget of 1 byte")
+    assert summary_table({"memory": found}).endswith("| a budget of 1 byte |")
 
 
 @pytest.mark.parametrize(

@@ -107,4 +107,4 @@ def size_text(count: int) -> str:
     for unit, size in (("MiB", 2**20), ("KiB", 2**10)):
         if count >= size:
             return f"{count / size:,.0f} {unit}"
-    return f"{count:,} bytes"
+    return f"{count:,} byte{'s' * (count != 1)}"

@@ -18,6 +18,7 @@ from pipeline.convert.manifest_file import load_manifest
 from pipeline.convert.schema import RecordLayout
 from pipeline.convert.shard_writer import SplitWriter, deal_rows, encode_by_shard
 from pipeline.errors import InputError
+from pipeline.feed.plan import size_text
 
 if TYPE_CHECKING:
     from pipeline.measure.results import Results
@@ -118,7 +119,7 @@ def _stream(data: str, memory_budget: int, batch_size: int, steps_per_call: int)
         streamed += int(sum(next(elements)[1].numpy()))
     elements.close()
     peak = memory_of_process("VmHWM")
-    taken, budget = (peak - before) / _MEBIBYTE, memory_budget / _MEBIBYTE
+    taken = peak - before
     return Results(
         "memory",
         (),
@@ -127,12 +128,12 @@ def _stream(data: str, memory_budget: int, batch_size: int, steps_per_call: int)
             "rows": reader.num_examples,
             "rows streamed": streamed,
             "rows a window": window_rows,
-            "memory budget, MiB": budget,
+            "memory budget, MiB": memory_budget / _MEBIBYTE,
             "after importing TensorFlow, MiB": before / _MEBIBYTE,
             "peak, MiB": peak / _MEBIBYTE,
-            "peak over import and budget, MiB": taken - budget,
+            "peak over import and budget, MiB": (taken - memory_budget) / _MEBIBYTE,
         },
-        verdict=f"streaming took {taken:,.0f} MiB with a budget of {budget:,.0f}",
+        verdict=f"streaming took {size_text(taken)} with a budget of {size_text(memory_budget)}",
     )
 
 

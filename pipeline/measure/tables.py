@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pipeline.feed.plan import size_text
 from pipeline.measure.results import figure_text
 
 NOT_MEASURED = "Not measured."
@@ -160,7 +161,7 @@ def _train_lines(found: _Found) -> list[tuple[str, str, str]]:
 def _memory_lines(found: _Found) -> list[tuple[str, str, str]]:
     figures = found["figures"]
     taken = figures["peak, MiB"] - figures["after importing TensorFlow, MiB"]
-    budget = f"a budget of {figures['memory budget, MiB']:,.0f} MiB"
+    budget = f"a budget of {size_text(round(figures['memory budget, MiB'] * 2**20))}"
     return [(f"memory that streaming {figures['rows']:,} rows takes", f"{taken:,.0f} MiB", budget)]
 
 
