@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import tensorflow as tf
+
 from pipeline.feed.dataset import Replicas, make_resident_dataset
 from pipeline.feed.order import Steps
 from pipeline.feed.plan import default_memory_budget
@@ -26,6 +28,7 @@ def measure_scale(
     Args:
         sizes: numbers of rows, ascending. One that would take more than half of the free memory is left out, and the
             verdict says so.
+        steps_per_call: at most; each row says how many they are, as epochs are cut into even calls.
         replicas: as far as there are devices; logical ones where there is no GPU. They get the rows of the first size.
     """
     clusters = make_clusters(replicas)  # before anything else uses TensorFlow
@@ -34,29 +37,39 @@ def measure_scale(
     calls = batch_size, steps_per_call
     work, names = [], []
     for rows in fitting:
-        dataset, per_call = _feed(made_up_arrays(rows), *calls, Replicas())
-        work.append(consume_in_function(dataset, images_of_call, per_call))
-        names.append((f"{rows:,} rows", "one replica, inside a tf.function"))
+        dataset, steps = _feed(made_up_arrays(rows), *calls, Replicas())
+        work.append(consume_in_function(dataset, images_of_call, steps.batch_size * steps.steps_per_call))
+        names.append((f"{rows:,} rows", f"one replica, inside a tf.function, {_calls_text(steps)}"))
     small = made_up_arrays(fitting[0])
     for cluster in clusters:
-        count = cluster.replicas.total
-        work.append(handed_over(_feed(small, *calls, cluster.replicas)[0], cluster))
-        devices = f"{fitting[0]:,} rows, handed to {', '.join(cluster.devices)}"
-        names.append((counted(count, "replica"), devices))
+        dataset, steps = _feed(small, *calls, cluster.replicas)
+        work.append(handed_over(dataset, cluster))
+        devices = f"{fitting[0]:,} rows, handed to {', '.join(cluster.devices)}, {_calls_text(steps)}"
+        names.append((counted(cluster.replicas.total, "replica"), devices))
     for one in work:
         warm_up(seconds, one)
     rates = settled_rounds(work, rounds, seconds)
     rows = [Row(*name, found, IMAGE_BYTES) for name, found in zip(names, rates, strict=True)]
-    machine = {**describe_machine(), "batch_size": batch_size, "steps_per_call": steps_per_call}
+    machine = {**describe_machine(), "batch_size": batch_size}  # the steps a call are each row's own
     ratios = [ratio_of(rows[0], rows[len(fitting) - 1])] if len(fitting) > 1 else []
     ratios.append(ratio_of(rows[-1], rows[len(fitting)]))
-    left_out = [f"{count:,}" for count in sizes if count not in fitting]
-    verdict = f"left out for lack of memory: {', '.join(left_out)} rows" if left_out else ""
-    return Results("scale", rows, machine, ratios, verdict=verdict)
+    return Results("scale", rows, machine, ratios, verdict=_left_out(sizes[len(fitting) :]))
 
 
-def _feed(arrays: SplitArrays, batch_size: int, steps_per_call: int, replicas: Replicas):
-    """The feed without end, and the images of a call of it."""
+def _left_out(sizes: Sequence[int]) -> str:
+    if not sizes:
+        return ""
+    return f"left out for lack of memory: {sizes[0]:,} rows{' and more' * (len(sizes) > 1)}"
+
+
+def _calls_text(steps: Steps) -> str:
+    return f"{counted(steps.steps_per_call, 'step')} a call"
+
+
+def _feed(
+    arrays: SplitArrays, batch_size: int, steps_per_call: int, replicas: Replicas
+) -> tuple[tf.data.Dataset, Steps]:
+    """The feed without end, and how it is cut."""
     steps = Steps(len(arrays), batch_size).in_even_calls(steps_per_call)
     dataset = make_resident_dataset(arrays, steps, 0, FOREVER, replicas)
-    return dataset, steps.batch_size * steps.steps_per_call
+    return dataset, steps
