@@ -44,10 +44,11 @@ def measure_handover(
         steps_per_call: of our longer calls; the shorter ones have one step, as TensorFlow's elements do.
 
     Raises:
-        InputError: the batch does not divide among every number of replicas, or the batches do not fit in memory.
+        InputError: the batch does not divide among every number of replicas that there are devices for, or the batches
+            do not fit in memory.
     """
-    _check(batch_size, steps_per_call, replicas)
     clusters = make_clusters(replicas)  # before anything else uses TensorFlow
+    _check(batch_size, steps_per_call, [cluster.replicas.total for cluster in clusters])
     arrays = made_up_arrays(BATCHES * batch_size)
     contenders = [one for cluster in clusters for one in _contenders(arrays, batch_size, steps_per_call, cluster)]
     for *_, work in contenders:
