@@ -104,13 +104,28 @@ def test_step_measures_a_step_that_xla_compiled(digits, tmp_path):
     [
         (["--steps-per-call", "1,many"], "'1,many' is not a number, nor several with commas between"),
         (["--precision", "float32,int8"], "--precision 'int8': choose one of"),
+        (["--steps-per-call", "4,0"], "--steps-per-call 0: it must be at least 1"),
+        (["--batch-size", "16,15", "--devices", "2"], "--batch-size 15 does not divide among 2 replicas"),
         (["--xla", "both", "--devices", "2"], "--xla compiles the step of one replica"),
     ],
-    ids=["a word for a number", "no precision", "XLA on two replicas"],
+    ids=["a word for a number", "no precision", "no steps", "uneven batch", "XLA on two replicas"],
 )
-def test_step_refuses_what_it_cannot_measure(digits, flags, message):
+def test_step_refuses_what_it_cannot_measure_before_it_says_anything(digits, flags, message, capsys):
     with pytest.raises(InputError, match=message):
         benchmark.main(["step", "--data", str(digits), *flags])
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["convert", "--csv", "absent.csv", "--rounds", "0"], "^--rounds 0: it must be at least 1$"),
+        (["host", "--seconds", "nan"], "^--seconds nan: it must be above 0 and below 3600$"),
+    ],
+)
+def test_a_measurement_of_no_length_is_refused(command, message):
+    with pytest.raises(InputError, match=message):
+        benchmark.main(command)
 
 
 def test_feed_measures_every_rung_beside_other_recipes(digits, tmp_path):

@@ -1,6 +1,8 @@
 """Whole programs beside what a user would run instead of ours."""
 
 import json
+import os
+import pathlib
 
 import numpy as np
 import pytest
@@ -44,6 +46,15 @@ def test_training_is_timed_beside_the_article(pixels_csv, tmp_path):
 def test_a_csv_that_is_not_there_is_named(command, message):
     with pytest.raises(InputError, match=message):
         benchmark.main([*command, "--csv", "absent.csv"])
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"), [(pathlib.Path.mkdir, "it is a directory"), (os.mkfifo, "not a regular file")]
+)
+def test_a_csv_that_is_no_file_is_said_so(tmp_path, make, kind):
+    make(tmp_path / "train.csv")
+    with pytest.raises(InputError, match=f"--csv .*train.csv: {kind}; give a CSV file"):
+        benchmark.main(["convert", "--csv", str(tmp_path / "train.csv")])
 
 
 def test_fewer_rows_than_asked_for_are_said(pixels_csv):

@@ -55,9 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _check_duration(args) -> None:
     rounds, seconds = getattr(args, "rounds", 1), getattr(args, "seconds", 1.0)
-    if rounds < 1 or not 0 < seconds < 3600:
-        given = [f"--{name} {getattr(args, name)}" for name in ("rounds", "seconds") if name in args]
-        raise InputError(f"{' '.join(given)}: at least one round, and from 0 to 3600 seconds")
+    if rounds < 1:
+        raise InputError(f"--rounds {rounds}: it must be at least 1")
+    if not 0 < seconds < 3600:
+        raise InputError(f"--seconds {seconds}: it must be above 0 and below 3600")
 
 
 def _measure_feed(args):
@@ -75,19 +76,27 @@ def _measure_train(args):
 
 
 def _measure_step(args):
-    base = _config(args, batch_size=args.batch_sizes[0], xla=XLA[args.xla][0])
-    first, cluster = _resolve(base, args)
+    _variants(args, args.step_counts or (1,))  # refuses a wrong value before TensorFlow is imported
+    manifest, cluster = _load(args)
     from pipeline.measure.step_rate import measure_steps
     from pipeline.train.assemble import resolve
 
-    counts = args.step_counts or _STEPS_PER_CALL[cluster.accelerator]
     found = {}
-    for size, precision, count, xla in itertools.product(args.batch_sizes, args.precisions, counts, XLA[args.xla]):
-        config = _config(args, batch_size=size, precision=precision, steps_per_call=count, xla=xla)
-        resolved = resolve(config, first.manifest, cluster)
+    for config in _variants(args, args.step_counts or _STEPS_PER_CALL[cluster.accelerator]):
+        resolved = resolve(config, manifest, cluster)
         # What is asked for may come to the same: "auto" to a precision in the list, a long call to the whole epoch.
-        found[(resolved.steps, resolved.precision, xla)] = resolved
-    return measure_steps(list(found.values()), cluster, args.rounds, args.seconds)
+        found[(resolved.steps, resolved.precision, config.xla)] = resolved
+    variants = list(found.values())
+    _describe(variants[0], cluster)
+    return measure_steps(variants, cluster, args.rounds, args.seconds)
+
+
+def _variants(args, step_counts: Sequence[int]) -> list[TrainConfig]:
+    variants = itertools.product(args.batch_sizes, args.precisions, step_counts, XLA[args.xla])
+    return [
+        _config(args, batch_size=size, precision=precision, steps_per_call=count, xla=xla)
+        for size, precision, count, xla in variants
+    ]
 
 
 def _measure_scale(args):
@@ -147,8 +156,11 @@ def _measure_article(args):
 
 
 def _check_csv(path: pathlib.Path) -> None:
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"--csv {path}: no such file")
+    if not path.is_file():
+        kind = "it is a directory" if path.is_dir() else "not a regular file"
+        raise InputError(f"--csv {path}: {kind}; give a CSV file")
 
 
 def _measure_all(args) -> int:
@@ -171,19 +183,29 @@ def _config(args, **settings) -> TrainConfig:
 
 def _resolve(config: TrainConfig, args):
     """The settings as they come out on these devices, and the devices; both are printed."""
+    manifest, cluster = _load(args)
+    from pipeline.train.assemble import resolve
+
+    resolved = resolve(config, manifest, cluster)
+    _describe(resolved, cluster)
+    return resolved, cluster
+
+
+def _load(args):
+    """The manifest of the data, and the devices asked for."""
     from pipeline.convert.manifest_file import load_manifest
 
     manifest = load_manifest(args.data)
     import_tensorflow()
-    from pipeline.train.assemble import resolve
     from pipeline.train.strategy import make_cluster
 
-    cluster = make_cluster(config.strategy, config.devices)
-    resolved = resolve(config, manifest, cluster)
-    calls = f"batch {config.batch_size}, {resolved.steps.steps_per_call} steps a call"
+    return manifest, make_cluster(args.strategy or "auto", args.devices)
+
+
+def _describe(resolved, cluster) -> None:
+    calls = f"batch {resolved.steps.batch_size}, {resolved.steps.steps_per_call} steps a call"
     print(f"{cluster.describe()}; {resolved.precision}; {calls}", flush=True)
     print(resolved.plan.describe(), flush=True)
-    return resolved, cluster
 
 
 _MEASURES = {
