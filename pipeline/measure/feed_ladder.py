@@ -8,20 +8,21 @@ import dataclasses
 import functools
 import itertools
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
+import tensorflow as tf
 
 from pipeline.feed.dataset import HostScaling, make_resident_dataset, make_stream_dataset
 from pipeline.feed.normalize import Normalization
-from pipeline.feed.order import epoch_order, in_calls
+from pipeline.feed.order import Steps, epoch_order, in_calls
 from pipeline.feed.resident import SplitArrays, load_split
 from pipeline.feed.stream import ShardReader
 from pipeline.measure import rivals
 from pipeline.measure.consume import FOREVER, consume_in_function, handed_over, images_of_call, images_of_pair
 from pipeline.measure.first_batch import figures_of, measure_first_batch
 from pipeline.measure.machine import describe_training
-from pipeline.measure.results import LIMIT, OTHERS, OURS, Results, Row, ratio_of
+from pipeline.measure.results import LIMIT, OTHERS, OURS, Ratio, Results, Row, counted, ratio_of
 from pipeline.measure.timing import settled_rounds, warm_up
 from pipeline.train import assemble
 from pipeline.train.strategy import Cluster
@@ -70,21 +71,18 @@ def measure_feed(
         "feed",
         list(rows.values()),
         describe_training(resolved, cluster),
-        ratios=[ratio_of(rows[above], rows[below]) for above, below in _COMPARED if {above, below} <= rows.keys()],
+        ratios=list(_ratios(rows)),
         figures=figures_of(first),
     )
 
 
-_COMPARED = (
-    *(
-        (f"host {dtype}{calls}", f"{below} {dtype}")
-        for dtype in ("float32", "uint8")
-        for calls in ("", ", 1 step a call")
-        for below in ("textbook cached", "numpy")
-    ),
-    *((f"host uint8{calls}", "keras arrays") for calls in ("", ", 1 step a call")),
-    ("stream float32", "textbook float32"),
-)
+def _ratios(rows: Mapping[str, Row]) -> Iterator[Ratio]:
+    for dtype in ("float32", "uint8"):
+        below = [f"textbook cached {dtype}", f"numpy {dtype}", *(["keras arrays"] if dtype == "uint8" else [])]
+        for above in (name for name in rows if name.startswith(f"host {dtype}")):
+            yield from (ratio_of(rows[above], rows[name]) for name in below if name in rows)
+    if "textbook float32" in rows:
+        yield ratio_of(rows["stream float32"], rows["textbook float32"])
 
 
 def _own(resolved, cluster, arrays: SplitArrays) -> Iterator[Rung]:
@@ -107,29 +105,46 @@ def _own(resolved, cluster, arrays: SplitArrays) -> Iterator[Rung]:
     yield Rung("read", "shards from the page cache", manifest.stride, read)
     yield Rung("parse", "shards to arrays", size, lambda: len(load_split(config.data, manifest, assemble.TRAIN)))
     yield Rung("order", "a permutation, cut into calls", 4, draw)
-
-    def ours(name, note, bytes_per_image, dataset, per_call=steps.steps_per_call):
-        work = consume_in_function(dataset, images_of_call, steps.batch_size * per_call)
-        return Rung(name, note, bytes_per_image, work)
-
-    single = dataclasses.replace(steps, steps_per_call=1)
-    for dtype, scale, note in (("uint8", None, "order and gather"), ("float32", scaling, "order, gather and scale")):
-        width = size * np.dtype(dtype).itemsize
-        resident = make_resident_dataset(arrays, steps, 0, FOREVER, replicas, scale)
-        yield ours(f"host {dtype}", note, width, resident)
-        if steps != single:
-            short = make_resident_dataset(arrays, single, 0, FOREVER, replicas, scale)
-            yield ours(f"host {dtype}, 1 step a call", "the same in the shortest calls", width, short, 1)
+    for dtype, scale in (("uint8", None), ("float32", scaling)):
+        yield from _resident(steps, cluster, arrays, dtype, scale)
     resident = make_resident_dataset(arrays, steps, 0, FOREVER, replicas)
     yield Rung("distribute", "host uint8, handed to the replicas", size, handed_over(resident, cluster))
     indices = make_resident_dataset(None, steps, 0, FOREVER, replicas)
-    yield ours("device indices", "what crosses the bus with --feed device", 4, indices)
+    yield _fed("device indices", "what crosses the bus with --feed device", 4, indices, steps)
     reader = ShardReader(config.data, manifest, assemble.TRAIN)
     # Half of the split to a window, however large the budget: a window of all of it would not be streaming.
     budget = min(resolved.plan.budget, 2 * steps.num_examples * manifest.stride)
     for dtype, scale in (("uint8", None), ("float32", scaling)):
         dataset = make_stream_dataset(reader, budget, steps, 0, FOREVER, replicas, scale)
-        yield ours(f"stream {dtype}", "from disk, in windows", size * np.dtype(dtype).itemsize, dataset)
+        yield _fed(f"stream {dtype}", "from disk, in windows", size * np.dtype(dtype).itemsize, dataset, steps)
+
+
+def _resident(
+    steps: Steps, cluster: Cluster, arrays: SplitArrays, dtype: str, scaling: HostScaling | None
+) -> Iterator[Rung]:
+    """The host feed in calls as asked for, and in shorter ones."""
+    asked = "order and gather" if scaling is None else "order, gather and scale"
+    size = arrays.images.shape[1]
+    rows = {steps: (f"host {dtype}", asked)}
+    for shorter, note in _shorter_calls(steps, cluster.accelerator, size):
+        rows.setdefault(shorter, (f"host {dtype}, {counted(shorter.steps_per_call, 'step')} a call", note))
+    for cut, (name, note) in rows.items():
+        dataset = make_resident_dataset(arrays, cut, 0, FOREVER, cluster.replicas, scaling)
+        yield _fed(name, note, size * np.dtype(dtype).itemsize, dataset, cut)
+
+
+def _shorter_calls(steps: Steps, accelerator: str, image_bytes: int) -> Iterator[tuple[Steps, str]]:
+    """Calls of no more steps than asked for: those that training has by default, and the shortest."""
+    batch_bytes = steps.batch_size * image_bytes
+    for where, kind in (("on a GPU", "GPU"), ("here", accelerator)):
+        most = min(assemble.default_steps_per_call(kind, batch_bytes), steps.steps_per_call)
+        yield steps.in_even_calls(most), f"in calls of train.py's default {where}"
+    yield dataclasses.replace(steps, steps_per_call=1), "in the shortest calls"
+
+
+def _fed(name: str, note: str, bytes_per_image: int, dataset: tf.data.Dataset, steps: Steps) -> Rung:
+    work = consume_in_function(dataset, images_of_call, steps.batch_size * steps.steps_per_call)
+    return Rung(name, note, bytes_per_image, work)
 
 
 def _limits(resolved, arrays: SplitArrays) -> Iterator[Rung]:

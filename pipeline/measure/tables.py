@@ -93,7 +93,7 @@ _RATIO_COLUMNS = [
 
 
 def _feed_lines(found: _Found) -> list[tuple[str, str, str]]:
-    batch = f"batch {found['machine']['batch_size']}, {found['machine']['steps_per_call']} steps a call"
+    batch = f"resident feed, batch {found['machine']['batch_size']}"
     lines = []
     for dtype in ("float32", "uint8"):
         against = [
@@ -101,9 +101,19 @@ def _feed_lines(found: _Found) -> list[tuple[str, str, str]]:
             (f"numpy {dtype}", "NumPy's gather"),
             *([("keras arrays", "what `fit` makes of arrays")] if dtype == "uint8" else []),
         ]
-        compared = _compared(found, f"host {dtype}", against)
-        lines.append((f"resident feed, {batch}, {dtype}", _rate(found, f"host {dtype}"), compared))
+        for name, calls in _calls_of(found, f"host {dtype}"):
+            lines.append((f"{batch}, {calls}, {dtype}", _rate(found, name), _compared(found, name, against)))
     return lines
+
+
+def _calls_of(found: _Found, name: str) -> list[tuple[str, str]]:
+    """The row of that name, and the one in the calls that a GPU is given, each with its calls in words."""
+    given = [
+        (row["name"], row["name"].removeprefix(f"{name}, "))
+        for row in found["rows"]
+        if row["name"].startswith(f"{name}, ") and row["note"].endswith("on a GPU")
+    ]
+    return [(name, f"{found['machine']['steps_per_call']} steps a call"), *given]
 
 
 def _stream_lines(found: _Found) -> list[tuple[str, str, str]]:
