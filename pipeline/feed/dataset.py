@@ -13,6 +13,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
+from pipeline.feed.host_memory import host_tensor
 from pipeline.feed.normalize import Normalization
 from pipeline.feed.order import PADDING, Steps, epoch_order, in_calls
 from pipeline.feed.resident import SplitArrays
@@ -199,7 +200,7 @@ def _index_only(index):
 
 
 def _tensors(arrays: SplitArrays) -> tuple[tf.Tensor, tf.Tensor]:
-    return tf.convert_to_tensor(arrays.images), tf.convert_to_tensor(arrays.labels)
+    return host_tensor(arrays.images), host_tensor(arrays.labels)
 
 
 def _make_lookup(images, labels, scaling: HostScaling | None, rows=None):

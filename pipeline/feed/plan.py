@@ -9,7 +9,7 @@ from pipeline.feed.order import PageOrder
 
 FEEDS = ("auto", "host", "device", "stream")
 
-_BYTES_A_ROW = 4 + 8 + 2 * 4  # label, id, and two orders: this epoch's and the next one's
+_BYTES_A_ROW = 4 + 8 + 2 * 4 + 2 * 8  # label, id, this epoch's order and the next one's, and what drawing that takes
 _DEVICE_SHARE = 4  # a split may take this part of a device's memory; the rest is the network's
 _BUDGET_SHARE = 2  # of the memory that is free when a run starts
 

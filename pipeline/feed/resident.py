@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from pipeline.convert.manifest import Manifest
+from pipeline.feed.host_memory import aligned_matrix
 from pipeline.feed.shard_file import ShardFile
 
 _READ_PAGES = 4  # at a time, 1 MiB: so that a block is decoded while it is in cache
-_ALIGNMENT = 64  # TensorFlow takes a NumPy buffer without copying it only when aligned (EIGEN_MAX_ALIGN_BYTES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,11 +54,3 @@ def _load_shard(shard: ShardFile, place: int, num_shards: int, arrays: SplitArra
         rows = min(step, shard.num_examples - first)
         target = slice(place + first * num_shards, place + (first + rows - 1) * num_shards + 1, num_shards)
         arrays.images[target], arrays.labels[target], arrays.ids[target] = shard.read(first, rows)
-
-
-def aligned_matrix(shape: tuple[int, int]) -> np.ndarray:
-    """An uninitialised uint8 matrix that TensorFlow can take without copying it."""
-    size = shape[0] * shape[1]
-    raw = np.empty(size + _ALIGNMENT, np.uint8)
-    offset = -raw.ctypes.data % _ALIGNMENT
-    return raw[offset : offset + size].reshape(shape)

@@ -7,6 +7,7 @@ import numpy as np
 
 from pipeline.convert.manifest import Manifest
 from pipeline.convert.shard_pages import page_rows
+from pipeline.feed.host_memory import aligned_matrix
 from pipeline.feed.order import PageOrder, example_index
 from pipeline.feed.resident import SplitArrays, open_shards
 
@@ -61,9 +62,7 @@ class ShardReader:
         return arrays
 
     def _empty(self, rows: int) -> SplitArrays:
-        return SplitArrays(
-            np.empty((rows, self.image_bytes), np.uint8), np.empty(rows, np.int32), np.empty(rows, np.int64)
-        )
+        return SplitArrays(aligned_matrix((rows, self.image_bytes)), np.empty(rows, np.int32), np.empty(rows, np.int64))
 
     def _read_run(self, shard: int, first: int, arrays: SplitArrays, target: slice) -> None:
         rows = len(range(*target.indices(len(arrays))))

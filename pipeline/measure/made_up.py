@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from pipeline.feed.resident import SplitArrays, aligned_matrix
+from pipeline.feed.host_memory import aligned_matrix
+from pipeline.feed.resident import SplitArrays
 
 IMAGE_BYTES = 28 * 28
 

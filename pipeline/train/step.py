@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from models.dropout import DropoutState, dropout_state
+from pipeline.feed.host_memory import host_tensor
 from pipeline.feed.normalize import Normalization
 from pipeline.feed.resident import SplitArrays
 from pipeline.train.audit import EpochAudit
@@ -173,5 +174,5 @@ def _scales_loss(optimizer) -> bool:
 
 def _make_table(arrays: SplitArrays) -> tuple[tf.Variable, tf.Variable]:
     """The split in each replica's memory: a mirrored variable has a copy on every device of the strategy."""
-    images = tf.Variable(arrays.images, trainable=False, dtype=tf.uint8)
-    return images, tf.Variable(arrays.labels, trainable=False, dtype=tf.int32)
+    images = tf.Variable(host_tensor(arrays.images), trainable=False, dtype=tf.uint8)
+    return images, tf.Variable(host_tensor(arrays.labels), trainable=False, dtype=tf.int32)

@@ -1,0 +1,58 @@
+import gc
+import weakref
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pipeline.feed.host_memory import aligned_matrix, host_tensor
+
+
+def make_matrix() -> np.ndarray:
+    made = aligned_matrix((1000, 784))
+    made[:] = np.arange(784) % 251
+    return made
+
+
+@pytest.fixture
+def matrix():
+    return make_matrix()
+
+
+def address(tensor: tf.Tensor) -> int:
+    return np.asarray(memoryview(tensor)).ctypes.data
+
+
+def test_an_aligned_array_is_not_copied(matrix):
+    tensor = host_tensor(matrix)
+    assert address(tensor) == matrix.ctypes.data
+    assert address(tf.convert_to_tensor(matrix)) != matrix.ctypes.data  # or there would be no need of this
+    assert (tensor.dtype, tensor.shape) == (tf.uint8, (1000, 784))
+    np.testing.assert_array_equal(tensor, matrix)
+
+
+def test_another_array_is_copied_to_where_kernels_can_work(matrix):
+    shifted = matrix.reshape(-1)[1:785]
+    tensor = host_tensor(shifted)
+    assert address(tensor) % 64 == 0
+    np.testing.assert_array_equal(tensor, shifted)
+
+
+def test_the_memory_stays_as_long_as_the_tensor_and_no_longer():
+    matrix = make_matrix()  # a fixture's value would be kept by pytest
+    alive = weakref.ref(matrix.base)
+    tensor = host_tensor(matrix)
+    expected = matrix[1].copy()
+    del matrix
+    gc.collect()
+    assert alive() is not None
+    np.testing.assert_array_equal(tensor[1], expected)
+    del tensor
+    gc.collect()
+    assert alive() is None
+
+
+def test_a_numpy_function_hands_over_an_aligned_matrix_as_it_is(matrix):
+    dataset = tf.data.Dataset.range(1).map(lambda _: tf.numpy_function(lambda: matrix, [], tf.uint8))
+    (received,) = dataset
+    assert address(received) == matrix.ctypes.data
