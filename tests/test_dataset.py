@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 
@@ -140,3 +142,23 @@ def test_a_stream_window_keeps_to_its_budget(reader):
     pages = reader.page_order(SMALL_BUDGET, rows_per_call=64)
     assert pages.window_rows == 64
     assert pages.num_windows == 4
+
+
+@pytest.mark.parametrize(
+    "make_feed",
+    [
+        lambda arrays: make_resident_dataset(arrays, STEPS, 5, Position(0, 0, epochs=100), Replicas()),
+        lambda arrays: make_evaluation_dataset(arrays, STEPS, Replicas()),
+    ],
+    ids=["training", "evaluation"],
+)
+def test_iterators_go_without_a_wait(make_feed, arrays):
+    dataset = make_feed(arrays)
+    iterators = [iter(dataset) for _ in range(20)]
+    for iterator in iterators:
+        next(iterator)
+    time.sleep(0.7)  # TensorFlow's tuning has its next round in over half a second, and a third of them waited for it
+    began = time.monotonic()
+    iterators.clear()
+    del iterator
+    assert time.monotonic() - began < 1

@@ -94,7 +94,7 @@ def make_resident_dataset(
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     )
-    return batches.prefetch(_PREFETCH)
+    return _ready_ahead(batches)
 
 
 def make_stream_dataset(
@@ -150,7 +150,7 @@ def make_stream_dataset(
     epochs = tf.data.Dataset.range(start.epoch, start.epochs)
     # The next window is read while this one is trained on: disk and compute overlap, at two windows of memory.
     windows = epochs.flat_map(windows_of).map(read_window, num_parallel_calls=1, deterministic=True).prefetch(1)
-    return windows.flat_map(calls_of).prefetch(_PREFETCH)
+    return _ready_ahead(windows.flat_map(calls_of))
 
 
 def make_evaluation_dataset(
@@ -180,7 +180,17 @@ def make_evaluation_dataset(
         return _element(index, count, replicas, steps, lookup)
 
     starts = tf.data.Dataset.range(0, steps.per_epoch, steps.steps_per_call)
-    return starts.map(call, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(_PREFETCH)
+    return _ready_ahead(starts.map(call, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True))
+
+
+def _ready_ahead(calls: tf.data.Dataset) -> tf.data.Dataset:
+    # An iterator that goes waits for the thread that tunes it, which may miss the call to end: TensorFlow wakes it
+    # before it sets what the thread looks at. It then sleeps until its next round, and rounds grow to a minute apart,
+    # so ends of training, of validation and of programs hung for as long. Untuned, AUTOTUNE stays where tuning starts:
+    # a thread a processor, up to 16.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return calls.prefetch(_PREFETCH).with_options(options)
 
 
 def _with_call_shapes(index: tf.Tensor, count: tf.Tensor, steps: Steps) -> tuple[tf.Tensor, tf.Tensor]:
