@@ -147,6 +147,6 @@ def test_an_epoch_is_cut_into_even_calls(resolve):
 
 def test_batches_that_fill_the_memory_by_themselves_are_refused(resolve):
     with pytest.raises(
-        InputError, match="--batch-size 2000000000: 3 calls of 1 steps take .* MiB, over the memory budget"
+        InputError, match="--batch-size 2000000000: 8 calls of 1 steps take .* MiB, over the memory budget"
     ):
         resolve(batch_size=2_000_000_000, memory_budget=1 << 30)

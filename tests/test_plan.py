@@ -46,14 +46,14 @@ def test_a_streams_plan_says_how_well_it_shuffles():
 
 def test_a_device_that_is_too_small_is_refused():
     with pytest.raises(
-        InputError, match="--feed device: the data take 46 MiB, over a quarter of an accelerator.s 64 MiB"
+        InputError, match="--feed device: the data take 47 MiB, over a quarter of an accelerator.s 64 MiB"
     ):
         plan_feed(**IMAGES, feed="device", budget=GIB, device_memory=GIB // 16)
 
 
 @pytest.mark.parametrize("feed", ["host", "device"])
 def test_a_feed_that_does_not_fit_is_refused_with_the_sizes(feed):
-    with pytest.raises(InputError, match=f"--feed {feed}: the data take 46 MiB, over .* 1 MiB; use --feed"):
+    with pytest.raises(InputError, match=f"--feed {feed}: the data take 47 MiB, over .* 1 MiB; use --feed"):
         plan_feed(**IMAGES, feed=feed, budget=2**20, device_memory=None)
 
 

@@ -21,6 +21,10 @@ from pipeline.feed.stream import ShardReader
 
 # Elements ready ahead of the training loop. Each is a whole call, so two hide a hiccup of one call's length.
 _PREFETCH = 2
+# Calls gathered at a time. A gather takes all cores by itself; more of them only fill the gaps between its stages, and
+# as a number that does not grow with the cores they keep what a feed holds in bounds.
+_GATHERS = 3
+CALLS_READY = _GATHERS + _PREFETCH  # elements that a feed holds at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +95,7 @@ def make_resident_dataset(
     # parallel over calls; order is kept, because it is part of the result.
     batches = orders.flat_map(calls_of).map(
         lambda index, count: _element(index, count, replicas, steps, lookup),
-        num_parallel_calls=tf.data.AUTOTUNE,
+        num_parallel_calls=_GATHERS,
         deterministic=True,
     )
     return _ready_ahead(batches)
@@ -143,7 +147,7 @@ def make_stream_dataset(
         lookup = _make_lookup(images, labels, scaling, rows=rows)
         return tf.data.Dataset.from_tensor_slices((places, count)).map(
             lambda index, count: _element(index, count, replicas, steps, lookup),
-            num_parallel_calls=tf.data.AUTOTUNE,
+            num_parallel_calls=_GATHERS,
             deterministic=True,
         )
 
@@ -180,14 +184,13 @@ def make_evaluation_dataset(
         return _element(index, count, replicas, steps, lookup)
 
     starts = tf.data.Dataset.range(0, steps.per_epoch, steps.steps_per_call)
-    return _ready_ahead(starts.map(call, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True))
+    return _ready_ahead(starts.map(call, num_parallel_calls=_GATHERS, deterministic=True))
 
 
 def _ready_ahead(calls: tf.data.Dataset) -> tf.data.Dataset:
     # An iterator that goes waits for the thread that tunes it, which may miss the call to end: TensorFlow wakes it
     # before it sets what the thread looks at. It then sleeps until its next round, and rounds grow to a minute apart,
-    # so ends of training, of validation and of programs hung for as long. Untuned, AUTOTUNE stays where tuning starts:
-    # a thread a processor, up to 16.
+    # so ends of training, of validation and of programs hung for as long. There is nothing to tune: all is given.
     options = tf.data.Options()
     options.autotune.enabled = False
     return calls.prefetch(_PREFETCH).with_options(options)

@@ -2,13 +2,14 @@
 
 from pipeline.convert.manifest import Manifest
 from pipeline.errors import InputError
+from pipeline.feed.dataset import CALLS_READY
 from pipeline.feed.order import Steps
 from pipeline.feed.plan import size_text
 from pipeline.train.config import TrainConfig
 from pipeline.train.strategy import Cluster
 
 TRAIN, VALIDATION = "train", "val"
-_CALLS_ALIVE = 3  # trained on, handed over, and drawn
+CALLS_ALIVE = CALLS_READY + 3  # those, two handed over, and one trained on
 
 
 def check_possible(config: TrainConfig, manifest: Manifest, cluster: Cluster) -> None:
@@ -32,9 +33,9 @@ def check_possible(config: TrainConfig, manifest: Manifest, cluster: Cluster) ->
 
 def check_calls(steps: Steps, image_bytes: int, budget: int) -> None:
     """Raise InputError for batches that fill the memory by themselves: they are padded, however few rows there are."""
-    held = _CALLS_ALIVE * steps.steps_per_call * steps.batch_size * image_bytes
+    held = CALLS_ALIVE * steps.steps_per_call * steps.batch_size * image_bytes
     if held > budget:
         raise InputError(
-            f"--batch-size {steps.batch_size}: {_CALLS_ALIVE} calls of {steps.steps_per_call} steps take "
+            f"--batch-size {steps.batch_size}: {CALLS_ALIVE} calls of {steps.steps_per_call} steps take "
             f"{size_text(held)}, over the memory budget of {size_text(budget)}; use a smaller one"
         )
