@@ -16,6 +16,7 @@ import tensorflow as tf
 from pipeline.feed.host_memory import host_tensor
 from pipeline.feed.normalize import Normalization
 from pipeline.feed.order import PADDING, Steps, epoch_order, in_calls
+from pipeline.feed.python_calls import python_call
 from pipeline.feed.resident import SplitArrays
 from pipeline.feed.stream import ShardReader
 
@@ -81,7 +82,7 @@ def make_resident_dataset(
         return in_calls(order, steps.batch_size, steps.steps_per_call)
 
     def order_of(epoch):
-        index, count = tf.numpy_function(draw, [epoch], (tf.int32, tf.float32), stateful=False)
+        index, count = python_call(draw, [epoch], (tf.int32, tf.float32))
         return epoch, *_with_call_shapes(index, count, steps)
 
     def calls_of(epoch, index, count):
@@ -132,7 +133,7 @@ def make_stream_dataset(
 
     def read_window(epoch, window):
         types = (tf.uint8, tf.int32, tf.int32, tf.int32, tf.float32)
-        images, labels, rows, places, count = tf.numpy_function(load, [epoch, window], types, stateful=False)
+        images, labels, rows, places, count = python_call(load, [epoch, window], types)
         tensors = (
             tf.ensure_shape(images, (None, reader.image_bytes)),
             tf.ensure_shape(labels, (None,)),
@@ -174,7 +175,7 @@ def make_evaluation_dataset(
         if isinstance(source, SplitArrays):
             images, labels = (tensor[low:high] for tensor in resident)
         else:
-            images, labels = tf.numpy_function(read, [low, high], (tf.uint8, tf.int32), stateful=False)
+            images, labels = python_call(read, [low, high], (tf.uint8, tf.int32))
             images, labels = tf.ensure_shape(images, (None, source.image_bytes)), tf.ensure_shape(labels, (None,))
         lookup = _make_lookup(images, labels, scaling, rows=tf.range(tf.cast(low, tf.int32), tf.cast(high, tf.int32)))
         places = tf.range(steps.steps_per_call * steps.batch_size)

@@ -1,0 +1,43 @@
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import tensorflow as tf
+
+from pipeline.feed.python_calls import python_call
+
+HOLDS_ITERATORS = """
+from pipeline.feed.dataset import Position, Replicas, make_resident_dataset
+from pipeline.feed.order import Steps
+from pipeline.measure.made_up import made_up_arrays
+
+held, arrays = [], made_up_arrays(200_000)
+for _ in range(8):
+    dataset = make_resident_dataset(arrays, Steps(200_000, 1000, 10), 0, Position(0, 0, 99), Replicas())
+    held.append(iter(dataset))
+    next(held[-1])
+{end}
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [("print('done')", 0), ("raise SystemExit(3)", 3), ("raise ValueError", 1)],
+    ids=["its last line", "an exit", "an error"],
+)
+def test_a_program_that_holds_iterators_ends(end, code):
+    # The next epochs' orders are being drawn then, and without a wait for them it never ended.
+    program = textwrap.dedent(HOLDS_ITERATORS).format(end=end)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == code, done.stderr
+    assert ("Traceback" in done.stderr) == (code == 1)
+
+
+def test_what_a_function_raises_reaches_the_consumer():
+    def broken(_):
+        raise ValueError("row 7 is wrong")
+
+    dataset = tf.data.Dataset.range(1).map(lambda row: python_call(broken, [row], [tf.int32]))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="ValueError: row 7 is wrong"):
+        next(iter(dataset))
