@@ -37,14 +37,21 @@ class Parser(argparse.ArgumentParser):
         raise InputError(f"{message}; see --help")
 
 
-def run_tool(main: Callable[[Sequence[str] | None], int | None]) -> None:
-    """Run a command line's `main(argv)` and exit with its code; what a user can mend becomes one line on stderr."""
+def run_tool(main: Callable[[Sequence[str] | None], int | None], at_once: bool = False) -> None:
+    """Run a command line's `main(argv)` and exit with its code; what a user can mend becomes one line on stderr.
+
+    `at_once` ends the process where it stands. It is for a program that still holds iterators of tf.data which tune
+    themselves: who frees one may wait a minute for its next round of tuning (see `pipeline/feed/dataset.py`).
+    """
     # As an exception it passes through the clean-up of whoever is writing; killed at once, temporaries would stay.
     signal.signal(signal.SIGTERM, lambda signum, _: sys.exit(128 + signum))
     for stream in filter(None, (sys.stdout, sys.stderr)):
         stream.reconfigure(errors="backslashreplace")  # a file name need not be text
     try:
-        sys.exit(main(None))
+        code = main(None)
+        if at_once:
+            _end_at_once(code or 0)
+        sys.exit(code)
     except InputError as error:
         _fail(str(error))
     except TryAgainError as error:
@@ -61,6 +68,12 @@ def run_tool(main: Callable[[Sequence[str] | None], int | None]) -> None:
         where = f"{error.filename}: " if error.filename else ""
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         _fail(f"{where}{os.strerror(error.errno)}; {'free space' if full else 'choose another place'}")
+
+
+def _end_at_once(code: int) -> NoReturn:
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        stream.flush()
+    os._exit(code)
 
 
 def _fail(message: str, code: int = EXIT_BAD_INPUT) -> NoReturn:

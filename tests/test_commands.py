@@ -129,3 +129,10 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, command, message):
     assert err.startswith(message)
     assert err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tool_that_ends_at_once_waits_for_nobody_and_loses_no_word():
+    program = "import atexit, time; from pipeline.errors import run_tool; atexit.register(time.sleep, 600)"
+    program += "; run_tool(lambda _: print('measured') or 3, at_once=True)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (3, "measured\n")

@@ -222,4 +222,4 @@ _MEASURES = {
 
 
 if __name__ == "__main__":
-    run_tool(main)
+    run_tool(main, at_once=True)
