@@ -18,7 +18,7 @@ _IMAGES_A_MARK, _MOST_ELEMENTS_A_MARK = 1 << 14, 64
 def consume_in_function(
     dataset: tf.data.Dataset, images_of: Callable[..., tf.Tensor], images_an_element: int
 ) -> Callable[[], int]:
-    """Work that takes elements as training does, inside a tf.function, and returns their images."""
+    """Work that takes elements inside a tf.function, without Python between them, and returns their images."""
     iterator = iter(dataset)
     elements = min(max(1, _IMAGES_A_MARK // images_an_element), _MOST_ELEMENTS_A_MARK)
 

@@ -1,7 +1,7 @@
 """Images per second of the feed, rung by rung, beside what a user would run instead and what the machine allows.
 
 Each rung holds the work of those before it that it needs: reading, parsing, drawing the order, gathering, scaling,
-handing to the replicas. Batches are consumed inside a tf.function, as training consumes them.
+handing to the replicas. Batches are consumed inside a tf.function, so that no Python is measured with them.
 """
 
 import dataclasses
