@@ -48,34 +48,44 @@ def run_tool(main: Callable[[Sequence[str] | None], int | None], at_once: bool =
     for stream in filter(None, (sys.stdout, sys.stderr)):
         stream.reconfigure(errors="backslashreplace")  # a file name need not be text
     try:
-        code = main(None)
+        code = _exit_code(main)
         if at_once:
-            _end_at_once(code or 0)
-        sys.exit(code)
-    except InputError as error:
-        _fail(str(error))
-    except TryAgainError as error:
-        _fail(str(error), EXIT_TRY_AGAIN)
-    except KeyboardInterrupt:
-        _fail("interrupted", EXIT_INTERRUPTED)
+            _flush()
     except BrokenPipeError:
         # The reader of our output (head, less) has gone; Python would complain again while flushing.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        code = 1
+    if at_once:
+        os._exit(code)
+    sys.exit(code)
+
+
+def _exit_code(main: Callable[[Sequence[str] | None], int | None]) -> int:
+    try:
+        return main(None) or 0
+    except SystemExit as end:  # --help, or SIGTERM
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except InputError as error:
+        return _told(str(error))
+    except TryAgainError as error:
+        return _told(str(error), EXIT_TRY_AGAIN)
+    except KeyboardInterrupt:
+        return _told("interrupted", EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         if error.errno is None:
             raise
         where = f"{error.filename}: " if error.filename else ""
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        _fail(f"{where}{os.strerror(error.errno)}; {'free space' if full else 'choose another place'}")
+        return _told(f"{where}{os.strerror(error.errno)}; {'free space' if full else 'choose another place'}")
 
 
-def _end_at_once(code: int) -> NoReturn:
+def _told(message: str, code: int = EXIT_BAD_INPUT) -> int:
+    print("error: " + " ".join(message.splitlines()), file=sys.stderr)
+    return code
+
+
+def _flush() -> None:
     for stream in filter(None, (sys.stdout, sys.stderr)):
         stream.flush()
-    os._exit(code)
-
-
-def _fail(message: str, code: int = EXIT_BAD_INPUT) -> NoReturn:
-    print("error: " + " ".join(message.splitlines()), file=sys.stderr)
-    sys.exit(code)

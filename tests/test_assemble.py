@@ -134,10 +134,16 @@ def test_a_call_is_never_longer_than_an_epoch(resolve):
 
 @pytest.mark.parametrize(
     ("accelerator", "batch_bytes", "expected"),
-    [("GPU", 256 * 784, 16), ("CPU", 256 * 784, 4), ("CPU", 8 * 784, 16), ("CPU", 256 * 64 * 64 * 3, 1)],
-    ids=["an accelerator", "the article's batch", "a small batch", "a large one"],
+    [
+        ("GPU", 256 * 784, 16),
+        ("GPU", 256 * 224 * 224 * 3, 6),
+        ("CPU", 256 * 784, 4),
+        ("CPU", 8 * 784, 16),
+        ("CPU", 256 * 64 * 64 * 3, 1),
+    ],
+    ids=["an accelerator", "large images on one", "the article's batch", "a small batch", "a large one"],
 )
-def test_a_call_on_a_processor_is_as_long_as_its_batches_allow(accelerator, batch_bytes, expected):
+def test_a_call_is_as_long_as_its_batches_allow(accelerator, batch_bytes, expected):
     assert assemble.default_steps_per_call(accelerator, batch_bytes) == expected
 
 
@@ -147,6 +153,7 @@ def test_an_epoch_is_cut_into_even_calls(resolve):
 
 def test_batches_that_fill_the_memory_by_themselves_are_refused(resolve):
     with pytest.raises(
-        InputError, match="--batch-size 2000000000: 8 calls of 1 steps take .* MiB, over the memory budget"
+        InputError,
+        match="--batch-size 2000000000: 8 calls of 1 step take .* MiB, over the .* of .* MiB; use a smaller one$",
     ):
         resolve(batch_size=2_000_000_000, memory_budget=1 << 30)

@@ -131,8 +131,20 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, command, message):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_tool_that_ends_at_once_waits_for_nobody_and_loses_no_word():
-    program = "import atexit, time; from pipeline.errors import run_tool; atexit.register(time.sleep, 600)"
-    program += "; run_tool(lambda _: print('measured') or 3, at_once=True)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stdout) == (3, "measured\n")
+@pytest.mark.parametrize(
+    ("end", "code", "said"),
+    [
+        ("return 3", 3, ""),
+        ("raise errors.InputError('wrong')", 2, "error: wrong\n"),
+        ("os.kill(os.getpid(), signal.SIGTERM)", 143, ""),
+        ("raise KeyboardInterrupt", 130, "error: interrupted\n"),
+    ],
+    ids=["a code", "a mistake", "SIGTERM", "Ctrl-C"],
+)
+def test_a_tool_that_ends_at_once_waits_for_nobody_and_loses_no_word(end, code, said):
+    lines = ["import atexit, os, signal, time", "from pipeline import errors", "atexit.register(time.sleep, 600)"]
+    lines += ["def main(_):", "    print('measured')", f"    {end}", "errors.run_tool(main, at_once=True)"]
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (code, "measured\n", said)

@@ -143,7 +143,7 @@ def test_a_stream_window_keeps_to_its_budget(reader):
 
 
 @pytest.mark.parametrize("kind", ["training", "stream", "evaluation"])
-def test_no_feed_has_a_thread_that_tunes_it(arrays, reader, kind):
+def test_no_feed_is_tuned_by_tensorflow(arrays, reader, kind):
     start = Position(0, 0, epochs=1)
     made = {
         "training": lambda: make_resident_dataset(arrays, STEPS, 5, start, Replicas()),

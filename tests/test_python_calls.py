@@ -7,28 +7,32 @@ import tensorflow as tf
 
 from pipeline.feed.python_calls import python_call
 
+# `consume` makes an iterator of a data set: the feed's own, or the hand-over to replicas with its thread.
 HOLDS_ITERATORS = """
+from pipeline.train.feeder import feed_replicas
+from pipeline.train.strategy import make_cluster
 from pipeline.feed.dataset import Position, Replicas, make_resident_dataset
 from pipeline.feed.order import Steps
 from pipeline.measure.made_up import made_up_arrays
 
-held, arrays = [], made_up_arrays(200_000)
+held, arrays, cluster = [], made_up_arrays(200_000), make_cluster()
 for _ in range(8):
     dataset = make_resident_dataset(arrays, Steps(200_000, 1000, 10), 0, Position(0, 0, 99), Replicas())
-    held.append(iter(dataset))
+    held.append({consume})
     next(held[-1])
 {end}
 """
 
 
+@pytest.mark.parametrize("consume", ["iter(dataset)", "feed_replicas(dataset, cluster)"], ids=["iterator", "hand-over"])
 @pytest.mark.parametrize(
     ("end", "code"),
     [("print('done')", 0), ("raise SystemExit(3)", 3), ("raise ValueError", 1)],
     ids=["its last line", "an exit", "an error"],
 )
-def test_a_program_that_holds_iterators_ends(end, code):
+def test_a_program_that_holds_iterators_ends(consume, end, code):
     # The next epochs' orders are being drawn then, and without a wait for them it never ended.
-    program = textwrap.dedent(HOLDS_ITERATORS).format(end=end)
+    program = textwrap.dedent(HOLDS_ITERATORS).format(consume=consume, end=end)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == code, done.stderr
     assert ("Traceback" in done.stderr) == (code == 1)

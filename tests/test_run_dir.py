@@ -40,6 +40,12 @@ def test_a_number_that_came_to_another_is_said_as_it_was_given(run):
         run.claim({**config(steps_per_call=7), "settings": given})
 
 
+def test_another_order_is_no_setting_that_could_be_given_again(run):
+    run.claim(config(order="5479e789"))
+    with pytest.raises(InputError, match="in another order than this version .* NumPy, draws; go on with the"):
+        run.claim(config(order="00000000"))
+
+
 def test_a_directory_that_is_something_else_is_left_alone(run):
     run.path.mkdir()
     (run.path / "thesis.tex").touch()

@@ -9,6 +9,7 @@ label, since the step looks them up itself.
 """
 
 import dataclasses
+import os
 
 import numpy as np
 import tensorflow as tf
@@ -23,9 +24,18 @@ from pipeline.feed.stream import ShardReader
 # Elements ready ahead of the training loop. Each is a whole call, so two hide a hiccup of one call's length.
 _PREFETCH = 2
 # Calls gathered at a time. A gather takes all cores by itself; more of them only fill the gaps between its stages, and
-# as a number that does not grow with the cores they keep what a feed holds in bounds.
-_GATHERS = 3
-CALLS_READY = _GATHERS + _PREFETCH  # elements that a feed holds at most
+# as a number that does not grow with the cores they keep what a feed holds in bounds. Scaling on the host takes one
+# core a call.
+_GATHERS, _MOST_SCALINGS = 3, 16
+
+
+def calls_ready(on_host: bool) -> int:
+    """Elements that a feed holds at most, where images are scaled on the host or where they are not."""
+    return _parallel_calls(on_host) + _PREFETCH
+
+
+def _parallel_calls(on_host: bool) -> int:
+    return max(_GATHERS, min(os.cpu_count() or 1, _MOST_SCALINGS)) if on_host else _GATHERS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +106,7 @@ def make_resident_dataset(
     # parallel over calls; order is kept, because it is part of the result.
     batches = orders.flat_map(calls_of).map(
         lambda index, count: _element(index, count, replicas, steps, lookup),
-        num_parallel_calls=_GATHERS,
+        num_parallel_calls=_parallel_calls(scaling is not None),
         deterministic=True,
     )
     return _ready_ahead(batches)
@@ -148,7 +158,7 @@ def make_stream_dataset(
         lookup = _make_lookup(images, labels, scaling, rows=rows)
         return tf.data.Dataset.from_tensor_slices((places, count)).map(
             lambda index, count: _element(index, count, replicas, steps, lookup),
-            num_parallel_calls=_GATHERS,
+            num_parallel_calls=_parallel_calls(scaling is not None),
             deterministic=True,
         )
 
@@ -185,7 +195,7 @@ def make_evaluation_dataset(
         return _element(index, count, replicas, steps, lookup)
 
     starts = tf.data.Dataset.range(0, steps.per_epoch, steps.steps_per_call)
-    return _ready_ahead(starts.map(call, num_parallel_calls=_GATHERS, deterministic=True))
+    return _ready_ahead(starts.map(call, num_parallel_calls=_parallel_calls(scaling is not None), deterministic=True))
 
 
 def _ready_ahead(calls: tf.data.Dataset) -> tf.data.Dataset:

@@ -26,7 +26,8 @@ def host_tensor(array: np.ndarray) -> "tf.Tensor":
     """
     import tensorflow as tf  # here, as who only reads arrays does without
 
-    if array.ctypes.data % _ALIGNMENT:
+    plain = array.flags.c_contiguous and array.flags.writeable and array.dtype.isnative
+    if not plain or array.ctypes.data % _ALIGNMENT:
         with tf.device("CPU:0"):
             return tf.convert_to_tensor(array)
     return tf.experimental.dlpack.from_dlpack(array.__dlpack__())

@@ -21,7 +21,7 @@ from pipeline.measure.machine import describe_machine, make_clusters
 from pipeline.measure.made_up import IMAGE_BYTES, made_up_arrays
 from pipeline.measure.results import OTHERS, OURS, Ratio, Results, Row, counted, ratio_of
 from pipeline.measure.timing import settled_rounds, warm_up
-from pipeline.train.limits import CALLS_ALIVE
+from pipeline.train.limits import calls_alive
 from pipeline.train.strategy import Cluster
 
 _WAYS = 4  # rows for each number of replicas
@@ -68,7 +68,7 @@ def _check(batch_size: int, steps_per_call: int, replicas: Sequence[int]) -> Non
         raise InputError(f"--batch-size {batch_size}: a multiple of {most}, as so many replicas share it")
     if steps_per_call < 2:
         raise InputError(f"--steps-per-call {steps_per_call}: at least 2, as calls of 1 step are measured anyway")
-    waiting = len(replicas) * CALLS_ALIVE * min(steps_per_call, BATCHES)
+    waiting = len(replicas) * calls_alive() * min(steps_per_call, BATCHES)
     held, budget = (BATCHES + waiting) * batch_size * IMAGE_BYTES, default_memory_budget()
     if held > budget:
         raise InputError(

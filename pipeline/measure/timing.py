@@ -38,7 +38,7 @@ def settled_rounds(work: Sequence[Callable[[], int]], rounds: int, seconds: floa
 def warm_up(seconds: float, work: Callable[[], int], images: int = 0) -> None:
     """Do `work` for so long, and until so many images are done, before anything is counted.
 
-    tf.data looks for its degree of parallelism while it runs, and its iterators live through all rounds: without this
+    tf.data tunes the recipes of others while they run, and all iterators live through all rounds: without this
     the first round was measured at a quarter of the next ones.
     """
     done = sum(for_seconds(seconds, work))

@@ -30,8 +30,7 @@ def verdict_of(stages: Stages, feed: str, scale: str, accelerator: str, steps_pe
         accelerator: GPU or CPU.
         steps_per_call: of the measured run.
     """
-    # Rounds differ, so the measured share can be a little over all of the time.
-    share = f"the devices compute {min(1, stages.utilisation):.0%} of the time"
+    share = f"the devices compute {stages.utilisation:.0%} of the time"
     headroom = stages.feed / stages.step
     longer_calls = f"--steps-per-call {4 * steps_per_call}"
     if stages.utilisation >= _BUSY:

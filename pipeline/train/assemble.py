@@ -40,6 +40,7 @@ from pipeline.train.strategy import Cluster, choose_precision, device_memory
 
 # An accelerator finishes a small step in less time than the host needs to start one, so it gets many at once.
 _MOST_STEPS_PER_CALL = 16
+_GPU_CALL_BYTES = 256 << 20  # some of them wait in memory, and steps on so many bytes last long anyway
 # A CPU's steps are long, and a signal or a progress line should not wait for many of them: 1,024 images of 28x28 took
 # half a second on two cores.
 _CPU_CALL_BYTES = 1024 * 28 * 28
@@ -151,7 +152,7 @@ def resolve(
         device_memory=None if several else device_memory(cluster),
         replicas=cluster.replicas.local,
     )
-    check_calls(steps, manifest.layout.image_bytes, budget)
+    check_calls(steps, _bytes_fed(config, plan, manifest, cluster), budget, config.scale == "host")
     if plan.feed == "stream":
         rows = [shard.num_examples for shard in split.shards]
         pages = plan_pages(rows, manifest.stride, plan.budget, steps.batch_size * steps.steps_per_call)
@@ -170,6 +171,16 @@ def resolve(
     )
 
 
+def _bytes_fed(config: TrainConfig, plan: FeedPlan, manifest: Manifest, cluster: Cluster) -> int:
+    """Bytes of an image in what the feed hands over."""
+    if plan.feed == "device":
+        return tf.int32.size  # its index
+    if config.scale != "host":
+        return manifest.layout.image_bytes
+    policy = keras.DTypePolicy(choose_precision(config.precision, cluster.accelerator))
+    return manifest.layout.image_bytes * tf.as_dtype(policy.compute_dtype).size
+
+
 def _in_calls(steps: Steps, most: int, earlier: dict[str, Any]) -> Steps:
     """The steps in even calls of at most so many, or in calls of just so many where the earlier run has them.
 
@@ -183,7 +194,7 @@ def _in_calls(steps: Steps, most: int, earlier: dict[str, Any]) -> Steps:
 def default_steps_per_call(accelerator: str, batch_bytes: int) -> int:
     """Steps of a host call where nothing is asked for; `batch_bytes` are those of a global batch, as uint8."""
     if accelerator == "GPU":
-        return _MOST_STEPS_PER_CALL
+        return min(_MOST_STEPS_PER_CALL, max(1, _GPU_CALL_BYTES // batch_bytes))
     return min(_MOST_STEPS_PER_CALL, max(1, _CPU_CALL_BYTES // batch_bytes))
 
 

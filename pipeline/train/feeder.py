@@ -1,5 +1,6 @@
 """From a dataset of calls to values on the replicas' devices, one call ahead of the loop."""
 
+import atexit
 import dataclasses
 import queue
 import threading
@@ -56,6 +57,7 @@ def feed_replicas(dataset: tf.data.Dataset, cluster: Cluster) -> Iterator[tuple]
             put(_as_input_error(error) or error)
 
     thread = threading.Thread(target=copy_ahead, name="feed-replicas", daemon=True)
+    _alive.add((closed, thread))
     thread.start()
     try:
         while (item := ready.get()) is not None:
@@ -63,8 +65,24 @@ def feed_replicas(dataset: tf.data.Dataset, cluster: Cluster) -> Iterator[tuple]
                 raise item
             yield item
     finally:
-        closed.set()
-        thread.join()
+        _end(closed, thread)
+
+
+# Of those that nobody has closed yet. Python stops their threads in the midst of what they do, and a generator that it
+# frees after that waited for its own for ever (Python 3.13).
+_alive: set[tuple[threading.Event, threading.Thread]] = set()
+
+
+def _end(closed: threading.Event, thread: threading.Thread) -> None:
+    closed.set()
+    thread.join()
+    _alive.discard((closed, thread))
+
+
+@atexit.register
+def _end_all() -> None:
+    for each in tuple(_alive):
+        _end(*each)
 
 
 def _as_input_error(error: BaseException) -> InputError | None:

@@ -2,14 +2,14 @@
 
 from pipeline.convert.manifest import Manifest
 from pipeline.errors import InputError
-from pipeline.feed.dataset import CALLS_READY
+from pipeline.feed.dataset import calls_ready
 from pipeline.feed.order import Steps
 from pipeline.feed.plan import size_text
 from pipeline.train.config import TrainConfig
 from pipeline.train.strategy import Cluster
 
 TRAIN, VALIDATION = "train", "val"
-CALLS_ALIVE = CALLS_READY + 3  # those, two handed over, and one trained on
+_HANDED_OVER = 3  # two on their way, and one trained on
 
 
 def check_possible(config: TrainConfig, manifest: Manifest, cluster: Cluster) -> None:
@@ -31,11 +31,22 @@ def check_possible(config: TrainConfig, manifest: Manifest, cluster: Cluster) ->
         raise InputError("--feed device: TensorFlow cannot copy a table of bytes to other workers; use --feed host")
 
 
-def check_calls(steps: Steps, image_bytes: int, budget: int) -> None:
-    """Raise InputError for batches that fill the memory by themselves: they are padded, however few rows there are."""
-    held = CALLS_ALIVE * steps.steps_per_call * steps.batch_size * image_bytes
+def check_calls(steps: Steps, image_bytes: int, budget: int, scaled_on_host: bool = False) -> None:
+    """Raise InputError for batches that fill the memory by themselves: they are padded, however few rows there are.
+
+    `image_bytes` are those of an image as the feed hands it over.
+    """
+    calls = calls_alive(scaled_on_host)
+    held = calls * steps.steps_per_call * steps.batch_size * image_bytes
     if held > budget:
+        per_call = steps.steps_per_call
         raise InputError(
-            f"--batch-size {steps.batch_size}: {CALLS_ALIVE} calls of {steps.steps_per_call} steps take "
-            f"{size_text(held)}, over the memory budget of {size_text(budget)}; use a smaller one"
+            f"--batch-size {steps.batch_size}: {calls} calls of {per_call} step{'s' * (per_call > 1)} take "
+            f"{size_text(held)}, over the memory budget of {size_text(budget)}; "
+            f"use a smaller one{', or fewer --steps-per-call' * (per_call > 1)}"
         )
+
+
+def calls_alive(scaled_on_host: bool = False) -> int:
+    """Calls of a feed that are in memory at a time, at most."""
+    return calls_ready(scaled_on_host) + _HANDED_OVER

@@ -1,5 +1,6 @@
 """The training loop: epochs of calls, validation, callbacks, checkpoints; the same run however often it is stopped."""
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -170,9 +171,10 @@ class Trainer:
         if self._feeds.validation is None:
             return {}
         sums = [0.0, 0.0, 0.0]
-        for parts, counts in feed_replicas(self._feeds.validation(), self._cluster):
-            totals = self._calls.evaluate(parts, counts).numpy()
-            sums = [have + float(new) for have, new in zip(sums, totals, strict=False)]
+        with contextlib.closing(feed_replicas(self._feeds.validation(), self._cluster)) as calls:
+            for parts, counts in calls:
+                totals = self._calls.evaluate(parts, counts).numpy()
+                sums = [have + float(new) for have, new in zip(sums, totals, strict=False)]
         self._guard.check_validation(state, sums[0])
         return {"val_loss": sums[0] / sums[2], "val_accuracy": sums[1] / sums[2]}
 

@@ -159,6 +159,11 @@ class RunDirectory:
             for name in names
             if _differs(earlier, identity, name)
         ]
+        if _differs(earlier, identity, "order"):
+            raise InputError(
+                f"{self.path} holds a run whose examples come in another order than this version of the program, or of "
+                "NumPy, draws; go on with the earlier version, or give another --run-dir or --fresh"
+            )
         if differ:
             raise InputError(
                 f"{self.path} holds a run with other settings ({'; '.join(differ)}); "
