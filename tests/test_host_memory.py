@@ -31,11 +31,23 @@ def test_an_aligned_array_is_not_copied(matrix):
     np.testing.assert_array_equal(tensor, matrix)
 
 
-def test_another_array_is_copied_to_where_kernels_can_work(matrix):
-    shifted = matrix.reshape(-1)[1:785]
-    tensor = host_tensor(shifted)
+def read_only(array: np.ndarray) -> np.ndarray:
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda m: m.reshape(-1)[1:785], read_only, lambda m: m[:, ::2], lambda m: m.view(">u2")],
+    ids=["unaligned", "read-only", "strided", "big-endian"],
+)
+def test_another_array_is_copied_to_where_kernels_can_work(matrix, change):
+    array = change(matrix)
+    tensor = host_tensor(array)
     assert address(tensor) % 64 == 0
-    np.testing.assert_array_equal(tensor, shifted)
+    assert address(tensor) != array.ctypes.data
+    np.testing.assert_array_equal(tensor, array)
 
 
 def test_the_memory_stays_as_long_as_the_tensor_and_no_longer():
