@@ -73,7 +73,8 @@ def test_train_measures_the_feed_the_step_and_both(digits, tmp_path, capsys):
     found = run(tmp_path, "train", "--data", digits, "--devices", "2", *SHORT)
     assert [row["name"] for row in found["rows"]] == [DATASET, FEED, STEP, TRAIN]
     assert all(row["images_per_second"] > 0 for row in found["rows"])
-    assert found["figures"]["accelerator utilisation"] > 0
+    assert found["ratios"][0]["ratio"] > 0
+    assert found["figures"]["accelerator utilisation"] == pytest.approx(found["ratios"][0]["ratio"])
     assert found["machine"]["replicas"] == 2
     assert found["verdict"] in capsys.readouterr().out
 
