@@ -102,12 +102,9 @@ def make_resident_dataset(
     epochs = tf.data.Dataset.range(start.epoch, start.epochs)
     # One permutation an epoch; the next epoch's is drawn while this one trains, so that no epoch starts with a wait.
     orders = epochs.map(order_of, num_parallel_calls=1, deterministic=True).prefetch(1)
-    # Shuffling is done here, on indices. A gather of a whole call is the only work done on pixels, and it runs in
-    # parallel over calls; order is kept, because it is part of the result.
-    batches = orders.flat_map(calls_of).map(
-        lambda index, count: _element(index, count, replicas, steps, lookup),
-        num_parallel_calls=_parallel_calls(scaling is not None),
-        deterministic=True,
+    # Shuffling is done here, on indices. A gather of a whole call is the only work done on pixels.
+    batches = _gathered(
+        orders.flat_map(calls_of), lambda index, count: _element(index, count, replicas, steps, lookup), scaling
     )
     return _ready_ahead(batches)
 
@@ -156,10 +153,10 @@ def make_stream_dataset(
 
     def calls_of(images, labels, rows, places, count):
         lookup = _make_lookup(images, labels, scaling, rows=rows)
-        return tf.data.Dataset.from_tensor_slices((places, count)).map(
+        return _gathered(
+            tf.data.Dataset.from_tensor_slices((places, count)),
             lambda index, count: _element(index, count, replicas, steps, lookup),
-            num_parallel_calls=_parallel_calls(scaling is not None),
-            deterministic=True,
+            scaling,
         )
 
     epochs = tf.data.Dataset.range(start.epoch, start.epochs)
@@ -195,7 +192,12 @@ def make_evaluation_dataset(
         return _element(index, count, replicas, steps, lookup)
 
     starts = tf.data.Dataset.range(0, steps.per_epoch, steps.steps_per_call)
-    return _ready_ahead(starts.map(call, num_parallel_calls=_parallel_calls(scaling is not None), deterministic=True))
+    return _ready_ahead(_gathered(starts, call, scaling))
+
+
+def _gathered(calls: tf.data.Dataset, gather, scaling: HostScaling | None) -> tf.data.Dataset:
+    # In parallel over calls; their order is kept, because it is part of the result.
+    return calls.map(gather, num_parallel_calls=_parallel_calls(scaling is not None), deterministic=True)
 
 
 def _ready_ahead(calls: tf.data.Dataset) -> tf.data.Dataset:
