@@ -30,6 +30,11 @@ def shown(value: object) -> str:
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things as messages and rows name them: "1 replica", "2 replicas"."""
+    return f"{number} {noun}{'s' * (number > 1)}"
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose complaints are InputErrors, and so one line like any other."""
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import tensorflow as tf
 
+from pipeline.errors import counted
 from pipeline.feed.dataset import HostScaling, make_resident_dataset, make_stream_dataset
 from pipeline.feed.normalize import Normalization
 from pipeline.feed.order import Steps, epoch_order, in_calls
@@ -22,7 +23,7 @@ from pipeline.measure import rivals
 from pipeline.measure.consume import FOREVER, consume_in_function, handed_over, images_of_call, images_of_pair
 from pipeline.measure.first_batch import figures_of, measure_first_batch
 from pipeline.measure.machine import describe_training
-from pipeline.measure.results import LIMIT, OTHERS, OURS, Ratio, Results, Row, counted, ratio_of
+from pipeline.measure.results import LIMIT, OTHERS, OURS, Ratio, Results, Row, ratio_of
 from pipeline.measure.timing import settled_rounds, warm_up
 from pipeline.train import assemble
 from pipeline.train.strategy import Cluster

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import tensorflow as tf
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, counted
 from pipeline.feed.dataset import Replicas, make_resident_dataset
 from pipeline.feed.order import Steps
 from pipeline.feed.plan import default_memory_budget, size_text
@@ -19,7 +19,7 @@ from pipeline.feed.resident import SplitArrays
 from pipeline.measure.consume import FOREVER, handed_over
 from pipeline.measure.machine import describe_machine, make_clusters
 from pipeline.measure.made_up import IMAGE_BYTES, made_up_arrays
-from pipeline.measure.results import OTHERS, OURS, Ratio, Results, Row, counted, ratio_of
+from pipeline.measure.results import OTHERS, OURS, Ratio, Results, Row, ratio_of
 from pipeline.measure.timing import settled_rounds, warm_up
 from pipeline.train.limits import calls_alive
 from pipeline.train.strategy import Cluster

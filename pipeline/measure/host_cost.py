@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 import keras
 import numpy as np
 
+from pipeline.errors import counted
 from pipeline.feed.dataset import make_resident_dataset
 from pipeline.feed.normalize import Normalization
 from pipeline.feed.order import Steps
 from pipeline.feed.resident import SplitArrays
 from pipeline.measure.machine import describe_machine, make_clusters
-from pipeline.measure.results import OTHERS, Ratio, Results, Row, counted, ratio_of
+from pipeline.measure.results import OTHERS, Ratio, Results, Row, ratio_of
 from pipeline.train.checkpoint import TrainState
 from pipeline.train.feeder import Feeds
 from pipeline.train.loop import LoopConfig, Trainer

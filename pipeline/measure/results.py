@@ -140,11 +140,6 @@ def ratio_of(above: Row, below: Row) -> Ratio:
     return Ratio(above.name, below.name, tuple(high / low for high, low in pairs))
 
 
-def counted(number: int, noun: str) -> str:
-    """A number of things as rows are named: "1 replica", "2 replicas"."""
-    return f"{number} {noun}{'s' * (number > 1)}"
-
-
 def rate_text(row: Row) -> str:
     """The median rate for people."""
     return f"{row.rates.median:,.0f}"

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from pipeline.errors import counted
 from pipeline.feed.dataset import Replicas, make_resident_dataset
 from pipeline.feed.order import Steps
 from pipeline.feed.plan import default_memory_budget
@@ -11,7 +12,7 @@ from pipeline.feed.resident import SplitArrays
 from pipeline.measure.consume import FOREVER, consume_in_function, handed_over, images_of_call
 from pipeline.measure.machine import describe_machine, make_clusters
 from pipeline.measure.made_up import IMAGE_BYTES, made_up_arrays
-from pipeline.measure.results import Results, Row, counted, ratio_of
+from pipeline.measure.results import Results, Row, ratio_of
 from pipeline.measure.timing import settled_rounds, warm_up
 
 

@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 import keras
 import tensorflow as tf
 
+from pipeline.errors import counted
 from pipeline.feed.dataset import Position
 from pipeline.measure.flops import Peak, data_sheet_peak, make_matmul, training_flops
 from pipeline.measure.machine import describe_training
-from pipeline.measure.results import LIMIT, Results, Row, counted, rate_text, ratio_of
+from pipeline.measure.results import LIMIT, Results, Row, rate_text, ratio_of
 from pipeline.measure.timing import for_seconds
 from pipeline.train import assemble
 from pipeline.train.feeder import feed_replicas

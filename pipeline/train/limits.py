@@ -1,7 +1,7 @@
 """What this data and these devices cannot do, refused in one line before anything is loaded."""
 
 from pipeline.convert.manifest import Manifest
-from pipeline.errors import InputError
+from pipeline.errors import InputError, counted
 from pipeline.feed.dataset import calls_ready
 from pipeline.feed.order import Steps
 from pipeline.feed.plan import size_text
@@ -41,7 +41,7 @@ def check_calls(steps: Steps, image_bytes: int, budget: int, scaled_on_host: boo
     if held > budget:
         per_call = steps.steps_per_call
         raise InputError(
-            f"--batch-size {steps.batch_size}: {calls} calls of {per_call} step{'s' * (per_call > 1)} take "
+            f"--batch-size {steps.batch_size}: {calls} calls of {counted(per_call, 'step')} take "
             f"{size_text(held)}, over the memory budget of {size_text(budget)}; "
             f"use a smaller one{', or fewer --steps-per-call' * (per_call > 1)}"
         )
