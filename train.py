@@ -10,7 +10,7 @@ import argparse
 import pathlib
 from collections.abc import Sequence
 
-from pipeline.errors import Parser, run_tool
+from pipeline.cli import Parser, run_command
 from pipeline.feed.normalize import KINDS
 from pipeline.feed.plan import FEEDS
 from pipeline.train.config import PRECISIONS, SCALES, SCHEDULES, STRATEGIES, TrainConfig, size_argument
@@ -30,40 +30,40 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def train(config: TrainConfig) -> int:
     """Train, evaluate and report; returns 0, or 128 plus the signal that stopped the run."""
-    from pipeline.convert.manifest_file import load_manifest
+    from pipeline.format.manifest_file import load_manifest
     from pipeline.train.environment import import_tensorflow
     from pipeline.train.run_dir import RunDirectory
 
     manifest = load_manifest(config.data)
     import_tensorflow()
     from pipeline.train.callbacks import make_callbacks
-    from pipeline.train.strategy import make_cluster
+    from pipeline.train.devices import make_devices
 
     callbacks = make_callbacks(config)
-    cluster = make_cluster(config.strategy, config.devices)
-    with RunDirectory(config.run_dir) as run, cluster.watching_workers():
-        return _train(config, manifest, cluster, run, callbacks)
+    devices = make_devices(config.strategy, config.devices)
+    with RunDirectory(config.run_dir) as run, devices.watching_workers():
+        return _train(config, manifest, devices, run, callbacks)
 
 
-def _train(config: TrainConfig, manifest, cluster, run, callbacks) -> int:
-    from pipeline.train import assemble
+def _train(config: TrainConfig, manifest, devices, run, callbacks) -> int:
+    from pipeline.train import setup
     from pipeline.train.checkpoint import CheckpointStore
     from pipeline.train.loop import LoopConfig
     from pipeline.train.progress import Reporter
     from pipeline.train.stop import StopRequested, listen_for_stop
 
-    reporter = Reporter(config.log_json, quiet=not cluster.is_chief)
-    resolved = assemble.resolve(config, manifest, cluster, None if config.fresh else run.identity())
-    model, optimizer = assemble.make_model(resolved, cluster)
-    _claim(run, resolved.describe(cluster, model), config, cluster, reporter)
-    _announce(resolved, cluster, reporter)
+    reporter = Reporter(config.log_json, quiet=not devices.is_chief)
+    resolved = setup.make_run_plan(config, manifest, devices, None if config.fresh else run.identity())
+    model, optimizer = setup.make_model(resolved, devices)
+    _claim(run, resolved.describe(devices, model), config, devices, reporter)
+    _announce(resolved, devices, reporter)
 
-    trainer = assemble.make_trainer(resolved, cluster, model, optimizer, reporter)
+    trainer = setup.make_trainer(resolved, devices, model, optimizer, reporter)
     # Other workers read checkpoints too, so there each is on the disk before the next step.
-    store = CheckpointStore(run.checkpoints, config.keep_checkpoints, in_background=cluster.num_workers == 1)
-    state = _restore(store, model, optimizer, cluster, reporter)
+    store = CheckpointStore(run.checkpoints, config.keep_checkpoints, in_background=devices.num_workers == 1)
+    state = _restore(store, model, optimizer, devices, reporter)
     loop = LoopConfig(config.epochs, config.patience, config.checkpoint_every, config.recover)
-    chief = cluster.is_chief
+    chief = devices.is_chief
     with listen_for_stop() as stop:
         try:
             state = trainer.fit(
@@ -76,7 +76,7 @@ def _train(config: TrainConfig, manifest, cluster, run, callbacks) -> int:
             )
         except StopRequested as stopped:
             reporter.line(str(stopped))
-            cluster.wait_for_all()
+            devices.wait_for_all()
             return stopped.exit_code
     try:
         if chief:
@@ -87,53 +87,53 @@ def _train(config: TrainConfig, manifest, cluster, run, callbacks) -> int:
             _report(run, model, resolved, state.history, config, reporter)
     finally:
         # Workers leave together: one that is gone looks to the others like one that died.
-        cluster.wait_for_all()
+        devices.wait_for_all()
     return 0
 
 
-def _claim(run, description, config: TrainConfig, cluster, reporter) -> None:
+def _claim(run, description, config: TrainConfig, devices, reporter) -> None:
     """Take the run directory as the chief, and find it taken for the same run on every other worker."""
-    if cluster.is_chief:
+    if devices.is_chief:
         for remark in run.claim(description, config.fresh):
             reporter.line(remark)
-    cluster.wait_for_all()  # before this, a worker might see what the chief sets aside
-    if not cluster.is_chief:
+    devices.wait_for_all()  # before this, a worker might see what the chief sets aside
+    if not devices.is_chief:
         run.check(description)
 
 
-def _restore(store, model, optimizer, cluster, reporter):
+def _restore(store, model, optimizer, devices, reporter):
     """The state to go on from, from the newest checkpoint or the start, and the same on every worker."""
     state, remarks = store.restore_newest(model, optimizer)
     for remark in remarks:
         reporter.line(remark)
-    cluster.check_same(state.global_step)
+    devices.check_same(state.global_step)
     if state.global_step:
         reporter.line(f"resumed at epoch {state.epoch + 1}, step {state.step}", global_step=state.global_step)
     return state
 
 
-def _announce(resolved, cluster, reporter) -> None:
-    from pipeline.train.strategy import precision_remark
+def _announce(resolved, devices, reporter) -> None:
+    from pipeline.train.devices import precision_remark
 
     config, steps = resolved.config, resolved.steps
-    reporter.line(f"{cluster.describe()}; {resolved.precision}; run directory {config.run_dir}")
-    if cluster.accelerator == "CPU" and pathlib.Path("/proc/driver/nvidia").exists():
+    reporter.line(f"{devices.describe()}; {resolved.precision}; run directory {config.run_dir}")
+    if devices.accelerator == "CPU" and pathlib.Path("/proc/driver/nvidia").exists():
         reporter.line("an NVIDIA driver is here, but TensorFlow sees no GPU; python -m pip install -e '.[cuda]'")
-    if remark := precision_remark(resolved.precision, cluster.accelerator):
+    if remark := precision_remark(resolved.precision, devices.accelerator):
         reporter.line(remark)
     reporter.line(resolved.plan.describe())
     padding = f"; the last one has {steps.padding} places of padding, with weight 0" if steps.padding else ""
     reporter.line(
         f"{steps.num_examples:,} images an epoch, each once, in {steps.per_epoch} steps of {config.batch_size}"
-        f" ({config.batch_size // cluster.replicas.total} a replica), {steps.steps_per_call} a call{padding}"
+        f" ({config.batch_size // devices.replicas.total} a replica), {steps.steps_per_call} a call{padding}"
     )
 
 
 def _report(run, model, resolved, history, config, reporter) -> None:
-    from pipeline.report.run_report import write_report
-    from pipeline.train.assemble import make_plain_twin
+    from pipeline.evaluate.report import write_report
+    from pipeline.train.setup import make_inference_model
 
-    twin = make_plain_twin(model, resolved.manifest)
+    twin = make_inference_model(model, resolved.manifest)
     evaluations = write_report(
         run.path,
         twin,
@@ -210,4 +210,4 @@ def _make_parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    run_tool(main)
+    run_command(main)

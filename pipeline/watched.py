@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TextIO
 
 POLL_SECONDS = 0.002
-_MOST_SECONDS = 600  # after which a command is taken to hang
+_MAX_SECONDS = 600  # after which a command is taken to hang
 
 
 class WatchedCommand:
@@ -76,8 +76,8 @@ class WatchedCommand:
             TimeoutError: neither came within ten minutes.
         """
         while self.running and not seen():
-            if self.seconds > _MOST_SECONDS:
-                raise TimeoutError(f"{' '.join(self._process.args[:2])} had not ended after {_MOST_SECONDS} s")
+            if self.seconds > _MAX_SECONDS:
+                raise TimeoutError(f"{' '.join(self._process.args[:2])} had not ended after {_MAX_SECONDS} s")
             time.sleep(POLL_SECONDS)
         return self.running
 

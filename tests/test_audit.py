@@ -7,20 +7,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.convert.converter import ConvertConfig, convert
-from pipeline.convert.manifest_file import load_manifest
 from pipeline.errors import InputError
 from pipeline.feed import dataset
 from pipeline.feed.dataset import Position, make_resident_dataset, make_stream_dataset
 from pipeline.feed.order import PageOrder, Steps
 from pipeline.feed.resident import load_split
 from pipeline.feed.stream import ShardReader
+from pipeline.format.manifest_file import load_manifest
 from pipeline.train.audit import EpochAudit, judge
-from pipeline.train.feeder import feed_replicas
+from pipeline.train.devices import make_devices
+from pipeline.train.prefetch import prefetch_to_devices
 from pipeline.train.stop import StopRequested
-from pipeline.train.strategy import make_cluster
-from tests.datasets import bars, write_csv
+from tests.helpers.datasets import bars, write_csv
+from tests.helpers.small_run import SmallRun
 from tests.test_loop import StopAfter
-from tests.training import SmallRun
 
 
 @pytest.fixture(scope="module")
@@ -156,16 +156,16 @@ def test_verdicts(counts, message):
 
 
 def test_rows_that_the_split_does_not_have_are_counted_apart():
-    cluster = make_cluster("mirrored", 2)
-    audit = EpochAudit(cluster.strategy, 3)
+    devices = make_devices("mirrored", 2)
+    audit = EpochAudit(devices.strategy, 3)
     audit.start()
-    parts = cluster.distribute((tf.constant([0, -1]), tf.constant([3, 99])))
-    weights = cluster.distribute((tf.constant([1.0, 0.0]), tf.constant([1.0, 1.0])))
-    tf.function(lambda: cluster.strategy.run(audit.count, args=(parts, weights)))()
+    parts = devices.distribute((tf.constant([0, -1]), tf.constant([3, 99])))
+    weights = devices.distribute((tf.constant([1.0, 0.0]), tf.constant([1.0, 1.0])))
+    tf.function(lambda: devices.strategy.run(audit.count, args=(parts, weights)))()
     assert audit.read().tolist() == [1, 0, 0, 2]
 
 
-def count_epoch(audit, cluster, data, call):
+def count_epoch(audit, devices, data, call):
     """Count what the training step would, call by call of `data` until its end, or `call` calls."""
 
     def step(part, k):
@@ -175,9 +175,9 @@ def count_epoch(audit, cluster, data, call):
     @tf.function(reduce_retracing=True)
     def count(parts, counts):
         for k in tf.range(tf.math.count_nonzero(counts, dtype=tf.int32)):
-            cluster.strategy.run(step, args=(parts, k))
+            devices.strategy.run(step, args=(parts, k))
 
-    for element in feed_replicas(data.take(call), cluster):
+    for element in prefetch_to_devices(data.take(call), devices):
         count(*element)
 
 
@@ -192,18 +192,18 @@ def count_epoch(audit, cluster, data, call):
 def test_every_feed_serves_each_example_once_however_it_is_cut(numbered, feed, sizes, replicas, stopped_after, seed):
     replica_rows, num_examples, per_call = sizes
     num_examples = 60 if feed == "stream" else num_examples  # the rows that are on disk
-    before, after = map(lambda count: make_cluster("mirrored", count), replicas)
+    before, after = map(lambda count: make_devices("mirrored", count), replicas)
     steps = Steps(num_examples, replica_rows * 4, per_call)
     position = Position(0, min(stopped_after, len(steps.calls()) - 1) * per_call, 1)
     manifest = load_manifest(numbered)
 
-    def data(start, cluster):
+    def data(start, devices):
         if feed == "stream":
             return make_stream_dataset(
-                ShardReader(numbered, manifest, "train"), 1, steps, seed, start, cluster.replicas
+                ShardReader(numbered, manifest, "train"), 1, steps, seed, start, devices.replicas
             )
         arrays = load_split(numbered, manifest, "train") if feed == "host" else None
-        return make_resident_dataset(arrays, steps, seed, start, cluster.replicas)
+        return make_resident_dataset(arrays, steps, seed, start, devices.replicas)
 
     first, second = EpochAudit(before.strategy, num_examples), EpochAudit(after.strategy, num_examples)
     first.start()

@@ -6,19 +6,19 @@ import matplotlib.image
 import numpy as np
 import pytest
 
+from pipeline.benchmark import rivals
+from pipeline.benchmark.host_cost import StepClock
+from pipeline.benchmark.plots import plot
+from pipeline.benchmark.results import Results, Row, ratio_of
+from pipeline.benchmark.suite import lines_of_all
+from pipeline.benchmark.throughput import DATASET, FEED, STEP, TRAIN
 from pipeline.convert.converter import ConvertConfig, convert
-from pipeline.convert.manifest_file import load_manifest
 from pipeline.errors import InputError
 from pipeline.feed.resident import load_split
-from pipeline.measure import rivals
-from pipeline.measure.host_cost import StepClock
-from pipeline.measure.plots import plot
-from pipeline.measure.results import Results, Row, ratio_of
-from pipeline.measure.suite import lines_of_all
-from pipeline.measure.throughput import DATASET, FEED, STEP, TRAIN
+from pipeline.format.manifest_file import load_manifest
 from pipeline.sample import write_sample_csv
 from pipeline.train.meter import Rates
-from tests.benchmarks import run
+from tests.helpers.benchmarks import run
 from tools import benchmark
 
 SHORTER = {f"host {dtype}, {calls}" for dtype in ("uint8", "float32") for calls in ("13 steps a call", "1 step a call")}
@@ -201,7 +201,7 @@ def test_all_stops_at_what_fails(tmp_path, capfd):
     assert "no manifest.json here" in capfd.readouterr().err
 
 
-def counted(images):
+def pluralize(images):
     """The different images, and how often each is there."""
     return np.unique(images, axis=0, return_counts=True)
 
@@ -215,7 +215,7 @@ def test_a_rival_serves_every_image_of_an_epoch_once(digits, recipe):
     else:
         dataset = rivals.textbook(paths, 64, 7, "uint8", cached=recipe == "cached")
     served = np.concatenate([image.numpy() for image, _ in dataset.take(203 // 7)])
-    for found, expected in zip(counted(served), counted(arrays.images), strict=True):
+    for found, expected in zip(pluralize(served), pluralize(arrays.images), strict=True):
         np.testing.assert_array_equal(found, expected)
 
 

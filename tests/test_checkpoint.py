@@ -12,7 +12,7 @@ import pytest
 from pipeline.errors import InputError
 from pipeline.train import checkpoint
 from pipeline.train.checkpoint import CheckpointStore, TrainState
-from tests import faults
+from tests.helpers import faults
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 
-from tests.datasets import bars, write_csv
+from tests.helpers.datasets import bars, write_csv
 
 ROOT = pathlib.Path(__file__).parent.parent
 TOOLS = ["train.py", *sorted(f"tools/{path.name}" for path in (ROOT / "tools").glob("[a-z]*.py"))]
@@ -143,7 +143,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, command, message):
 )
 def test_a_tool_that_ends_at_once_waits_for_nobody_and_loses_no_word(end, code, said):
     lines = ["import atexit, os, signal, time", "from pipeline import errors", "atexit.register(time.sleep, 600)"]
-    lines += ["def main(_):", "    print('measured')", f"    {end}", "errors.run_tool(main, at_once=True)"]
+    lines += ["def main(_):", "    print('measured')", f"    {end}", "errors.run_command(main, at_once=True)"]
     done = subprocess.run(
         [sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, timeout=60, check=False
     )

@@ -13,8 +13,8 @@ import time
 
 import pytest
 
-from tests import faults
-from tests.conversion import all_bytes, left_over
+from tests.helpers import faults
+from tests.helpers.conversion import all_bytes, left_over
 
 SCRIPT = pathlib.Path(__file__).with_name("convert_in_small_steps.py")
 LOCK, PARTIAL = ".data.csv_to_tfrecord-lock", ".data.csv_to_tfrecord-partial"

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from pipeline.convert.converter import ConvertConfig, Progress, convert
-from pipeline.convert.manifest_file import load_manifest
-from tests.conversion import all_bytes, convert_texts, read_split, table
+from pipeline.format.manifest_file import load_manifest
+from tests.helpers.conversion import all_bytes, convert_texts, read_split, table
 
 
 def test_rows_come_back_in_order_with_labels_and_row_numbers(tmp_path):

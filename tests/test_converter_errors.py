@@ -2,7 +2,7 @@ import pytest
 
 from pipeline.convert.converter import ConvertConfig, convert
 from pipeline.errors import InputError
-from tests.conversion import GOOD, PIXELS, convert_texts, left_over, table
+from tests.helpers.conversion import GOOD, PIXELS, convert_texts, left_over, table
 
 WRONG_FILES = {
     "duplicate id": (

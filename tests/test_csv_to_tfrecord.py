@@ -5,15 +5,15 @@ import sys
 
 import pytest
 
-from pipeline.convert.manifest_file import load_manifest
 from pipeline.errors import InputError
-from tests.conversion import GOOD, left_over, table
+from pipeline.format.manifest_file import load_manifest
+from tests.helpers.conversion import GOOD, left_over, table
 from tools import csv_to_tfrecord
 
 ROOT = pathlib.Path(csv_to_tfrecord.__file__).parents[1]
 
 
-def run_tool(*args, **options):
+def run_command(*args, **options):
     command = [sys.executable, str(ROOT / "tools" / "csv_to_tfrecord.py"), *map(str, args)]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, **options)
 
@@ -22,7 +22,7 @@ def test_the_command_line_converts_and_prints_a_summary(tmp_path):
     (tmp_path / "train.csv").write_text(table(300))
     (tmp_path / "test.csv").write_text(table(40, "id", lambda k: k))
     splits = [f"--split={name}={tmp_path / name}.csv" for name in ("train", "test")]
-    done = run_tool(*splits, "--val-fraction", "0.1", "--shards", "2", "--out", tmp_path / "data")
+    done = run_command(*splits, "--val-fraction", "0.1", "--shards", "2", "--out", tmp_path / "data")
     assert (done.returncode, done.stderr) == (0, "")
     assert "data: 340 images of 2 x 2 x 1, 3 classes" in done.stdout
     assert "val is 0.1 of train of each class, seed 0" in done.stdout
@@ -32,7 +32,7 @@ def test_the_command_line_converts_and_prints_a_summary(tmp_path):
 
 def test_the_command_line_says_a_mistake_in_one_line_with_exit_code_2(tmp_path):
     (tmp_path / "train.csv").write_text(GOOD + "1,2,3,4,300\n")
-    done = run_tool("--split", f"train={tmp_path}/train.csv", "--out", tmp_path / "data")
+    done = run_command("--split", f"train={tmp_path}/train.csv", "--out", tmp_path / "data")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"error: {tmp_path}/train.csv, line 12: column 'p3': '300' is outside 0..255\n"
     assert left_over(tmp_path) == []

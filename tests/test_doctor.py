@@ -12,7 +12,7 @@ from pipeline.doctor.canaries import CANARIES
 from pipeline.doctor.findings import MEND, NOTE, OK, Finding, print_findings, to_json
 from pipeline.doctor.traps import SEVERAL_WORKERS, TRAPS, judge, run_canaries
 from pipeline.errors import InputError
-from tests import faults
+from tests.helpers import faults
 from tools import doctor
 
 

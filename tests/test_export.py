@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from pipeline.evaluate import export
 from pipeline.feed.normalize import Normalization
-from pipeline.report import export
 
 NAMES = ("ka", "kha", "\u0c97")
 UNIT = Normalization("unit")

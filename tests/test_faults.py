@@ -9,10 +9,10 @@ import time
 import pytest
 
 from pipeline.convert.converter import ConvertConfig, convert
-from pipeline.convert.manifest_file import load_manifest
-from pipeline.convert.verify import inspect
-from tests import faults
-from tests.conversion import GOOD, PIXELS, all_bytes, convert_texts, table
+from pipeline.format.manifest_file import load_manifest
+from pipeline.format.verify import inspect
+from tests.helpers import faults
+from tests.helpers.conversion import GOOD, PIXELS, all_bytes, convert_texts, table
 
 SHARD = "data-train.tfrecord-00001-of-00003"
 

@@ -5,9 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.convert.manifest import Manifest, Split, Validation
-from pipeline.report import figures, image_grids, style
-from pipeline.report.evaluation import evaluate_probabilities
+from pipeline.evaluate import figures, image_grids, style
+from pipeline.evaluate.metrics import evaluate_probabilities
+from pipeline.format.manifest import Manifest, Split, Validation
 
 DIGITS = tuple("0123456789")
 LETTERS = tuple("abcdefghijklmnopqrstuvwxyz")
@@ -187,7 +187,7 @@ def test_caption(true, predicted, expected):
     [("ka", "ka"), ("$x$", "$x$"), ("\u0ce6", "U+0CE6"), ("a\nb", "aU+000Ab"), ("x" * 30, "x" * 23 + "…")],
 )
 def test_names_as_drawn(name, expected):
-    assert style.shown(name) == expected
+    assert style.shorten(name) == expected
 
 
 def test_failure_while_drawing_leaves_the_old_figure(tmp_path):

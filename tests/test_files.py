@@ -5,7 +5,7 @@ import pytest
 
 from pipeline import files
 from pipeline.errors import InputError
-from tests import faults
+from tests.helpers import faults
 
 
 def write_directory(path, text):

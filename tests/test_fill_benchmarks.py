@@ -2,8 +2,8 @@ import json
 
 import pytest
 
+from pipeline.benchmark.results import Ratio, Results, Row, ratio_of
 from pipeline.errors import InputError
-from pipeline.measure.results import Ratio, Results, Row, ratio_of
 from pipeline.train.meter import Rates
 from tools import fill_benchmarks
 

@@ -2,7 +2,7 @@ import keras
 import pytest
 
 from models.cnn import make_cnn
-from pipeline.measure.flops import data_sheet_peak, make_matmul, training_flops
+from pipeline.benchmark.flops import data_sheet_peak, make_matmul, training_flops
 
 
 def test_the_articles_network_is_as_counted_by_hand():

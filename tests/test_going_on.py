@@ -9,8 +9,8 @@ import pytest
 from pipeline.convert import converter
 from pipeline.convert.converter import ConvertConfig, convert
 from pipeline.errors import InputError
-from tests import faults
-from tests.conversion import all_bytes, left_over, table
+from tests.helpers import faults
+from tests.helpers.conversion import all_bytes, left_over, table
 
 PARTIAL = ".data.csv_to_tfrecord-partial"
 BLOCKS = {"shards": 2, "block_bytes": 3000, "journal_bytes": 1}  # a journal is due after each 20,000 bytes

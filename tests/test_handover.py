@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
+from pipeline.benchmark import handover
+from pipeline.benchmark.synthetic import IMAGE_BYTES
 from pipeline.errors import InputError
 from pipeline.feed.order import epoch_order
 from pipeline.feed.resident import SplitArrays
-from pipeline.measure import handover
-from pipeline.measure.made_up import IMAGE_BYTES
-from pipeline.train.strategy import make_cluster
-from tests.benchmarks import run
+from pipeline.train.devices import make_devices
+from tests.helpers.benchmarks import run
 from tools import benchmark
 
 
@@ -25,15 +25,15 @@ def test_ours_is_measured_beside_each_of_tensorflows(tmp_path):
 
 
 def test_every_way_to_replicas_brings_each_of_them_its_part():
-    cluster = make_cluster("mirrored", 2)
+    devices = make_devices("mirrored", 2)
     images = np.arange(handover.BATCHES * 8 * IMAGE_BYTES, dtype=np.uint32).reshape(-1, IMAGE_BYTES).astype(np.uint8)
     arrays = SplitArrays(images, np.arange(len(images), dtype=np.int32), np.arange(len(images)))
-    cut = cluster.strategy.experimental_distribute_dataset(handover.batches_of(arrays, 8))
-    given = cluster.strategy.distribute_datasets_from_function(lambda _: handover.batches_of(arrays, 4))
+    cut = devices.strategy.experimental_distribute_dataset(handover.batches_of(arrays, 8))
+    given = devices.strategy.distribute_datasets_from_function(lambda _: handover.batches_of(arrays, 4))
     order = epoch_order(len(images), 0, 0)
     for dataset in (cut, given):
         image, label = next(iter(dataset))
-        parts = cluster.strategy.experimental_local_results(label)
+        parts = devices.strategy.experimental_local_results(label)
         np.testing.assert_array_equal(np.concatenate(parts), order[:8])
         np.testing.assert_array_equal(np.concatenate(image.values), images[order[:8]])
 

@@ -18,12 +18,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.convert.manifest_file import load_manifest
-from pipeline.errors import EXIT_BAD_INPUT
+from pipeline.cli import EXIT_BAD_INPUT
 from pipeline.feed.resident import load_split
 from pipeline.feed.stream import ShardReader
-from tests import hostile
-from tests.conversion import all_bytes, convert_texts, read_split, table
+from pipeline.format.manifest_file import load_manifest
+from tests.helpers import hostile
+from tests.helpers.conversion import all_bytes, convert_texts, read_split, table
 from tools import csv_to_tfrecord, inspect_tfrecord
 
 FULL = os.environ.get("HOSTILE") == "full"

@@ -8,12 +8,20 @@ import numpy as np
 import pytest
 
 from pipeline.convert.converter import ConvertConfig, convert
-from pipeline.convert.manifest import Validation
-from pipeline.convert.manifest_file import load_manifest
-from pipeline.convert.verify import _gaps
 from pipeline.errors import InputError
-from tests.conversion import all_bytes
-from tests.faults import cut_inside_record, cut_on_boundary, double_record, drop, flip_bit, leave_stale_temporary, swap
+from pipeline.format.manifest import Validation
+from pipeline.format.manifest_file import load_manifest
+from pipeline.format.verify import _gaps
+from tests.helpers.conversion import all_bytes
+from tests.helpers.faults import (
+    cut_inside_record,
+    cut_on_boundary,
+    double_record,
+    drop,
+    flip_bit,
+    leave_stale_temporary,
+    swap,
+)
 from tools import inspect_tfrecord
 
 

@@ -7,7 +7,7 @@ import pytest
 from pipeline.errors import InputError
 from pipeline.feed.order import Steps
 from pipeline.train.stop import StopRequested, StopSignal
-from tests.training import SmallRun, without_times
+from tests.helpers.small_run import SmallRun, without_times
 
 
 @pytest.fixture

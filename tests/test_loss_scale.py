@@ -5,28 +5,28 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipeline.train import assemble
+from pipeline.train import setup
+from pipeline.train.devices import make_devices
 from pipeline.train.loss_scale import ReplicaSafeLossScaleOptimizer
-from pipeline.train.strategy import make_cluster
-from tests.training import SmallRun
+from tests.helpers.small_run import SmallRun
 
 FINITE = 1.0
 
 
 def apply_once(optimizer_class, gradients):
     """One step of SGD on a weight of 1 over two replicas with these gradients; returns each copy and the loss scale."""
-    cluster = make_cluster("mirrored", 2)
-    with cluster.strategy.scope():
+    devices = make_devices("mirrored", 2)
+    with devices.strategy.scope():
         weight = keras.Variable(1.0)
         optimizer = optimizer_class(keras.optimizers.SGD(0.5), initial_scale=8.0)
         optimizer.build([weight])
 
     @tf.function
     def step(gradient):
-        cluster.strategy.run(lambda g: optimizer.apply([g], [weight]), args=(gradient,))
+        devices.strategy.run(lambda g: optimizer.apply([g], [weight]), args=(gradient,))
 
-    step(cluster.distribute(tuple(tf.constant(g) for g in gradients)))
-    copies = [float(copy) for copy in cluster.strategy.experimental_local_results(weight.value)]
+    step(devices.distribute(tuple(tf.constant(g) for g in gradients)))
+    copies = [float(copy) for copy in devices.strategy.experimental_local_results(weight.value)]
     return copies, float(keras.ops.convert_to_numpy(optimizer.dynamic_scale))
 
 
@@ -49,7 +49,7 @@ def test_finite_gradients_are_unscaled_summed_and_applied():
 def test_a_run_that_begins_with_overflows_skips_them_and_goes_on(monkeypatch, digits, tmp_path):
     # Scaled by 2**40 every gradient overflows float16, on both replicas; each skipped step halves the scale.
     monkeypatch.setattr(
-        assemble, "ReplicaSafeLossScaleOptimizer", functools.partial(ReplicaSafeLossScaleOptimizer, initial_scale=2**40)
+        setup, "ReplicaSafeLossScaleOptimizer", functools.partial(ReplicaSafeLossScaleOptimizer, initial_scale=2**40)
     )
     settings = {"precision": "mixed_float16", "strategy": "mirrored", "devices": 2, "recover": 1}
     run = SmallRun(monkeypatch, digits, tmp_path, **settings)

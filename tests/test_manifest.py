@@ -3,10 +3,10 @@ import json
 
 import pytest
 
-from pipeline.convert.manifest import FILE_NAME, Manifest, Shard, Source, Split, Validation
-from pipeline.convert.manifest_file import load_manifest
-from pipeline.convert.schema import RecordLayout
 from pipeline.errors import InputError
+from pipeline.format.manifest import FILE_NAME, Manifest, Shard, Source, Split, Validation
+from pipeline.format.manifest_file import load_manifest
+from pipeline.format.records import RecordLayout
 
 STRIDE = RecordLayout(6).stride
 

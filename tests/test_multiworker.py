@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from tests.training import SmallRun
+from tests.helpers.small_run import SmallRun
 
 
 def free_ports(count: int) -> list[int]:
@@ -50,7 +50,7 @@ def outputs(workers: list[subprocess.Popen], timeout: float = 240) -> list[str]:
 @pytest.fixture(scope="module")
 def trained(digits, tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("workers")
-    return outputs(start_workers(["-m", "tests.worker", str(digits), str(run_dir)])), run_dir
+    return outputs(start_workers(["-m", "tests.helpers.worker", str(digits), str(run_dir)])), run_dir
 
 
 def test_workers_end_with_the_same_weights(trained):
@@ -69,7 +69,7 @@ def test_every_worker_audits_the_epochs_of_all(trained):
 
 def test_workers_go_back_together(digits, tmp_path):
     settings = {"learning_rate": 1e19, "schedule": "constant", "recover": 30, "checkpoint_every": 1}
-    command = ["-m", "tests.worker", str(digits), str(tmp_path), json.dumps({**settings, "steps_per_call": 1})]
+    command = ["-m", "tests.helpers.worker", str(digits), str(tmp_path), json.dumps({**settings, "steps_per_call": 1})]
     printed = [text.strip().splitlines() for text in outputs(start_workers(command))]
     recoveries = [[line.split("; going back ")[1] for line in lines if "going back" in line] for lines in printed]
     assert recoveries[0] == recoveries[1]

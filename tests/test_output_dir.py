@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.convert.shard_writer import SplitWriter
 from pipeline.errors import InputError
-from tests.conversion import GOOD, all_bytes, convert_texts, left_over, read_split, table
+from tests.helpers.conversion import GOOD, all_bytes, convert_texts, left_over, read_split, table
 
 
 def test_what_exists_is_refused_and_stays_as_it_was(tmp_path):

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.report.predict import make_predictor, predict_probabilities
-from pipeline.report.saved_run import read_run
-from tests.small_run import NAMES, NORMALIZATION, SHAPE, expected, pixels, tiny_model, write_data, write_run
+from pipeline.evaluate.predict import make_predictor, predict_probabilities
+from pipeline.evaluate.saved_run import read_run
+from tests.helpers.saved_runs import NAMES, NORMALIZATION, SHAPE, expected, pixels, tiny_model, write_data, write_run
 from tools import predict as tool
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import InputError
-from tests.datasets import write_csv
+from tests.helpers.datasets import write_csv
 from tools import benchmark
 
 

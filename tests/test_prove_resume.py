@@ -11,10 +11,10 @@ from pipeline.prove.conversion import prove_conversion
 from pipeline.prove.evidence import Ending, Ledger, hash_directory, newest_step
 from pipeline.prove.instants import REPORT, STARTUP, TRAINING, draw_instants
 from pipeline.prove.results import Proof, Row, Start
-from pipeline.train import assemble
+from pipeline.train import setup
 from pipeline.watched import WatchedCommand
-from tests import faults
-from tests.training import SmallRun
+from tests.helpers import faults
+from tests.helpers.small_run import SmallRun
 from tools import prove_resume
 
 
@@ -36,7 +36,7 @@ def test_instants_are_spread_over_the_whole_run(kills):
 def test_the_ledger_is_what_the_feed_serves(monkeypatch, digits, tmp_path):
     run = SmallRun(monkeypatch, digits, tmp_path, steps_per_call=1, seed=7)
     ledger = Ledger(digits, batch_size=16, seed=7)
-    feed = assemble.make_feeds(run.resolved, run.cluster).train(Position(0, 0, 2))
+    feed = setup.make_feeds(run.resolved, run.devices).train(Position(0, 0, 2))
     for step, element in enumerate(feed):
         rows = element["replicas"][0]["index"].numpy().ravel()
         np.testing.assert_array_equal(ledger.ids(step), rows[rows >= 0])  # without an id column, ids are row numbers

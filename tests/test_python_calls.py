@@ -9,13 +9,13 @@ from pipeline.feed.python_calls import python_call
 
 # `consume` makes an iterator of a data set: the feed's own, or the hand-over to replicas with its thread.
 HOLDS_ITERATORS = """
-from pipeline.train.feeder import feed_replicas
-from pipeline.train.strategy import make_cluster
+from pipeline.train.prefetch import prefetch_to_devices
+from pipeline.train.devices import make_devices
 from pipeline.feed.dataset import Position, Replicas, make_resident_dataset
 from pipeline.feed.order import Steps
-from pipeline.measure.made_up import made_up_arrays
+from pipeline.benchmark.synthetic import made_up_arrays
 
-held, arrays, cluster = [], made_up_arrays(200_000), make_cluster()
+held, arrays, devices = [], made_up_arrays(200_000), make_devices()
 for _ in range(8):
     dataset = make_resident_dataset(arrays, Steps(200_000, 1000, 10), 0, Position(0, 0, 99), Replicas())
     held.append({consume})
@@ -24,7 +24,9 @@ for _ in range(8):
 """
 
 
-@pytest.mark.parametrize("consume", ["iter(dataset)", "feed_replicas(dataset, cluster)"], ids=["iterator", "hand-over"])
+@pytest.mark.parametrize(
+    "consume", ["iter(dataset)", "prefetch_to_devices(dataset, devices)"], ids=["iterator", "hand-over"]
+)
 @pytest.mark.parametrize(
     ("end", "code"),
     [("print('done')", 0), ("raise SystemExit(3)", 3), ("raise ValueError", 1)],

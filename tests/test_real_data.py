@@ -10,8 +10,8 @@ import sys
 import numpy as np
 import pytest
 
-from pipeline.convert.manifest_file import load_manifest
 from pipeline.feed.resident import load_split
+from pipeline.format.manifest_file import load_manifest
 from tests.test_commands import run
 
 pytestmark = pytest.mark.real_data

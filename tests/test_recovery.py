@@ -6,8 +6,8 @@ from pipeline.errors import InputError
 from pipeline.feed.order import epoch_order
 from pipeline.train.recovery import RATE_FACTOR, Diverged
 from pipeline.train.stop import StopRequested
+from tests.helpers.small_run import SmallRun, without_times
 from tests.test_loop import StopAfter, assert_same_weights
-from tests.training import SmallRun, without_times
 
 # From it the tiny network's logits overflow float32 after the first step, and some halvings below they do not.
 TOO_HIGH = {"learning_rate": 1e19, "schedule": "constant"}

@@ -3,10 +3,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pipeline.convert.manifest_file import load_manifest
 from pipeline.errors import InputError
 from pipeline.feed.resident import load_split
-from tests.datasets import bars, write_digits
+from pipeline.format.manifest_file import load_manifest
+from tests.helpers.datasets import bars, write_digits
 
 
 def test_rows_come_back_in_the_order_of_the_csv(digits):

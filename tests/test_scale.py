@@ -1,9 +1,9 @@
 import pytest
 
+from pipeline.benchmark import scale
+from pipeline.benchmark.synthetic import IMAGE_BYTES
 from pipeline.errors import InputError
-from pipeline.measure import scale
-from pipeline.measure.made_up import IMAGE_BYTES
-from tests.benchmarks import run
+from tests.helpers.benchmarks import run
 from tools import benchmark
 
 

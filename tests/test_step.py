@@ -6,10 +6,10 @@ from pipeline.feed.dataset import Position, make_resident_dataset
 from pipeline.feed.normalize import Normalization
 from pipeline.feed.order import Steps
 from pipeline.feed.resident import SplitArrays
-from pipeline.train.feeder import feed_replicas
-from pipeline.train.step import CompiledCalls, StepConfig
-from pipeline.train.strategy import make_cluster
-from tests.datasets import CLASSES, bars
+from pipeline.train.devices import make_devices
+from pipeline.train.prefetch import prefetch_to_devices
+from pipeline.train.step import CompiledSteps, StepConfig
+from tests.helpers.datasets import CLASSES, bars
 
 STEPS = Steps(num_examples=100, batch_size=16, steps_per_call=4)
 
@@ -25,14 +25,16 @@ def make_model() -> keras.Model:
 
 def train(jit_compile: bool, on_device: bool) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Totals of each call of an epoch, and the weights after it."""
-    cluster, model, optimizer = make_cluster(), make_model(), keras.optimizers.Adam(0.01)
+    devices, model, optimizer = make_devices(), make_model(), keras.optimizers.Adam(0.01)
     optimizer.build(model.trainable_variables)
     images, labels = bars(range(100))
     arrays = SplitArrays(images.reshape(100, -1), labels.astype(np.int32), np.arange(100))
     config = StepConfig(16, STEPS.steps_per_call, 0, (8, 8, 1), Normalization(), "float32", jit_compile)
-    calls = CompiledCalls(cluster, model, optimizer, config, arrays if on_device else None)
-    dataset = make_resident_dataset(None if on_device else arrays, STEPS, 0, Position(0, 0, 1), cluster.replicas)
-    totals = [calls.train(*element, 4 * place).numpy() for place, element in enumerate(feed_replicas(dataset, cluster))]
+    calls = CompiledSteps(devices, model, optimizer, config, arrays if on_device else None)
+    dataset = make_resident_dataset(None if on_device else arrays, STEPS, 0, Position(0, 0, 1), devices.replicas)
+    totals = [
+        calls.train(*element, 4 * place).numpy() for place, element in enumerate(prefetch_to_devices(dataset, devices))
+    ]
     return totals, model.get_weights()
 
 

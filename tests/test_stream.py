@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 
 from pipeline.convert.converter import ConvertConfig, convert
-from pipeline.convert.manifest_file import load_manifest
-from pipeline.convert.shard_pages import page_rows
 from pipeline.errors import InputError
 from pipeline.feed.resident import load_split
 from pipeline.feed.stream import ShardReader
-from tests.datasets import write_csv, write_digits
+from pipeline.format.manifest_file import load_manifest
+from pipeline.format.pages import page_rows
+from tests.helpers.datasets import write_csv, write_digits
 
 
 def write_csv_of_pages(folder):

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from pipeline.convert.manifest_file import load_manifest
+from pipeline.benchmark.stream_memory import write_shards
+from pipeline.benchmark.tables import summary_table
 from pipeline.errors import InputError
 from pipeline.feed.resident import load_split
-from pipeline.measure.stream_memory import write_shards
-from pipeline.measure.tables import summary_table
-from tests.benchmarks import run
+from pipeline.format.manifest_file import load_manifest
+from tests.helpers.benchmarks import run
 from tools import benchmark
 
 

@@ -5,7 +5,7 @@ import sys
 
 from pipeline.prove.evidence import Ending, newest_step
 from pipeline.watched import WatchedCommand
-from tests import faults
+from tests.helpers import faults
 
 # With calls of one step, checkpoints come after just so many steps.
 SETTINGS = ["--epochs", "12", "--batch-size", "16", "--checkpoint-every", "5", "--steps-per-call", "1"]

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipeline.convert.manifest_file import load_manifest
 from pipeline.convert.tfrecord_import import import_tfrecords
-from pipeline.convert.verify import inspect
 from pipeline.errors import InputError
 from pipeline.feed.dataset import Position, Replicas, make_resident_dataset
 from pipeline.feed.order import Steps
 from pipeline.feed.resident import load_split
-from tests.datasets import bars
+from pipeline.format.manifest_file import load_manifest
+from pipeline.format.verify import inspect
+from tests.helpers.datasets import bars
 from tools import import_tfrecord
 
 IMAGES, LABELS = bars(range(203))

@@ -1,4 +1,4 @@
-from pipeline.measure.timing import for_seconds, settled_rounds, warm_up
+from pipeline.benchmark.timing import for_seconds, settled_rounds, warm_up
 
 
 def counting():

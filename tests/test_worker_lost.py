@@ -8,7 +8,7 @@ import sys
 
 from pipeline.prove.evidence import Ending, newest_step
 from pipeline.watched import WatchedCommand
-from tests import faults
+from tests.helpers import faults
 from tests.test_multiworker import free_ports
 
 SETTINGS = {"epochs": 20, "batch_size": 32, "learning_rate": 0.01, "precision": "float32", "checkpoint_every": 3}

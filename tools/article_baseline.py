@@ -9,7 +9,8 @@ import pathlib
 import time
 from collections.abc import Sequence
 
-from pipeline.errors import InputError, Parser, run_tool
+from pipeline.cli import Parser, run_command
+from pipeline.errors import InputError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -72,4 +73,4 @@ def _run(path: pathlib.Path, epochs: int, validation: int) -> dict:
 
 
 if __name__ == "__main__":
-    run_tool(main)
+    run_command(main)

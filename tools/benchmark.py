@@ -16,16 +16,17 @@ import itertools
 import pathlib
 from collections.abc import Sequence
 
-from pipeline.errors import InputError, run_tool
-from pipeline.measure.arguments import XLA, make_parser
-from pipeline.measure.suite import lines_of_all, run_all
+from pipeline.benchmark.arguments import XLA, make_parser
+from pipeline.benchmark.suite import lines_of_all, run_all
+from pipeline.cli import run_command
+from pipeline.errors import InputError
 from pipeline.train.config import TrainConfig
 from pipeline.train.environment import import_tensorflow
 
 # A call of many steps takes a processor minutes.
 _STEPS_PER_CALL = {"GPU": (1, 4, 16, 64), "CPU": (1, 4)}
-_LEAST_ARTICLE_ROWS = 1000
-_LEAST_SCALE_ROWS = 60_000  # what larger sizes are compared with
+_MIN_ARTICLE_ROWS = 1000
+_MIN_SCALE_ROWS = 60_000  # what larger sizes are compared with
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     found = _MEASURES[args.command](args)
     found.print()
     if getattr(args, "plot", None) is not None:
-        from pipeline.measure.plots import plot
+        from pipeline.benchmark.plots import plot
 
         plot(found, args.plot)
     if args.json is not None:
@@ -62,33 +63,33 @@ def _check_duration(args) -> None:
 
 
 def _measure_feed(args):
-    resolved, cluster = _resolve(_config(args), args)
-    from pipeline.measure.feed_ladder import measure_feed
+    resolved, devices = _resolve(_config(args), args)
+    from pipeline.benchmark.feed_ladder import measure_feed
 
-    return measure_feed(resolved, cluster, args.rounds, args.seconds, args.rivals)
+    return measure_feed(resolved, devices, args.rounds, args.seconds, args.rivals)
 
 
 def _measure_train(args):
-    resolved, cluster = _resolve(_config(args), args)
-    from pipeline.measure.throughput import measure_throughput
+    resolved, devices = _resolve(_config(args), args)
+    from pipeline.benchmark.throughput import measure_throughput
 
-    return measure_throughput(resolved, cluster, args.rounds, args.seconds)
+    return measure_throughput(resolved, devices, args.rounds, args.seconds)
 
 
 def _measure_step(args):
     _variants(args, args.step_counts or (1,))  # refuses a wrong value before TensorFlow is imported
-    manifest, cluster = _load(args)
-    from pipeline.measure.step_rate import measure_steps
-    from pipeline.train.assemble import resolve
+    manifest, devices = _load(args)
+    from pipeline.benchmark.step_rate import measure_steps
+    from pipeline.train.setup import resolve
 
     found = {}
-    for config in _variants(args, args.step_counts or _STEPS_PER_CALL[cluster.accelerator]):
-        resolved = resolve(config, manifest, cluster)
+    for config in _variants(args, args.step_counts or _STEPS_PER_CALL[devices.accelerator]):
+        resolved = resolve(config, manifest, devices)
         # What is asked for may come to the same: "auto" to a precision in the list, a long call to the whole epoch.
         found[(resolved.steps, resolved.precision, config.xla)] = resolved
     variants = list(found.values())
-    _describe(variants[0], cluster)
-    return measure_steps(variants, cluster, args.rounds, args.seconds)
+    _describe(variants[0], devices)
+    return measure_steps(variants, devices, args.rounds, args.seconds)
 
 
 def _variants(args, step_counts: Sequence[int]) -> list[TrainConfig]:
@@ -102,35 +103,35 @@ def _variants(args, step_counts: Sequence[int]) -> list[TrainConfig]:
 def _measure_scale(args):
     _check_scale_rows(args.rows)
     import_tensorflow()
-    from pipeline.measure.scale import measure_scale
+    from pipeline.benchmark.scale import measure_scale
 
-    sizes = [_LEAST_SCALE_ROWS]
+    sizes = [_MIN_SCALE_ROWS]
     while sizes[-1] * 10 <= args.rows:
         sizes.append(sizes[-1] * 10)
     return measure_scale(sizes, args.rounds, args.seconds)
 
 
 def _check_scale_rows(rows: int) -> None:
-    if rows < _LEAST_SCALE_ROWS:
-        raise InputError(f"--rows {rows}: at least {_LEAST_SCALE_ROWS}, which the larger sizes are compared with")
+    if rows < _MIN_SCALE_ROWS:
+        raise InputError(f"--rows {rows}: at least {_MIN_SCALE_ROWS}, which the larger sizes are compared with")
 
 
 def _measure_handover(args):
     import_tensorflow()
-    from pipeline.measure.handover import measure_handover
+    from pipeline.benchmark.handover import measure_handover
 
     return measure_handover(args.rounds, args.seconds, args.batch_size, args.steps_per_call)
 
 
 def _measure_host(args):
     import_tensorflow()
-    from pipeline.measure.host_cost import measure_host_cost
+    from pipeline.benchmark.host_cost import measure_host_cost
 
     return measure_host_cost(args.rounds, args.seconds)
 
 
 def _measure_memory(args):
-    from pipeline.measure.stream_memory import measure_stream_memory
+    from pipeline.benchmark.stream_memory import measure_stream_memory
 
     if args.rows < 1:
         raise InputError(f"--rows {args.rows}: it must be at least 1")
@@ -140,17 +141,17 @@ def _measure_memory(args):
 def _measure_convert(args):
     _check_csv(args.csv)
     import_tensorflow()
-    from pipeline.measure.programs import measure_convert
+    from pipeline.benchmark.programs import measure_convert
 
     return measure_convert(args.csv, args.rounds)
 
 
 def _measure_article(args):
     _check_csv(args.csv)
-    if args.rows < _LEAST_ARTICLE_ROWS:
-        raise InputError(f"--rows {args.rows}: at least {_LEAST_ARTICLE_ROWS:,}, as an epoch must last a while")
+    if args.rows < _MIN_ARTICLE_ROWS:
+        raise InputError(f"--rows {args.rows}: at least {_MIN_ARTICLE_ROWS:,}, as an epoch must last a while")
     import_tensorflow()
-    from pipeline.measure.programs import measure_article
+    from pipeline.benchmark.programs import measure_article
 
     return measure_article(args.csv, args.rounds, args.rows)
 
@@ -183,28 +184,28 @@ def _config(args, **settings) -> TrainConfig:
 
 def _resolve(config: TrainConfig, args):
     """The settings as they come out on these devices, and the devices; both are printed."""
-    manifest, cluster = _load(args)
-    from pipeline.train.assemble import resolve
+    manifest, devices = _load(args)
+    from pipeline.train.setup import resolve
 
-    resolved = resolve(config, manifest, cluster)
-    _describe(resolved, cluster)
-    return resolved, cluster
+    resolved = resolve(config, manifest, devices)
+    _describe(resolved, devices)
+    return resolved, devices
 
 
 def _load(args):
     """The manifest of the data, and the devices asked for."""
-    from pipeline.convert.manifest_file import load_manifest
+    from pipeline.format.manifest_file import load_manifest
 
     manifest = load_manifest(args.data)
     import_tensorflow()
-    from pipeline.train.strategy import make_cluster
+    from pipeline.train.devices import make_devices
 
-    return manifest, make_cluster(args.strategy or "auto", args.devices)
+    return manifest, make_devices(args.strategy or "auto", args.devices)
 
 
-def _describe(resolved, cluster) -> None:
+def _describe(resolved, devices) -> None:
     calls = f"batch {resolved.steps.batch_size}, {resolved.steps.steps_per_call} steps a call"
-    print(f"{cluster.describe()}; {resolved.precision}; {calls}", flush=True)
+    print(f"{devices.describe()}; {resolved.precision}; {calls}", flush=True)
     print(resolved.plan.describe(), flush=True)
 
 
@@ -222,4 +223,4 @@ _MEASURES = {
 
 
 if __name__ == "__main__":
-    run_tool(main, at_once=True)
+    run_command(main, at_once=True)

@@ -12,14 +12,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from pipeline.errors import InputError, Parser, run_tool
+from pipeline.cli import Parser, run_command
+from pipeline.errors import InputError
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     started = time.perf_counter()
     args = _parser().parse_args(argv)
     from pipeline.convert.converter import ConvertConfig, convert
-    from pipeline.convert.summary import summary_text, validation_text
+    from pipeline.format.summary import summary_text, validation_text
 
     config = ConvertConfig(
         splits=tuple(map(_split, args.split)),
@@ -98,4 +99,4 @@ def _progress_bar() -> Iterator[Callable | None]:
 
 
 if __name__ == "__main__":
-    run_tool(main)
+    run_command(main)

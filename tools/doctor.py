@@ -12,7 +12,7 @@ import pathlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from pipeline.errors import Parser, run_tool
+from pipeline.cli import Parser, run_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,4 +47,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    run_tool(main)
+    run_command(main)

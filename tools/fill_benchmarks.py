@@ -13,7 +13,8 @@ import pathlib
 import re
 from collections.abc import Sequence
 
-from pipeline.errors import InputError, Parser, run_tool
+from pipeline.cli import Parser, run_command
+from pipeline.errors import InputError
 from pipeline.files import write_text_atomically
 
 PAGES = "README.md", "docs/benchmarks.md", "docs/design.md"
@@ -60,7 +61,7 @@ def fill(page: str, directory: pathlib.Path, name: str = "the page") -> str:
 
 
 def _table(name: str, directory: pathlib.Path) -> str:
-    from pipeline.measure.tables import NOT_MEASURED, ladder_table, page_table, summary_table
+    from pipeline.benchmark.tables import NOT_MEASURED, ladder_table, page_table, summary_table
 
     if name == "summary":
         tables = _read_all(directory)
@@ -100,4 +101,4 @@ def _made(make, found: dict, path: pathlib.Path) -> str:
 
 
 if __name__ == "__main__":
-    run_tool(main)
+    run_command(main)

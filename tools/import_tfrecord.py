@@ -9,7 +9,8 @@ are any. Prints what it made. The directory appears when it is complete, or not 
 import argparse
 from collections.abc import Sequence
 
-from pipeline.errors import InputError, Parser, run_tool
+from pipeline.cli import Parser, run_command
+from pipeline.errors import InputError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,8 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if shape is not None and min(shape) < 1:
         raise InputError(f"--image-shape {' '.join(map(str, shape))} must be three positive integers")
     import_tensorflow()
-    from pipeline.convert.summary import summary_text
     from pipeline.convert.tfrecord_import import import_tfrecords
+    from pipeline.format.summary import summary_text
 
     manifest = import_tfrecords(args.directory, args.out, args.shards, shape, args.overwrite)
     print(summary_text(manifest))
@@ -45,4 +46,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    run_tool(main)
+    run_command(main)

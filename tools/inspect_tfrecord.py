@@ -12,7 +12,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from pipeline.errors import InputError, Parser, run_tool
+from pipeline.cli import Parser, run_command
+from pipeline.errors import InputError
 
 _BAR_WIDTH = 16
 
@@ -23,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _verify(args.directory)
     if args.command == "repair":
         return _repair(args.directory, [_source(text) for text in args.sources])
-    from pipeline.convert.manifest_file import load_manifest
+    from pipeline.format.manifest_file import load_manifest
 
     manifest = load_manifest(args.directory)
     if args.json:
@@ -62,10 +63,10 @@ def _source(text: str) -> tuple[str, str]:
 
 
 def _verify(directory: str) -> int:
-    from pipeline.convert.manifest import FILE_NAME
-    from pipeline.convert.manifest_file import read_manifest
     from pipeline.convert.manifest_proof import changed_fields, prove_manifest
-    from pipeline.convert.verify import inspect
+    from pipeline.format.manifest import FILE_NAME
+    from pipeline.format.manifest_file import read_manifest
+    from pipeline.format.verify import inspect
 
     manifest, stated = read_manifest(directory)
     problems = list(inspect(directory, manifest).lines())
@@ -95,7 +96,7 @@ def _repair(directory: str, sources: list[tuple[str, str]]) -> int:
 def _show(manifest) -> None:
     from rich.console import Console
 
-    from pipeline.convert.summary import pixels_text, validation_text
+    from pipeline.format.summary import pixels_text, validation_text
 
     console = Console(highlight=False, markup=False)
     shape = " x ".join(map(str, manifest.image_shape))
@@ -121,7 +122,7 @@ def _table(title: str, *columns: str):
 
 
 def _splits_table(manifest):
-    from pipeline.convert.summary import size_text
+    from pipeline.format.summary import size_text
 
     table = _table("Splits", "split", "examples", "shards", "bytes", "size")
     for name, split in manifest.splits.items():
@@ -144,7 +145,7 @@ def _classes_table(manifest):
 
 
 def _sources_table(manifest):
-    from pipeline.convert.summary import size_text
+    from pipeline.format.summary import size_text
 
     table = _table("Sources", "file", "split", "rows", "size", "SHA-256")
     for source in manifest.sources:
@@ -154,4 +155,4 @@ def _sources_table(manifest):
 
 
 if __name__ == "__main__":
-    run_tool(main)
+    run_command(main)

@@ -9,7 +9,7 @@ A second's work makes some 2,000 rows. The same numbers give the same rows; anot
 import argparse
 from collections.abc import Sequence
 
-from pipeline.errors import Parser, run_tool
+from pipeline.cli import Parser, run_command
 from pipeline.sample import write_sample_csv
 from pipeline.sample.draw import ROWS_PER_WRITER
 
@@ -32,4 +32,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run_tool(main)
+    run_command(main)

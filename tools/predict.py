@@ -10,7 +10,8 @@ import argparse
 import pathlib
 from collections.abc import Sequence
 
-from pipeline.errors import InputError, Parser, run_tool
+from pipeline.cli import Parser, run_command
+from pipeline.errors import InputError
 
 _LARGEST_BATCH = 1 << 20
 
@@ -18,9 +19,9 @@ _LARGEST_BATCH = 1 << 20
 def main(argv: Sequence[str] | None = None) -> None:
     args = _parse(argv)
     from pipeline.convert.csv_source import ReadOptions
-    from pipeline.report.row_sources import rows_of_csv, rows_of_split
-    from pipeline.report.saved_run import read_run
-    from pipeline.report.submission import Outputs, predict_rows
+    from pipeline.evaluate.row_sources import rows_of_csv, rows_of_split
+    from pipeline.evaluate.saved_run import read_run
+    from pipeline.evaluate.submission import Outputs, predict_rows
     from pipeline.train.environment import import_tensorflow
 
     outputs = Outputs(args.out, args.probabilities, args.grid)
@@ -66,4 +67,4 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    run_tool(main)
+    run_command(main)

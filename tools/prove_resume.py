@@ -14,7 +14,8 @@ import pathlib
 import tempfile
 from collections.abc import Iterator, Sequence
 
-from pipeline.errors import InputError, Parser, run_tool
+from pipeline.cli import Parser, run_command
+from pipeline.errors import InputError
 
 _MOST = 10_000  # kills, or runs: days of work
 TRAIN, CONVERT = "train", "convert"
@@ -75,4 +76,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    run_tool(main)
+    run_command(main)

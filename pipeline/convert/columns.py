@@ -10,13 +10,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.errors import InputError, shown
+from pipeline.errors import InputError, shorten
+from pipeline.format.manifest_file import MAX_NAME
 
 LABEL_NAMES = ("label", "labels", "class", "target", "digit", "y")
 ID_NAMES = ("id", "imageid", "image_id", "index")
 NONE = "none"  # said for a column option: there is no such column
 _NUMBER = re.compile("[0-9]+")
-MAX_NAME = 1000
 MAX_COLUMNS = 1 << 19  # bounds the memory of one row and of the header; an image of 724 x 724 fits
 
 
@@ -57,7 +57,7 @@ class Columns:
         """How messages call a column: by its name, or by its index as the options count it."""
         if self.names is None:
             return f"column {column} (counted from 0)"
-        return f"column {shown(self.names[column])}"
+        return f"column {shorten(self.names[column])}"
 
 
 def find_columns(
@@ -129,7 +129,7 @@ def _check_names(where: str, names: tuple[str, ...]) -> None:
         if name in seen:
             hint = "; is this line data? then say --no-header" if all(map(str.isdigit, names)) else ""
             raise InputError(
-                f"{where}: column name {shown(name)} is repeated (columns {seen[name]} and {column}){hint}"
+                f"{where}: column name {shorten(name)} is repeated (columns {seen[name]} and {column}){hint}"
             )
         seen[name] = column
 
@@ -185,7 +185,7 @@ def _check_pixel_names(where: str, columns: Columns) -> None:
         if own != pattern:
             example = names[patterns.index(pattern)]
             raise InputError(
-                f"{where}: extra column {shown(name)}: it is not a pixel like {shown(example)}; remove it, or if it "
+                f"{where}: extra column {shorten(name)}: it is not a pixel like {shorten(example)}; remove it, or if it "
                 f"is the label or the id say so with --label-column or --id-column"
             )
     numbers = [_numbers(name) for name in names]
@@ -195,6 +195,6 @@ def _check_pixel_names(where: str, columns: Columns) -> None:
         if own != expected:
             wanted = _filled(pattern, expected)
             raise InputError(
-                f"{where}: pixel columns out of order: {shown(name)} stands where {shown(wanted)} is expected; "
+                f"{where}: pixel columns out of order: {shorten(name)} stands where {shorten(wanted)} is expected; "
                 f"put them in row-major order without gaps"
             )

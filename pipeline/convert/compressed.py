@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from pipeline.errors import InputError, shown
+from pipeline.errors import InputError, shorten
 
 _OTHER_ARCHIVES = (b"\xfd7zX", b"BZh", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf", b"Rar!")  # xz, bzip2, zstd, 7z, rar
 # Real image CSVs shrink to a tenth, mostly empty images to a thirtieth; deflate's bound, and so a bomb's, is 1032.
@@ -102,7 +102,7 @@ def _unzipped(path: pathlib.Path, raw: BinaryIO) -> Iterator[BinaryIO]:
                 raise zipfile.BadZipFile(error) from error
             yield stream
     except (EOFError, zlib.error, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: damaged zip file ({shown(str(error))}); get it again") from error
+        raise InputError(f"{path}: damaged zip file ({shorten(str(error))}); get it again") from error
 
 
 def _only_csv(path: pathlib.Path, archive):
@@ -112,7 +112,7 @@ def _only_csv(path: pathlib.Path, archive):
     found = [each for each in archive.infolist() if each.filename.lower().endswith(".csv")]
     found = [each for each in found if not each.filename.startswith("__MACOSX/")]
     if len(found) != 1:
-        names = ", ".join(shown(each.filename) for each in found[:5]) or "none"
+        names = ", ".join(shorten(each.filename) for each in found[:5]) or "none"
         raise InputError(f"{path}: a zip must hold exactly one CSV, it holds {len(found)} ({names})")
     if found[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise InputError(f"{path}: compressed in a way that is not read; unpack it, or zip it with deflate")

@@ -8,12 +8,12 @@ import re
 from collections.abc import Sequence
 
 from pipeline.convert.csv_source import BLOCK_BYTES, ReadOptions
-from pipeline.convert.manifest import SPLIT_NAME
 from pipeline.convert.shard_writer import MAX_SHARDS
 from pipeline.convert.val_split import ValidationSampler
 from pipeline.errors import InputError
+from pipeline.format.manifest import SPLIT_NAME
+from pipeline.splits import TRAIN, VAL
 
-TRAIN, VAL = "train", "val"
 JOURNAL_BYTES = 256 << 20  # some three seconds' work, beside which a journal's milliseconds are nothing
 _JOURNAL_BYTES_PER_SHARD = 10_000  # a journal has about 70 bytes for each
 _MAX_NAMES = 200  # of the 255 bytes of a file name; the rest of a shard's name takes 32

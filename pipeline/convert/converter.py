@@ -10,19 +10,19 @@ import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from pipeline.convert import manifest as manifest_lib
 from pipeline.convert.columns import infer_image_shape
 from pipeline.convert.config import ConvertConfig
 from pipeline.convert.csv_source import NUM_THREADS
 from pipeline.convert.disk_space import check_space, estimate_need, full_disk_explained
 from pipeline.convert.journal import JournalWriter, Stale, read_journal
-from pipeline.convert.manifest import Manifest
 from pipeline.convert.one_pass import Job, Pass, Progress
 from pipeline.convert.output_dir import clear_directory, new_directory, write_file
 from pipeline.convert.part import Target
-from pipeline.convert.schema import RecordLayout
 from pipeline.convert.sources import open_sources
-from pipeline.convert.tfds_metadata import metadata_files
+from pipeline.format import manifest as manifest_lib
+from pipeline.format.manifest import Manifest
+from pipeline.format.records import RecordLayout
+from pipeline.format.tfds_metadata import metadata_files
 
 __all__ = ["ConvertConfig", "Progress", "convert"]
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.convert.columns import Columns
-from pipeline.errors import shown
+from pipeline.errors import shorten
 
 # Small pieces stay in a core's cache, but threads then meet at Python's lock more often than they work.
 PIECE_BYTES = 1 << 19
@@ -248,13 +248,13 @@ def _check_field(number: int, field: str, column: int, columns: Columns) -> None
     role = "label" if column == columns.label else "id" if column == columns.id else None
     if not field.isdigit():
         rule = "a plain integer in 0..255" if role is None else f"a plain non-negative integer, as the {role} must be"
-        raise LineError(number, f"{where}: {shown(field)} is not {rule}")
+        raise LineError(number, f"{where}: {shorten(field)} is not {rule}")
     if role is None and (len(field.lstrip("0")) > 3 or int(field[-3:]) > 255):
-        raise LineError(number, f"{where}: {shown(field)} is outside 0..255")
+        raise LineError(number, f"{where}: {shorten(field)} is outside 0..255")
 
 
 def _integer(number: int, field: str, column: int, columns: Columns) -> int:
     value = int(field[-19:])
     if len(field.lstrip("0")) > 19 or value > MAX_INTEGER:
-        raise LineError(number, f"{columns.describe(column)}: {shown(field)} is not below 2**63")
+        raise LineError(number, f"{columns.describe(column)}: {shorten(field)} is not below 2**63")
     return value

@@ -16,10 +16,10 @@ from pipeline.convert.columns import Columns, find_columns
 from pipeline.convert.compressed import opened
 from pipeline.convert.csv_parser import LineError, Rows, parse_lines, split_line
 from pipeline.convert.lines import Block, cut_lines, sample_of
-from pipeline.convert.manifest import Source
 from pipeline.convert.position import Position, Start, sha256_of, skip_text
-from pipeline.convert.schema import UNLABELLED
 from pipeline.errors import InputError
+from pipeline.format.manifest import Source
+from pipeline.format.records import UNLABELLED
 
 BLOCK_BYTES = 2 << 20  # larger ones cost memory and gain nothing
 NUM_THREADS = 2

@@ -9,8 +9,8 @@ import shutil
 from collections.abc import Iterable, Iterator
 
 from pipeline.convert.csv_source import CsvSource
-from pipeline.convert.summary import size_text
 from pipeline.errors import InputError
+from pipeline.format.summary import size_text
 
 _FULL = {
     errno.ENOSPC: "make room or choose another --out",

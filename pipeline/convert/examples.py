@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from pipeline.convert.schema import ID, IMAGE, LABEL, UNLABELLED
 from pipeline.errors import InputError
+from pipeline.format.records import ID, IMAGE, LABEL, UNLABELLED
 
 _BATCH = 1024  # records parsed by one call
 _NO_ID = -1

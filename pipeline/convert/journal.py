@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from pipeline.convert.manifest import VERSION as MANIFEST_VERSION
-from pipeline.convert.manifest import Source
 from pipeline.convert.position import Position
+from pipeline.format.manifest import VERSION as MANIFEST_VERSION
+from pipeline.format.manifest import Source
 
 FILE_NAME = "journal.json"
 VERSION = 1

@@ -9,10 +9,10 @@ import pathlib
 
 import numpy as np
 
-from pipeline.convert.manifest import Manifest, Shard, Split
 from pipeline.convert.pixel_stats import PixelStats
-from pipeline.convert.shard_pages import ShardDigest
-from pipeline.convert.verify import count_classes, record_blocks
+from pipeline.format.manifest import Manifest, Shard, Split
+from pipeline.format.pages import ShardDigest
+from pipeline.format.verify import count_classes, record_blocks
 
 
 def prove_manifest(directory: str | os.PathLike, manifest: Manifest, stated: str) -> Manifest | None:

@@ -8,15 +8,16 @@ from concurrent.futures import Executor
 
 import numpy as np
 
-from pipeline.convert.config import TRAIN, ConvertConfig
+from pipeline.convert.config import ConvertConfig
 from pipeline.convert.csv_source import CsvSource
 from pipeline.convert.journal import Journal, JournalWriter, Stale, identity_of
-from pipeline.convert.manifest import Manifest, Source, Split, Validation
 from pipeline.convert.part import Part, Target
 from pipeline.convert.position import Position, Start, verify
-from pipeline.convert.schema import UNLABELLED
 from pipeline.convert.split_rows import SplitRows
 from pipeline.errors import InputError
+from pipeline.format.manifest import Manifest, Source, Split, Validation
+from pipeline.format.records import UNLABELLED
+from pipeline.splits import TRAIN
 
 
 @dataclasses.dataclass(frozen=True)

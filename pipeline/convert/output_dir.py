@@ -8,10 +8,10 @@ import shutil
 from collections.abc import Collection, Iterator
 
 from pipeline.convert.journal import FILE_NAME as JOURNAL
-from pipeline.convert.manifest import FILE_NAME
-from pipeline.convert.manifest_file import load_manifest
-from pipeline.convert.tfds_metadata import FILE_NAMES
 from pipeline.errors import InputError
+from pipeline.format.manifest import FILE_NAME
+from pipeline.format.manifest_file import load_manifest
+from pipeline.format.tfds_metadata import FILE_NAMES
 
 
 @contextlib.contextmanager

@@ -9,11 +9,11 @@ from concurrent.futures import Executor, Future
 import numpy as np
 
 from pipeline.convert.journal import Mark
-from pipeline.convert.manifest import MAX_CLASSES, Split
 from pipeline.convert.pixel_stats import PixelStats
-from pipeline.convert.schema import IMAGE, UNLABELLED, RecordLayout
 from pipeline.convert.shard_writer import SplitWriter, deal_rows, encode_by_shard
 from pipeline.errors import InputError
+from pipeline.format.manifest import MAX_CLASSES, Split
+from pipeline.format.records import IMAGE, UNLABELLED, RecordLayout
 
 _ENCODES_AHEAD = 4
 

@@ -16,7 +16,6 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 import numpy as np
 
 from pipeline.convert.columns import NONE
-from pipeline.convert.config import VAL
 from pipeline.convert.csv_source import (
     NUM_THREADS,
     CsvSource,
@@ -24,18 +23,19 @@ from pipeline.convert.csv_source import (
     ids_or_numbers,
     labels_or_unlabelled,
 )
-from pipeline.convert.manifest import FILE_NAME, Manifest, Source
-from pipeline.convert.manifest_file import read_manifest
 from pipeline.convert.manifest_proof import changed_fields, prove_manifest
 from pipeline.convert.position import sha256_of
-from pipeline.convert.schema import UNLABELLED
-from pipeline.convert.shard_pages import ShardDigest
 from pipeline.convert.shard_writer import deal_rows
-from pipeline.convert.tfds_metadata import metadata_files
 from pipeline.convert.val_split import ValidationSampler
-from pipeline.convert.verify import Inspection, inspect
 from pipeline.errors import InputError
 from pipeline.files import remove_stale, replacing, write_text_atomically
+from pipeline.format.manifest import FILE_NAME, Manifest, Source
+from pipeline.format.manifest_file import read_manifest
+from pipeline.format.pages import ShardDigest
+from pipeline.format.records import UNLABELLED
+from pipeline.format.tfds_metadata import metadata_files
+from pipeline.format.verify import Inspection, inspect
+from pipeline.splits import VAL
 
 _MAX_OPEN = 64  # shards rebuilt in one reading of the CSVs
 

@@ -10,10 +10,10 @@ from typing import BinaryIO
 import numpy as np
 
 from pipeline.convert.journal import Stale
-from pipeline.convert.manifest import Shard
-from pipeline.convert.schema import RecordLayout
-from pipeline.convert.shard_pages import ShardDigest
-from pipeline.convert.tfds_metadata import shard_name
+from pipeline.format.manifest import Shard
+from pipeline.format.pages import ShardDigest
+from pipeline.format.records import RecordLayout
+from pipeline.format.tfds_metadata import shard_name
 
 MAX_SHARDS = 99_999  # what five digits in a file name can count
 _FLUSH_BYTES = 8 << 20

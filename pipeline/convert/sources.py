@@ -6,7 +6,7 @@ from pipeline.convert.columns import NONE, Columns
 from pipeline.convert.config import ConvertConfig
 from pipeline.convert.csv_source import CsvSource
 from pipeline.convert.ids import IdCheck
-from pipeline.errors import InputError, shown
+from pipeline.errors import InputError, shorten
 
 
 def open_sources(config: ConvertConfig) -> dict[str, list[CsvSource]]:
@@ -46,7 +46,7 @@ def _check_same_pixels(first: CsvSource, other: CsvSource) -> None:
     for mine, theirs in zip(expected.pixel_names or (), found.pixel_names or (), strict=True):
         if mine != theirs:
             raise InputError(
-                f"{other.first_line}: column {shown(theirs)} stands where {first.path} has {shown(mine)}; "
+                f"{other.first_line}: column {shorten(theirs)} stands where {first.path} has {shorten(mine)}; "
                 f"all files need the same pixel columns"
             )
 
@@ -64,7 +64,7 @@ def _check_found(role: str, given: str | None, sources: list[CsvSource]) -> None
     if given is None or given.lower() == NONE or any(_has(source.columns, role) for source in sources):
         return
     names = sources[0].columns.names or ()
-    some = ", ".join(map(shown, names[:3]))
+    some = ", ".join(map(shorten, names[:3]))
     raise InputError(f"{sources[0].first_line}: no column {given!r} for --{role}-column; it has {some}, ...")
 
 

@@ -6,15 +6,16 @@ from concurrent.futures import Executor
 
 import numpy as np
 
-from pipeline.convert.config import TRAIN, VAL, ConvertConfig
+from pipeline.convert.config import ConvertConfig
 from pipeline.convert.csv_parser import Rows
 from pipeline.convert.csv_source import CsvSource, ids_or_numbers, labels_or_unlabelled
 from pipeline.convert.ids import IdCheck
 from pipeline.convert.journal import Mark
-from pipeline.convert.manifest import Split
 from pipeline.convert.part import Part, Target
 from pipeline.convert.sources import duplicate_error, read_ids
 from pipeline.errors import InputError
+from pipeline.format.manifest import Split
+from pipeline.splits import TRAIN, VAL
 
 
 class SplitRows:

@@ -13,18 +13,19 @@ import re
 
 import numpy as np
 
-from pipeline.convert import manifest as manifest_lib
-from pipeline.convert.config import TRAIN, dataset_name
+from pipeline.convert.config import dataset_name
 from pipeline.convert.examples import Examples, image_shape_of, read_examples
 from pipeline.convert.ids import IdCheck
-from pipeline.convert.json_fields import is_short_text
-from pipeline.convert.manifest import MAX_CLASSES, MAX_IMAGE_BYTES, SPLIT_NAME, Manifest, Split, Validation
 from pipeline.convert.output_dir import clear_directory, new_directory, write_file
 from pipeline.convert.pixel_stats import PixelStats
-from pipeline.convert.schema import UNLABELLED, RecordLayout
 from pipeline.convert.shard_writer import SplitWriter, deal_rows, encode_by_shard
-from pipeline.convert.tfds_metadata import LABELS_FILE, metadata_files
 from pipeline.errors import InputError
+from pipeline.format import manifest as manifest_lib
+from pipeline.format.json_fields import is_short_text
+from pipeline.format.manifest import MAX_CLASSES, MAX_IMAGE_BYTES, SPLIT_NAME, Manifest, Split, Validation
+from pipeline.format.records import UNLABELLED, RecordLayout
+from pipeline.format.tfds_metadata import LABELS_FILE, metadata_files
+from pipeline.splits import TRAIN
 
 _SPLIT = f"(?P<split>{SPLIT_NAME.pattern})"
 _PLACE = r"(?P<index>\d{5})-of-(?P<count>\d{5})"

@@ -14,9 +14,9 @@ from pipeline.feed.plan import default_memory_budget
 from pipeline.train.environment import processor_flags, processor_name
 
 GROUP = "Machine"
-_LEAST_MEMORY = 2 << 30  # TensorFlow alone takes half a gigabyte
-_LEAST_DISK = 1 << 30
-_LEAST_FILES = 256  # shards are read by a few threads at once
+_MIN_MEMORY = 2 << 30  # TensorFlow alone takes half a gigabyte
+_MIN_DISK = 1 << 30
+_MIN_FILES = 256  # shards are read by a few threads at once
 _DISK_BYTES = 32 << 20
 _SLOW_DISK = 20e6  # bytes/s; a checkpoint of the article's network is 11 MB
 
@@ -43,15 +43,15 @@ def check_processor() -> Finding:
 def check_memory(free: int) -> Finding:
     """Whether `free` bytes are enough to train."""
     seen = f"{free / 2**30:,.1f} GiB free"
-    if free < _LEAST_MEMORY:
-        return Finding(GROUP, "memory", MEND, seen, f"free some: training needs about {_LEAST_MEMORY >> 30} GiB")
+    if free < _MIN_MEMORY:
+        return Finding(GROUP, "memory", MEND, seen, f"free some: training needs about {_MIN_MEMORY >> 30} GiB")
     return Finding(GROUP, "memory", OK, seen)
 
 
 def check_open_files(limit: int) -> Finding:
     """Whether a process may have enough files open."""
-    if limit != resource.RLIM_INFINITY and limit < _LEAST_FILES:
-        return Finding(GROUP, "open files", MEND, f"{limit} at once", f"ulimit -n {4 * _LEAST_FILES}")
+    if limit != resource.RLIM_INFINITY and limit < _MIN_FILES:
+        return Finding(GROUP, "open files", MEND, f"{limit} at once", f"ulimit -n {4 * _MIN_FILES}")
     return Finding(GROUP, "open files", OK, "no limit" if limit == resource.RLIM_INFINITY else f"{limit:,} at once")
 
 
@@ -74,10 +74,8 @@ def check_folder(name: str, path: pathlib.Path) -> Finding:
     status = os.statvfs(place)
     free = status.f_bavail * status.f_frsize
     seen = f"{free / 2**30:,.1f} GiB free, writes {written / 1e6:,.0f} MB/s, reads {read / 1e6:,.0f} MB/s{remark}"
-    if free < _LEAST_DISK:
-        return Finding(
-            GROUP, name, MEND, seen, f"make room: at least {_LEAST_DISK >> 30} GiB, for data and checkpoints"
-        )
+    if free < _MIN_DISK:
+        return Finding(GROUP, name, MEND, seen, f"make room: at least {_MIN_DISK >> 30} GiB, for data and checkpoints")
     if written < _SLOW_DISK:
         seen += "; slow: write few checkpoints (--checkpoint-every)"
     return Finding(GROUP, name, NOTE if remark or written < _SLOW_DISK else OK, seen)

@@ -7,7 +7,7 @@ def main() -> None:
     import keras
     import tensorflow as tf
 
-    from pipeline.train.strategy import choose_precision
+    from pipeline.train.devices import choose_precision
 
     gpus = tf.config.list_physical_devices("GPU")
     found = {

@@ -15,7 +15,7 @@ from pipeline.watched import WatchedCommand
 
 GROUP = "Traps of TensorFlow and Keras"
 SEVERAL_WORKERS = "several_workers"
-_MOST_SECONDS = 300  # for a process of canaries; it computes for 15
+_MAX_SECONDS = 300  # for a process of canaries; it computes for 15
 _MORE_SECONDS = 15  # for a second worker once the first one is done
 
 
@@ -71,7 +71,7 @@ def run_canaries(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     outcomes: dict[str, dict[str, Any]] = {}
     while waiting := [name for name in names if name not in outcomes]:
         with _python("pipeline.doctor.canaries", *waiting) as command:
-            command.wait_at_most(_MOST_SECONDS)
+            command.wait_at_most(_MAX_SECONDS)
         current = waiting[0]
         for event in _events(command):
             if "begun" in event:
@@ -91,7 +91,7 @@ def run_workers() -> dict[str, Any]:
         for index in range(2):
             config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
             workers.append(stack.enter_context(_python("pipeline.doctor.multiworker", TF_CONFIG=json.dumps(config))))
-        workers[0].wait_at_most(_MOST_SECONDS)
+        workers[0].wait_at_most(_MAX_SECONDS)
         workers[1].wait_at_most(workers[1].seconds + _MORE_SECONDS)  # it may wait for ever for one that failed
     outcomes = [event for worker in workers for event in _events(worker)]
     if not outcomes:

@@ -26,7 +26,7 @@ _PREFETCH = 2
 # Calls gathered at a time. A gather takes all cores by itself; more of them only fill the gaps between its stages, and
 # as a number that does not grow with the cores they keep what a feed holds in bounds. Scaling on the host takes one
 # core a call.
-_GATHERS, _MOST_SCALINGS = 3, 16
+_GATHERS, _MAX_SCALINGS = 3, 16
 
 
 def calls_ready(on_host: bool) -> int:
@@ -35,7 +35,7 @@ def calls_ready(on_host: bool) -> int:
 
 
 def _parallel_calls(on_host: bool) -> int:
-    return max(_GATHERS, min(os.cpu_count() or 1, _MOST_SCALINGS)) if on_host else _GATHERS
+    return max(_GATHERS, min(os.cpu_count() or 1, _MAX_SCALINGS)) if on_host else _GATHERS
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from pipeline.convert.manifest import Manifest
 from pipeline.feed.host_memory import aligned_matrix
-from pipeline.feed.shard_file import ShardFile
+from pipeline.format.manifest import Manifest
+from pipeline.format.shards import ShardFile
 
 _READ_PAGES = 4  # at a time, 1 MiB: so that a block is decoded while it is in cache
 

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.convert.manifest import Manifest
-from pipeline.convert.shard_pages import page_rows
 from pipeline.feed.host_memory import aligned_matrix
 from pipeline.feed.order import PageOrder, example_index
 from pipeline.feed.resident import SplitArrays, open_shards
+from pipeline.format.manifest import Manifest
+from pipeline.format.pages import page_rows
 
 _WINDOWS_ALIVE = 4  # consumed, waiting, being read, and the blocks gathered from the first
 

@@ -21,7 +21,7 @@ TOLERANCE = 1e-3  # between weights of runs on other numbers of replicas, whose 
 _ROWS, _VAL_ROWS = 250, 40  # 16 steps an epoch, the last one padded
 _BATCH_SIZE = 16
 _CHECKPOINT_EVERY = 2
-_LEAST_EPOCHS = 3
+_MIN_EPOCHS = 3
 # Training amplifies rounding, the more so the larger its steps: what is compared is resuming, not this.
 _LEARNING_RATE = 1e-4
 _ONE_DEVICE = ("--strategy", "one")
@@ -67,7 +67,7 @@ class _TrainingProof:
         self._ledger = Ledger(data, _BATCH_SIZE, seed)
         per_epoch = self._ledger.steps_per_epoch
         # Each kill needs a checkpoint of its own to wait for, and the run must not be over before the last of them.
-        self.epochs = max(_LEAST_EPOCHS, -(-2 * kills * _CHECKPOINT_EVERY // per_epoch))
+        self.epochs = max(_MIN_EPOCHS, -(-2 * kills * _CHECKPOINT_EVERY // per_epoch))
         self.total_steps = self.epochs * per_epoch
         self._snapshot: tuple[pathlib.Path, list[Start]] | None = None
         self._pace: _Pace

@@ -10,8 +10,8 @@ from pipeline.errors import InputError
 # Ids of rows of the training split, int [n] to int [n]; asked for only when something is wrong.
 ReadIds = Callable[[np.ndarray], Sequence[int]]
 
-_MOST_IDS = 5  # named in a message; the counts tell the rest
-_MOST_COUNTED = 255  # a row seen more often than a byte can tell is no less wrong
+_MAX_IDS = 5  # named in a message; the counts tell the rest
+_MAX_COUNTED = 255  # a row seen more often than a byte can tell is no less wrong
 
 
 class EpochAudit:
@@ -60,7 +60,7 @@ class EpochAudit:
         """
         if not self._whole:
             return None
-        return np.minimum(self._read_call().numpy(), _MOST_COUNTED).astype(np.uint8)
+        return np.minimum(self._read_call().numpy(), _MAX_COUNTED).astype(np.uint8)
 
     def _read(self):
         return self._counts.read_value()
@@ -100,6 +100,6 @@ def judge(counts: np.ndarray, epoch: int, read_ids: ReadIds) -> str:
 
 def name_ids(rows: np.ndarray, read_ids: ReadIds) -> str:
     """The ids of the first few of these rows, for a message."""
-    first = ", ".join(map(str, read_ids(rows[:_MOST_IDS])))
-    rest = f", ... {len(rows):,} in all" if len(rows) > _MOST_IDS else ""
+    first = ", ".join(map(str, read_ids(rows[:_MAX_IDS])))
+    rest = f", ... {len(rows):,} in all" if len(rows) > _MAX_IDS else ""
     return f"{'id' if len(rows) == 1 else 'ids'} {first}{rest}"

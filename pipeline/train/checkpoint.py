@@ -24,8 +24,8 @@ from pipeline.files import write_bytes_atomically
 
 _PATTERN = re.compile(r"checkpoint-(\d{9})\.npz")
 BEST = "best.npz"
-_MOST_HEADER_BYTES = 2**12  # of an array's name, type and shape
-_MOST_STATE_BYTES = 2**28  # a history of a million epochs is about as long
+_MAX_HEADER_BYTES = 2**12  # of an array's name, type and shape
+_MAX_STATE_BYTES = 2**28  # a history of a million epochs is about as long
 # What NumPy and zipfile raise for files that are cut or changed.
 _UNREADABLE = (
     *(ValueError, KeyError, TypeError, AttributeError, EOFError, OSError, NotImplementedError, RuntimeError),
@@ -212,10 +212,10 @@ def _check_sizes(archive, variables: dict[str, keras.Variable]) -> None:
     for info in archive.zip.infolist():
         name = info.filename.removesuffix(".npy")
         if name not in variables:
-            most = _MOST_STATE_BYTES
+            most = _MAX_STATE_BYTES
         else:
             dtype = np.dtype(keras.backend.standardize_dtype(variables[name].dtype))
-            most = math.prod(variables[name].shape) * dtype.itemsize + _MOST_HEADER_BYTES
+            most = math.prod(variables[name].shape) * dtype.itemsize + _MAX_HEADER_BYTES
         if info.file_size > most:
             raise ValueError(f"{name} takes {info.file_size:,} bytes, at most {most:,} expected")
 

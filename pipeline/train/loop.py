@@ -14,13 +14,13 @@ from pipeline.feed.dataset import Position
 from pipeline.feed.order import Steps
 from pipeline.train.audit import judge
 from pipeline.train.checkpoint import CheckpointStore, TrainState
-from pipeline.train.feeder import Feeds, feed_replicas
+from pipeline.train.devices import Devices
 from pipeline.train.meter import ThroughputMeter
+from pipeline.train.prefetch import Feeds, prefetch_to_devices
 from pipeline.train.progress import Reporter
 from pipeline.train.recovery import RATE_FACTOR, Diverged, FiniteGuard, advice, go_back
-from pipeline.train.step import TOTALS, CompiledCalls
+from pipeline.train.step import TOTALS, CompiledSteps
 from pipeline.train.stop import StopRequested, StopSignal
-from pipeline.train.strategy import Cluster
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,18 +52,18 @@ class Trainer:
 
     def __init__(
         self,
-        cluster: Cluster,
+        devices: Devices,
         model: keras.Model,
         optimizer: keras.optimizers.Optimizer,
-        calls: CompiledCalls,
+        calls: CompiledSteps,
         steps: Steps,
         feeds: Feeds,
         reporter: Reporter,
     ) -> None:
-        self._cluster, self._model, self._optimizer = cluster, model, optimizer
+        self._cluster, self._model, self._optimizer = devices, model, optimizer
         self._calls, self._steps = calls, steps
         self._feeds, self._reporter = feeds, reporter
-        self._guard = FiniteGuard(cluster, optimizer, calls, feeds.read_ids)
+        self._guard = FiniteGuard(devices, optimizer, calls, feeds.read_ids)
 
     def fit(
         self,
@@ -109,7 +109,7 @@ class Trainer:
         """Train from where the state stands to the end of the run."""
         epochs = session.config.epochs
         self._start_audit(state)
-        feed = feed_replicas(self._feeds.train(Position(state.epoch, state.step, epochs)), self._cluster)
+        feed = prefetch_to_devices(self._feeds.train(Position(state.epoch, state.step, epochs)), self._cluster)
         try:
             while not self._finished(session.config, state):
                 asked_to_stop = self._train_epoch(session, state, feed)
@@ -171,7 +171,7 @@ class Trainer:
         if self._feeds.validation is None:
             return {}
         sums = [0.0, 0.0, 0.0]
-        with contextlib.closing(feed_replicas(self._feeds.validation(), self._cluster)) as calls:
+        with contextlib.closing(prefetch_to_devices(self._feeds.validation(), self._cluster)) as calls:
             for parts, counts in calls:
                 totals = self._calls.evaluate(parts, counts).numpy()
                 sums = [have + float(new) for have, new in zip(sums, totals, strict=False)]

@@ -9,8 +9,8 @@ import numpy as np
 from pipeline.errors import InputError
 from pipeline.train.audit import ReadIds, name_ids
 from pipeline.train.checkpoint import CheckpointStore, TrainState
-from pipeline.train.step import CompiledCalls
-from pipeline.train.strategy import Cluster
+from pipeline.train.devices import Devices
+from pipeline.train.step import CompiledSteps
 
 RATE_FACTOR = 0.5  # of the learning rate, each time a run goes back
 
@@ -31,9 +31,9 @@ class FiniteGuard:
     """
 
     def __init__(
-        self, cluster: Cluster, optimizer: keras.optimizers.Optimizer, calls: CompiledCalls, read_ids: ReadIds
+        self, devices: Devices, optimizer: keras.optimizers.Optimizer, calls: CompiledSteps, read_ids: ReadIds
     ) -> None:
-        self._cluster, self._optimizer, self._calls, self._read_ids = cluster, optimizer, calls, read_ids
+        self._cluster, self._optimizer, self._calls, self._read_ids = devices, optimizer, calls, read_ids
 
     def check_call(self, state: TrainState, parts, losses: np.ndarray, finite_weights: bool) -> None:
         """Look at what the call that began at `state` brought back: the losses of its steps, [steps], first."""

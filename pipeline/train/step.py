@@ -10,7 +10,7 @@ from pipeline.feed.host_memory import host_tensor
 from pipeline.feed.normalize import Normalization
 from pipeline.feed.resident import SplitArrays
 from pipeline.train.audit import EpochAudit
-from pipeline.train.strategy import Cluster
+from pipeline.train.devices import Devices
 
 # What a call adds up, in this order; `stop` is the number of workers that were told to stop.
 TOTALS = ("loss", "correct", "examples", "stop")
@@ -35,7 +35,7 @@ class StepConfig:
     jit_compile: bool = False
 
 
-class CompiledCalls:
+class CompiledSteps:
     """`train(element, first_step)` and `evaluate(element)`: elements of the feed in, totals out.
 
     The loss of a step is the mean cross-entropy over the examples it holds: a replica adds the losses of its own and
@@ -44,19 +44,19 @@ class CompiledCalls:
 
     def __init__(
         self,
-        cluster: Cluster,
+        devices: Devices,
         model: keras.Model,
         optimizer: keras.optimizers.Optimizer | None,
         config: StepConfig,
         table: SplitArrays | None = None,
         audit: EpochAudit | None = None,
     ) -> None:
-        self._cluster, self._config = cluster, config
+        self._cluster, self._config = devices, config
         self.audit = audit
         self._model, self._optimizer = model, optimizer
         # Cross-entropy from logits is exact where probabilities have rounded to 0 or 1.
         self._logits = keras.Model(model.input, model.get_layer("logits").output)
-        with cluster.strategy.scope():
+        with devices.strategy.scope():
             self._totals = tf.Variable(
                 tf.zeros(len(TOTALS) + config.steps_per_call),
                 trainable=False,

@@ -1,0 +1,3 @@
+"""Names of splits with a meaning of their own."""
+
+TRAIN, VAL = "train", "val"

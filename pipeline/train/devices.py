@@ -1,0 +1,253 @@
+"""Devices, the distribution strategy over them, and the precision that suits them."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterator
+
+import tensorflow as tf
+
+from pipeline.errors import InputError, TryAgainError
+from pipeline.feed.dataset import Replicas
+from pipeline.train.environment import processor_flags, processor_name
+
+_MAX_LOGICAL_CPUS = 256  # each has threads of its own; they stand in for devices, and no machine has more of those
+
+
+@dataclasses.dataclass(frozen=True)
+class Devices:
+    """What a run trains on. `devices` are this worker's; `accelerator` is GPU or CPU."""
+
+    name: str
+    strategy: tf.distribute.Strategy
+    accelerator: str
+    names: tuple[str, ...]
+    replicas: Replicas
+    worker: int = 0
+    num_workers: int = 1
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this worker writes the run directory."""
+        return self.worker == 0
+
+    def describe(self) -> str:
+        """One line for people."""
+        workers = f" on each of {self.num_workers} workers" if self.num_workers > 1 else ""
+        return f"{self.name}: {len(self.names)} {self.accelerator} replica(s){workers} ({', '.join(self.names)})"
+
+    def hardware(self) -> list[str]:
+        """The model of each GPU, or of the processor."""
+        if self.accelerator == "CPU":
+            return [processor_name()]
+        gpus = tf.config.list_physical_devices("GPU")[: len(self.names)]
+        return [str(tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)) for gpu in gpus]
+
+    def wait_for_all(self) -> None:
+        """Return when every worker has come here."""
+        self._sums(0)
+
+    def check_same(self, step: int) -> None:
+        """Wait for all workers, and see that they go on from the same step.
+
+        Raises:
+            InputError: they do not.
+        """
+        replicas = self.replicas.total
+        if self._sums(step) != [step * replicas, step * step * replicas]:
+            raise InputError(
+                f"worker {self.worker} goes on from step {step}, others from another; "
+                "--run-dir must be one directory that all workers see"
+            )
+
+    @contextlib.contextmanager
+    def watching_workers(self) -> Iterator[None]:
+        """Within the block, what TensorFlow raises when another worker is gone becomes one line.
+
+        Raises:
+            TryAgainError: another worker ended or cannot be reached.
+        """
+        try:
+            yield
+        except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError) as error:
+            if self.num_workers == 1:
+                raise
+            found = re.search(r"/job:(\w+)/replica:\d+/task:(\d+)", str(error))
+            who = f"{found[1]} {found[2]}" if found else "another worker"
+            raise TryAgainError(
+                f"{who} ended or cannot be reached, so this one ({self.worker} of {self.num_workers}) ends too; "
+                "the same command on every worker goes on from the last checkpoint"
+            ) from error
+
+    def _sums(self, value: int) -> list[int]:
+        """The sums of `value` and of its square over all replicas, once all workers have come here."""
+        if self.num_workers == 1:
+            return [value * self.replicas.total, value * value * self.replicas.total]
+        both = tf.constant([value, value * value], tf.int64)
+
+        def add():
+            return self.strategy.reduce("SUM", self.strategy.run(lambda: tf.identity(both)), axis=None)
+
+        return tf.function(add, autograph=False)().numpy().tolist()
+
+    def distribute(self, parts: tuple) -> tf.distribute.DistributedValues:
+        """One value from each local replica's part; a part may be any structure of tensors."""
+        first = self.replicas.first
+        return self.strategy.experimental_distribute_values_from_function(
+            lambda context: parts[context.replica_id_in_sync_group - first]
+        )
+
+
+def make_devices(strategy: str = "auto", devices: int | None = None) -> Devices:
+    """Set up devices and a strategy. Call it before anything else uses TensorFlow.
+
+    Args:
+        strategy: one of config.STRATEGIES. "auto" is multiworker where TF_CONFIG names several workers, mirrored
+            where there are several devices, else one.
+        devices: how many GPUs to use, or how many logical CPUs where there is no GPU; None is every GPU, or one CPU.
+
+    Raises:
+        InputError: fewer devices than asked for, or a strategy that TF_CONFIG or the devices do not allow.
+    """
+    workers = _workers_in_tf_config()
+    if strategy == "auto" and workers > 1:
+        strategy = "multiworker"
+    if strategy == "multiworker":
+        return _make_multiworker(workers, devices)
+    gpus = tf.config.list_physical_devices("GPU")
+    _set_memory_growth(gpus)
+    names = _gpu_names(gpus, devices) if gpus else _cpu_names(devices)
+    if strategy == "auto":
+        strategy = "mirrored" if len(names) > 1 else "one"
+    if strategy == "one" and len(names) > 1:
+        if devices is not None:
+            raise InputError(f"--strategy one uses one device, not --devices {devices}; use --strategy mirrored")
+        names = names[:1]
+    made = _make_mirrored(names, bool(gpus)) if strategy == "mirrored" else tf.distribute.OneDeviceStrategy(names[0])
+    return Devices(strategy, made, "GPU" if gpus else "CPU", tuple(names), Replicas(len(names), 0, len(names)))
+
+
+def choose_precision(precision: str, accelerator: str) -> str:
+    """The Keras dtype policy to use; "auto" takes what the device computes fastest.
+
+    bfloat16 where it is native (GPUs of compute capability 8.0 and up, processors with AVX512-BF16 or AMX), since it
+    needs no loss scaling; float16 on GPUs of 7.0 and 7.5, whose tensor cores know nothing else; float32 elsewhere.
+    """
+    if precision != "auto":
+        return precision
+    if accelerator == "CPU":
+        native = processor_flags() & {"avx512_bf16", "amx_bf16", "bf16"}
+        return "mixed_bfloat16" if native else "float32"
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
+    capability = min(detail.get("compute_capability", (0, 0)) for detail in details)
+    if capability >= (8, 0):
+        return "mixed_bfloat16"
+    return "mixed_float16" if capability >= (7, 0) else "float32"
+
+
+def precision_remark(precision: str, accelerator: str) -> str | None:
+    """A line to say where a precision asked for is emulated and so slower than float32, or None."""
+    if accelerator != "CPU" or precision in ("float32", choose_precision("auto", accelerator)):
+        return None
+    # mixed_bfloat16 was measured at a ninth of float32's images/s on two cores with AVX2.
+    return f"{precision} is not native to this processor and may be much slower than float32; see --precision auto"
+
+
+def device_memory(devices: Devices) -> int | None:
+    """Bytes that TensorFlow may use on the smallest local GPU, or None on a CPU."""
+    if devices.accelerator == "CPU":
+        return None
+    from tensorflow.python.client import device_lib  # the one place that tells a device's memory limit
+
+    return min(device.memory_limit for device in device_lib.list_local_devices() if device.device_type == "GPU")
+
+
+def _workers_in_tf_config() -> int:
+    raw = os.environ.get("TF_CONFIG", "")
+    if not raw:
+        return 0
+    try:
+        config = json.loads(raw)
+        cluster, task = config.get("cluster", {}), config.get("task", {})
+        known = sum(len(cluster.get(kind, ())) for kind in ("chief", "worker"))
+        if known and not (task["type"] in ("chief", "worker") and 0 <= int(task["index"]) < len(cluster[task["type"]])):
+            raise ValueError(f"task {task} is not in the cluster")
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise InputError(f"TF_CONFIG is not a cluster that can be used ({error}): {raw!r}") from error
+    return known
+
+
+def _make_multiworker(workers: int, devices: int | None) -> Devices:
+    if not workers:
+        raise InputError("--strategy multiworker needs TF_CONFIG to name the workers and this worker's task")
+    gpus = tf.config.list_physical_devices("GPU")
+    if devices is not None and devices != max(1, len(gpus)):
+        raise InputError(f"--devices {devices} with --strategy multiworker: it uses every GPU of a worker, or its CPU")
+    _set_memory_growth(gpus)
+    strategy = _meet_the_workers(workers)
+    resolver = strategy.cluster_resolver
+    chiefs = len(resolver.cluster_spec().as_dict().get("chief", ()))
+    worker = resolver.task_id + (chiefs if resolver.task_type == "worker" else 0)
+    local = strategy.num_replicas_in_sync // workers
+    names = tuple(f"{'GPU' if gpus else 'CPU'}:{index}" for index in range(local))
+    replicas = Replicas(strategy.num_replicas_in_sync, worker * local, local)
+    return Devices("multiworker", strategy, "GPU" if gpus else "CPU", names, replicas, worker, workers)
+
+
+def _meet_the_workers(workers: int) -> tf.distribute.MultiWorkerMirroredStrategy:
+    """Start this worker's server and wait for the others; it must come before any other TensorFlow operation."""
+    # Said always, because TensorFlow waits with Python's lock held: no other thread could say it later.
+    print(f"waiting until all {workers} workers of TF_CONFIG are there", file=sys.stderr, flush=True)
+    # Python's handlers would run only after the wait, however long it is; there is nothing to save yet.
+    before = {signum: signal.signal(signum, signal.SIG_DFL) for signum in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except tf.errors.OpError as error:
+        raise InputError(
+            f"TF_CONFIG: this worker cannot start or find the others ({str(error).splitlines()[0]}): "
+            f"{os.environ['TF_CONFIG']}"
+        ) from error
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def _make_mirrored(names: list[str], on_gpus: bool) -> tf.distribute.MirroredStrategy:
+    # Logical CPUs share one memory, where adding up on one of them is all that a ring would do. It also leaves no
+    # collective group behind, which a second strategy of another size in the same process would clash with.
+    reduce = None if on_gpus else tf.distribute.ReductionToOneDevice()
+    return tf.distribute.MirroredStrategy(names, cross_device_ops=reduce)
+
+
+def _set_memory_growth(gpus) -> None:
+    for gpu in gpus:
+        # TensorFlow is already running where a caller (a test, a notebook) used it first; growth is then as it was.
+        with contextlib.suppress(RuntimeError):
+            tf.config.experimental.set_memory_growth(gpu, True)
+
+
+def _gpu_names(gpus, devices: int | None) -> list[str]:
+    count = len(gpus) if devices is None else devices
+    if not 1 <= count <= len(gpus):
+        raise InputError(f"--devices {count}: this machine shows {len(gpus)} GPU(s); ask for 1 to {len(gpus)}")
+    return [f"GPU:{index}" for index in range(count)]
+
+
+def _cpu_names(devices: int | None) -> list[str]:
+    count = 1 if devices is None else devices
+    if not 1 <= count <= _MAX_LOGICAL_CPUS:
+        raise InputError(f"--devices {count}: ask for 1 to {_MAX_LOGICAL_CPUS} logical CPUs")
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    present = tf.config.get_logical_device_configuration(cpu) or [None]
+    if len(present) < count:
+        try:
+            tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
+        except RuntimeError as error:
+            raise InputError(
+                f"--devices {count}: TensorFlow already runs with {len(present)} logical CPU(s)"
+            ) from error
+    return [f"CPU:{index}" for index in range(count)]
