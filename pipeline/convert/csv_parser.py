@@ -24,19 +24,15 @@ _WORK_ROWS = 6  # arrays as long as a piece that the fast path needs at a time
 
 
 class Rows(NamedTuple):
-    """Parsed rows: images uint8 [n, pixels], labels int64 [n] or None, ids int64 [n] or None, and lines read."""
+    """Parsed rows: images uint8 [n, pixels]; labels and ids int64 [n], or None without such a column."""
 
     images: np.ndarray
     labels: np.ndarray | None
     ids: np.ndarray | None
-    num_lines: int
 
 
 class LineError(ValueError):
-    """What is wrong with a line; `line` counts from 0 within the lines that were parsed.
-
-    `short` says that its end is missing, as where a download broke off.
-    """
+    """An invalid line; `line` counts from 0 within the parsed text, `short` if its end is missing (a partial download)."""
 
     def __init__(self, line: int, text: str, short: bool = False):
         super().__init__(text)
@@ -45,22 +41,21 @@ class LineError(ValueError):
 
 
 def parse_lines(data: bytes | bytearray, columns: Columns, piece_bytes: int = PIECE_BYTES) -> Rows:
-    """Parse whole lines, the last one ended by a newline.
+    """Parse whole lines, each ended by a newline.
 
     Raises:
-        LineError: at the first line that is wrong.
+        LineError: at the first invalid line.
     """
     if b"\r" in data:
         data = data.replace(b"\r\n", b"\n")
-    pieces, num_lines, start = [], 0, 0
+    pieces, start = [], 0
     view = memoryview(data)
     while start < len(data):
         stop = data.rfind(b"\n", start, start + piece_bytes) + 1 or data.index(b"\n", start) + 1
         rows = parse_fast(view[start:stop], columns)
         if rows is None:
-            rows = parse_strict(data[start:stop], columns, num_lines)
+            rows = parse_strict(data[start:stop], columns, data.count(b"\n", 0, start))
         pieces.append(rows)
-        num_lines += rows.num_lines
         start = stop
     if len(pieces) == 1:
         return pieces[0]
@@ -68,7 +63,6 @@ def parse_lines(data: bytes | bytearray, columns: Columns, piece_bytes: int = PI
         np.concatenate([rows.images for rows in pieces]),
         None if columns.label is None else np.concatenate([rows.labels for rows in pieces]),
         None if columns.id is None else np.concatenate([rows.ids for rows in pieces]),
-        num_lines,
     )
 
 
@@ -117,7 +111,7 @@ def parse_fast(data: bytes | bytearray | memoryview, columns: Columns) -> Rows |
         ids = _integers(units[3:], ends, columns, columns.id)
         if ids is None:
             return None
-    return Rows(table[:, columns.pixels], labels, ids, num_rows)
+    return Rows(table[:, columns.pixels], labels, ids)
 
 
 def _values_ending_anywhere(
@@ -206,7 +200,6 @@ def parse_strict(data: bytes | bytearray, columns: Columns, first_line: int = 0)
         np.stack(images) if images else np.empty((0, columns.num_pixels), np.uint8),
         None if columns.label is None else np.array(labels, np.int64),
         None if columns.id is None else np.array(ids, np.int64),
-        len(lines),
     )
 
 

@@ -1,12 +1,11 @@
-"""Which rows go to validation: systematic sampling within each class, decided row by row as the rows stream past.
+"""Which rows become the validation split: systematic sampling within each class, or of groups of consecutive rows.
 
-Systematic sampling takes one unit of every 1/f in turn (W. G. Cochran, Sampling Techniques, 3rd ed. 1977, ch. 8). Here
-the place within each cell is drawn anew by a hash of (seed, class, cell), so the choice depends on nothing but the
-seed, the fraction and the order of the rows: not on the number of shards, nor on how the file was cut while reading.
+Systematic sampling takes one unit out of every 1/f in turn (W. G. Cochran, Sampling Techniques, 3rd ed. 1977, ch. 8).
+Here the place within each cell is drawn by a hash of (seed, class, cell), so the choice depends only on the seed, the
+fraction and the order of the rows: not on the number of shards, nor on how files were cut while reading.
 """
 
 import fractions
-from collections.abc import Mapping
 
 import numpy as np
 
@@ -16,12 +15,15 @@ _MAX_DENOMINATOR = 10**6  # keeps row * numerator below 2**63
 
 
 class ValidationSampler:
-    """Takes the share `fraction` of each class, within one row; state advances with each `select`.
+    """Draws the share `fraction` of each class, within one row; state advances with each `select`.
 
-    With `group_size` G the unit is a block of G consecutive rows, kept together whatever their classes.
+    With `group_size` G the unit is a group of G consecutive rows of a file, kept together whatever their classes.
+
+    Raises:
+        InputError: the fraction or the group size is out of range.
     """
 
-    def __init__(self, fraction: float, seed: int, group_size: int | None = None):
+    def __init__(self, fraction: float, seed: int, group_size: int | None = None) -> None:
         exact = fractions.Fraction(str(fraction)).limit_denominator(_MAX_DENOMINATOR)
         if not 0 < exact < 1:
             raise InputError(f"validation fraction {fraction} must lie between 0 and 1, in steps of a millionth")
@@ -30,31 +32,30 @@ class ValidationSampler:
         self._numerator, self._denominator = exact.numerator, exact.denominator
         self._seed = np.uint64(seed % 2**64)
         self._group_size = group_size
-        self._seen: dict[int, int] = {}  # rows of each class so far
+        self._num_seen: dict[int, int] = {}  # rows of each class so far
+        self._first_group = self._row = 0
 
-    def select(self, labels: np.ndarray, first_row: int) -> np.ndarray:
-        """bool [n]: True for the validation rows among the next n, whose labels are int64 [n].
+    def start_file(self) -> None:
+        """Rows of the next file follow: a group ends with its file, since two files are not one writer's."""
+        self._first_group += -(-self._row // (self._group_size or 1))
+        self._row = 0
 
-        `first_row` is the number of the first one within its split; calls must come in the order of the rows.
-        """
+    def select(self, labels: np.ndarray) -> np.ndarray:
+        """bool [n]: True for the validation rows among the next n rows of the file, with labels int64 [n]."""
+        row, self._row = self._row, self._row + len(labels)
         if self._group_size is not None:
-            groups = np.arange(first_row, first_row + len(labels)) // self._group_size
+            groups = self._first_group + np.arange(row, self._row) // self._group_size
             return self._is_drawn(np.zeros_like(groups), groups)
         order = np.argsort(labels, kind="stable")
-        in_order = labels[order]
-        starts = np.flatnonzero(np.diff(in_order, prepend=in_order[:1] - 1))
+        sorted_labels = labels[order]
+        starts = np.flatnonzero(np.diff(sorted_labels, prepend=sorted_labels[:1] - 1))
         counts = np.diff(starts, append=len(labels))
-        classes = in_order[starts].tolist()
-        before = np.array([self._seen.get(key, 0) for key in classes], np.int64)
-        self._seen.update(zip(classes, (before + counts).tolist(), strict=True))
+        classes = sorted_labels[starts].tolist()
+        before = np.array([self._num_seen.get(label, 0) for label in classes], np.int64)
+        self._num_seen.update(zip(classes, (before + counts).tolist(), strict=True))
         ranks = np.empty(len(labels), np.int64)
         ranks[order] = np.arange(len(labels)) + np.repeat(before - starts, counts)
         return self._is_drawn(labels, ranks)
-
-    def skip(self, counts: Mapping[int, int]) -> None:
-        """Go on after so many rows of each label, that an earlier process has selected from."""
-        for label, count in counts.items():
-            self._seen[label] = self._seen.get(label, 0) + count
 
     def _is_drawn(self, strata: np.ndarray, ranks: np.ndarray) -> np.ndarray:
         """Whether the unit of each rank (int64 [n], from 0 within its stratum) is the one drawn in its cell."""

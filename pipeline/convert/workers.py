@@ -1,0 +1,89 @@
+"""Running a function over many items on several cores, with the results in order."""
+
+import collections
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from pipeline.errors import TryAgainError
+
+_AHEAD = 3  # items per worker submitted before their turn: enough to keep workers busy while one result is used
+
+Item, Result = TypeVar("Item"), TypeVar("Result")
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def serial(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """`Workers.ahead` without workers."""
+    return map(function, items)
+
+
+class Workers:
+    """`count` threads, or processes for work that holds the GIL too often; one worker is the caller itself.
+
+    As a context manager it ends its workers, after an error as soon as the items being worked on are done.
+    """
+
+    def __init__(self, count: int, processes: bool = False) -> None:
+        self.count, self.processes = count, processes and count > 1
+        self._pool: Executor | None = None
+        if self.processes:
+            context = multiprocessing.get_context("spawn")  # a fork copies locks that threads hold
+            self._pool = ProcessPoolExecutor(count, context, _start_process)
+        elif count > 1:
+            self._pool = ThreadPoolExecutor(count)
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def ahead(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Yield function(item) in the order of the items, a few of which are worked on before their turn.
+
+        Raises:
+            TryAgainError: a worker process was killed.
+        """
+        if self._pool is None:
+            yield from map(function, items)
+            return
+        pending: collections.deque[Future[Result]] = collections.deque()
+        try:
+            for item in items:
+                pending.append(self._pool.submit(function, item))
+                if len(pending) > self.count * _AHEAD:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        except BrokenProcessPool as error:
+            raise TryAgainError(
+                "a worker process was killed, perhaps for its memory; the same command resumes, with --workers 1 if need be"
+            ) from error
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def _start_process() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent decides
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)  # nobody is left to use what this process does
