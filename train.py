@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def train(config: TrainConfig) -> int:
     """Train, evaluate and report; returns 0, or 128 plus the signal that stopped the run."""
-    from pipeline.format.manifest_file import load_manifest
+    from pipeline.format.manifest import load_manifest
     from pipeline.train.environment import import_tensorflow
     from pipeline.train.run_dir import RunDirectory
 

@@ -22,3 +22,11 @@ def shorten(value: object) -> str:
 def pluralize(number: int, noun: str) -> str:
     """A number of things as messages and rows name them: "1 replica", "2 replicas"."""
     return f"{number} {noun}{'s' * (number > 1)}"
+
+
+def size_text(num_bytes: int) -> str:
+    """A size in binary units: "47.0 MiB", "1 byte"."""
+    for unit, scale in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if num_bytes >= scale:
+            return f"{num_bytes / scale:,.1f} {unit}"
+    return f"{num_bytes} byte{'s' * (num_bytes != 1)}"

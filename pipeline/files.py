@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import fcntl
+import hashlib
 import os
 import pathlib
 import re
@@ -15,6 +16,7 @@ from pipeline.errors import InputError
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _TEMPORARY = re.compile(r"\.(?P<stem>.+)\.partial-[0-9a-f]{8}(?P<suffix>\.[^.]+)?")
 _OLD = ".replaced"
+_READ_BYTES = 4 << 20
 
 
 @contextlib.contextmanager
@@ -101,6 +103,15 @@ def lock_file(path: str | os.PathLike) -> int:
             os.close(handle)
             raise
         os.close(handle)  # it was moved away between our open and our lock
+
+
+def sha256_of(path: str | os.PathLike) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with pathlib.Path(path).open("rb", buffering=0) as file:
+        while data := file.read(_READ_BYTES):
+            digest.update(data)
+    return digest.hexdigest()
 
 
 def _is_at(handle: int, path: str | os.PathLike) -> bool:

@@ -13,7 +13,7 @@ from pipeline.feed.dataset import Position, make_resident_dataset, make_stream_d
 from pipeline.feed.order import PageOrder, Steps
 from pipeline.feed.resident import load_split
 from pipeline.feed.stream import ShardReader
-from pipeline.format.manifest_file import load_manifest
+from pipeline.format.manifest import load_manifest
 from pipeline.train.audit import EpochAudit, judge
 from pipeline.train.devices import make_devices
 from pipeline.train.prefetch import prefetch_to_devices

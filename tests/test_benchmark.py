@@ -15,7 +15,7 @@ from pipeline.benchmark.throughput import DATASET, FEED, STEP, TRAIN
 from pipeline.convert.converter import ConvertConfig, convert
 from pipeline.errors import InputError
 from pipeline.feed.resident import load_split
-from pipeline.format.manifest_file import load_manifest
+from pipeline.format.manifest import load_manifest
 from pipeline.sample import write_sample_csv
 from pipeline.train.meter import Rates
 from tests.helpers.benchmarks import run

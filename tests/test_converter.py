@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from pipeline.convert.converter import ConvertConfig, Progress, convert
-from pipeline.format.manifest_file import load_manifest
+from pipeline.format.manifest import load_manifest
 from tests.helpers.conversion import all_bytes, convert_texts, read_split, table
 
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.format.manifest_file import load_manifest
+from pipeline.format.manifest import load_manifest
 from tests.helpers.conversion import GOOD, left_over, table
 from tools import csv_to_tfrecord
 

@@ -13,7 +13,7 @@ from pipeline.feed.normalize import Normalization
 from pipeline.feed.order import Steps, epoch_order
 from pipeline.feed.resident import load_split
 from pipeline.feed.stream import ShardReader
-from pipeline.format.manifest_file import load_manifest
+from pipeline.format.manifest import load_manifest
 
 STEPS = Steps(num_examples=203, batch_size=16, steps_per_call=4)
 TWO_EPOCHS = Position(0, 0, epochs=2)

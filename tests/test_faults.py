@@ -9,7 +9,7 @@ import time
 import pytest
 
 from pipeline.convert.converter import ConvertConfig, convert
-from pipeline.format.manifest_file import load_manifest
+from pipeline.format.manifest import load_manifest
 from pipeline.format.verify import inspect
 from tests.helpers import faults
 from tests.helpers.conversion import GOOD, PIXELS, all_bytes, convert_texts, table

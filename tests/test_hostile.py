@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from pipeline.cli import EXIT_BAD_INPUT
 from pipeline.feed.resident import load_split
 from pipeline.feed.stream import ShardReader
-from pipeline.format.manifest_file import load_manifest
+from pipeline.format.manifest import load_manifest
 from tests.helpers import hostile
 from tests.helpers.conversion import all_bytes, convert_texts, read_split, table
 from tools import csv_to_tfrecord, inspect_tfrecord

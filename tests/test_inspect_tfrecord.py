@@ -9,8 +9,7 @@ import pytest
 
 from pipeline.convert.converter import ConvertConfig, convert
 from pipeline.errors import InputError
-from pipeline.format.manifest import Validation
-from pipeline.format.manifest_file import load_manifest
+from pipeline.format.manifest import Validation, load_manifest
 from pipeline.format.verify import _gaps
 from tests.helpers.conversion import all_bytes
 from tests.helpers.faults import (

@@ -4,8 +4,7 @@ import json
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.format.manifest import FILE_NAME, Manifest, Shard, Source, Split, Validation
-from pipeline.format.manifest_file import load_manifest
+from pipeline.format.manifest import FILE_NAME, Manifest, Shard, Source, Split, Validation, load_manifest
 from pipeline.format.records import RecordLayout
 
 STRIDE = RecordLayout(6).stride

@@ -8,7 +8,7 @@ from pipeline.errors import InputError
 from pipeline.feed.dataset import Position, Replicas, make_stream_dataset
 from pipeline.feed.order import Steps
 from pipeline.feed.stream import ShardReader
-from pipeline.format.manifest_file import load_manifest
+from pipeline.format.manifest import load_manifest
 from pipeline.train.devices import make_devices
 from pipeline.train.prefetch import prefetch_to_devices
 from tests.helpers.datasets import write_digits

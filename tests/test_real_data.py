@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pipeline.feed.resident import load_split
-from pipeline.format.manifest_file import load_manifest
+from pipeline.format.manifest import load_manifest
 from tests.test_commands import run
 
 pytestmark = pytest.mark.real_data

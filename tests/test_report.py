@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.evaluate import evaluation
 from pipeline.evaluate.report import write_report
-from pipeline.format.manifest_file import load_manifest
+from pipeline.format.manifest import load_manifest
 from tests.helpers.saved_runs import NORMALIZATION, tiny_model, write_data
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.format.manifest_file import load_manifest
+from pipeline.format.manifest import load_manifest
 from pipeline.train import setup
 from pipeline.train.config import TrainConfig
 from pipeline.train.devices import make_devices

@@ -5,7 +5,7 @@ from pipeline.convert.converter import ConvertConfig, convert
 from pipeline.errors import InputError
 from pipeline.feed.resident import load_split
 from pipeline.feed.stream import ShardReader
-from pipeline.format.manifest_file import load_manifest
+from pipeline.format.manifest import load_manifest
 from pipeline.format.pages import page_rows
 from tests.helpers.datasets import write_csv, write_digits
 

@@ -5,7 +5,7 @@ from pipeline.benchmark.stream_memory import write_shards
 from pipeline.benchmark.tables import summary_table
 from pipeline.errors import InputError
 from pipeline.feed.resident import load_split
-from pipeline.format.manifest_file import load_manifest
+from pipeline.format.manifest import load_manifest
 from tests.helpers.benchmarks import run
 from tools import benchmark
 

@@ -9,7 +9,7 @@ from pipeline.errors import InputError
 from pipeline.feed.dataset import Position, Replicas, make_resident_dataset
 from pipeline.feed.order import Steps
 from pipeline.feed.resident import load_split
-from pipeline.format.manifest_file import load_manifest
+from pipeline.format.manifest import load_manifest
 from pipeline.format.verify import inspect
 from tests.helpers.datasets import bars
 from tools import import_tfrecord

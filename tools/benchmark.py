@@ -194,7 +194,7 @@ def _resolve(config: TrainConfig, args):
 
 def _load(args):
     """The manifest of the data, and the devices asked for."""
-    from pipeline.format.manifest_file import load_manifest
+    from pipeline.format.manifest import load_manifest
 
     manifest = load_manifest(args.data)
     import_tensorflow()

@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _verify(args.directory)
     if args.command == "repair":
         return _repair(args.directory, [_source(text) for text in args.sources])
-    from pipeline.format.manifest_file import load_manifest
+    from pipeline.format.manifest import load_manifest
 
     manifest = load_manifest(args.directory)
     if args.json:
@@ -64,8 +64,7 @@ def _source(text: str) -> tuple[str, str]:
 
 def _verify(directory: str) -> int:
     from pipeline.convert.manifest_proof import changed_fields, prove_manifest
-    from pipeline.format.manifest import FILE_NAME
-    from pipeline.format.manifest_file import read_manifest
+    from pipeline.format.manifest import FILE_NAME, read_manifest
     from pipeline.format.verify import inspect
 
     manifest, stated = read_manifest(directory)

@@ -51,7 +51,7 @@ def _start(directory: str, batch_size: int, steps_per_call: int) -> FirstBatch:
     from pipeline.feed.dataset import Position, Replicas, make_resident_dataset
     from pipeline.feed.order import Steps
     from pipeline.feed.resident import load_split
-    from pipeline.format.manifest_file import load_manifest
+    from pipeline.format.manifest import load_manifest
 
     begun = time.perf_counter()
     manifest = load_manifest(directory)

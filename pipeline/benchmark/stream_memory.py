@@ -16,8 +16,7 @@ import numpy as np
 from pipeline.convert.shard_writer import SplitWriter, deal_rows, encode_by_shard
 from pipeline.errors import InputError
 from pipeline.feed.plan import size_text
-from pipeline.format.manifest import FILE_NAME, Manifest, Split, Validation
-from pipeline.format.manifest_file import load_manifest
+from pipeline.format.manifest import FILE_NAME, Manifest, Split, Validation, load_manifest
 from pipeline.format.records import RecordLayout
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.convert.csv_source import NUM_THREADS, CsvSource, ReadOptions, ids_or_numbers
 from pipeline.errors import InputError
 from pipeline.evaluate.saved_run import SavedRun
-from pipeline.format.manifest_file import load_manifest
+from pipeline.format.manifest import load_manifest
 from pipeline.format.records import UNLABELLED
 
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]

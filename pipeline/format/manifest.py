@@ -1,105 +1,128 @@
-"""The manifest of a data set: what lies in its directory, where it came from, and where each row is.
+"""The manifest of a data set: what its directory holds, where that came from, and which rows each shard has.
 
-Row r of a split lies in shard r % num_shards at place r // num_shards. So shards are balanced without knowing the
-total in advance, each one is an even sample of the split, and the order of the CSV is arithmetic. The file holds
-its own hash, so that a manifest that was changed is seen.
+Shard k of a split holds consecutive rows of it, in the order of the sources; the rows at which shards start are prefix
+sums. Types and bounds are declared with the fields and checked by msgspec, what fields must be to each other by
+`Manifest.check`; both on writing and on reading, so nothing is written that cannot be read. The file holds its own
+hash, so an edited manifest is detected.
 """
 
-import dataclasses
 import functools
 import hashlib
-import json
+import math
+import pathlib
 import re
 import shlex
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, pluralize, shorten
 from pipeline.format.pages import page_rows, parse_page_crcs
 from pipeline.format.records import RecordLayout
+from pipeline.splits import TRAIN, VAL
 
 FILE_NAME = "manifest.json"
-VERSION = 2
+VERSION = 3
 SPLIT_NAME = re.compile("[A-Za-z][A-Za-z0-9_]*")
-MAX_IMAGE_BYTES = 16 << 20  # 4096 x 4096; a reader makes a template record of that size
-MAX_CLASSES = 1_000_000  # far more different labels than this would be ids, and would fill the memory
+MAX_IMAGE_BYTES = 16 << 20  # 4096 x 4096; a reader allocates a template record of that size
+MAX_CLASSES = 1_000_000  # more distinct labels than this are ids, and would fill the memory
+MAX_SHARDS = 99_999  # what five digits in a file name can count
+MAX_NAME = 1000  # characters of a column's or a source's name
 
-OWN_HASH = "own_sha256"
+_MAX_CLASS_NAME = 255
+_MAX_FILE_BYTES = 64 << 20  # page checksums of 2 TB of shards; parsed, it takes some ten times that
+_MAX_MESSAGE = 200  # characters; an unknown field's name may be megabytes
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_Positive = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+_Length = Annotated[int, msgspec.Meta(ge=1, le=MAX_IMAGE_BYTES)]
+_Pixel = Annotated[float, msgspec.Meta(ge=0, le=255)]
+_Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+_Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME)]
+_SplitName = Annotated[str, msgspec.Meta(pattern=rf"^{SPLIT_NAME.pattern}\Z", max_length=255)]
+_DatasetName = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]*\Z", max_length=255)]
+# Without a slash or a leading dot, and neither the manifest nor another file of the directory.
+_ShardName = Annotated[
+    str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*\.tfrecord[A-Za-z0-9_.-]*\Z", max_length=255)
+]
 
 
-@dataclasses.dataclass(frozen=True)
-class Shard:
+class Shard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One TFRecord file; `name` is relative to the data set's directory.
 
     `page_crc32c` has eight hexadecimal digits for each page of the file (`pipeline.format.pages`).
     """
 
-    name: str
-    num_examples: int
-    num_bytes: int
+    name: _ShardName
+    num_examples: _Positive
+    num_bytes: _Count
     page_crc32c: str
-    sha256: str
+    sha256: _Sha256
 
 
-@dataclasses.dataclass(frozen=True)
-class Split:
-    """A named part of the data. `class_counts[k]` counts class k; it is empty where the split has no labels."""
+class Split(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A named part of the data. `class_counts[k]` counts class k; it is empty if the split has no labels."""
 
-    name: str
-    num_examples: int
-    class_counts: tuple[int, ...]
-    shards: tuple[Shard, ...]
+    name: _SplitName
+    num_examples: _Positive
+    class_counts: Annotated[tuple[_Count, ...], msgspec.Meta(max_length=MAX_CLASSES)]
+    shards: Annotated[tuple[Shard, ...], msgspec.Meta(min_length=1)]
 
     @property
     def labelled(self) -> bool:
         return bool(self.class_counts)
 
+    @property
+    def shard_starts(self) -> np.ndarray:
+        """int64 [shards + 1]: the row of the split at which each shard starts, and the number of rows."""
+        return np.cumsum([0, *(shard.num_examples for shard in self.shards)], dtype=np.int64)
 
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """A CSV that was read: all that is needed to read it in the same way again.
 
-    A column is a name or, without a header, a 0-based index; None says that there is none. Without an id column the
-    ids are the numbers of the rows in their split.
+class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A file that was converted, with all that is needed to read it in the same way again.
+
+    A column is a name or, without a header, a 0-based index; None means absent. Without an id column the ids are the
+    numbers of the rows in their split.
     """
 
-    split: str
-    name: str
-    num_bytes: int
-    sha256: str
-    num_rows: int
+    split: _SplitName
+    name: _Name
+    num_bytes: _Count
+    sha256: _Sha256
+    num_rows: _Count
     has_header: bool
-    label_column: str | None
-    id_column: str | None
+    label_column: _Name | None
+    id_column: _Name | None
 
 
-@dataclasses.dataclass(frozen=True)
-class Validation:
-    """How rows were taken out of `source` into the split `val`; `fraction` 0 means that none were."""
+class Validation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How rows were moved from `source` into the split `val`; `fraction` 0 means that none were."""
 
-    fraction: float = 0.0
-    group_size: int | None = None
-    source: str = "train"
-    seed: int = 0
+    fraction: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
+    group_size: _Positive | None = None
+    source: _SplitName = TRAIN
+    seed: _Count = 0
 
 
-@dataclasses.dataclass(frozen=True)
-class Manifest:
-    """Everything a reader needs. `class_names[k]` is the label that the CSV had for class k.
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
+    """Everything a reader needs. `class_names[k]` is the label that the sources had for class k.
 
-    `pixel_mean` and `pixel_std` have one value a channel, over the split `train`, in pixel units (0..255).
+    `pixel_mean` and `pixel_std` have one value per channel, over the split `train`, in pixel units (0..255).
+    `planned_shards` is the number of shards that each input split was cut into, empty if the data set cannot be rebuilt
+    from its sources.
     """
 
-    name: str
-    image_shape: tuple[int, int, int]
-    class_names: tuple[str, ...]
-    splits: dict[str, Split]
+    name: _DatasetName
+    image_shape: tuple[_Length, _Length, _Length]
+    class_names: Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_CLASSES)]
+    splits: Annotated[dict[_SplitName, Split], msgspec.Meta(min_length=1)]
     sources: tuple[Source, ...]
     validation: Validation
-    pixel_mean: tuple[float, ...]
-    pixel_std: tuple[float, ...]
-    stride: int
+    pixel_mean: tuple[_Pixel, ...]
+    pixel_std: tuple[_Pixel, ...]
+    stride: _Positive
+    planned_shards: dict[_SplitName, Annotated[int, msgspec.Meta(ge=1, le=MAX_SHARDS)]] = {}
     version: int = VERSION
 
     @property
@@ -108,11 +131,10 @@ class Manifest:
 
     @functools.cached_property
     def layout(self) -> RecordLayout:
-        height, width, channels = self.image_shape
-        return RecordLayout(height * width * channels)
+        return RecordLayout(math.prod(self.image_shape))
 
     def split(self, name: str) -> Split:
-        """The split of that name, or InputError naming those there are."""
+        """The split of that name, or InputError naming those available."""
         if name not in self.splits:
             raise InputError(f"no split {name!r} in {self.name}; it has {', '.join(sorted(self.splits))}")
         return self.splits[name]
@@ -122,31 +144,166 @@ class Manifest:
         return parse_page_crcs(shard.page_crc32c, -(-shard.num_examples // page_rows(self.stride)))
 
     def sources_of(self, split: str) -> tuple[Source, ...]:
-        """The CSVs whose rows are in a split, in their order."""
-        drawn = self.validation.fraction > 0 and split == "val"
+        """The sources whose rows are in a split, in their order."""
+        drawn = self.validation.fraction > 0 and split == VAL
         return tuple(source for source in self.sources if source.split == (self.validation.source if drawn else split))
 
     def repair_command(self, directory: Any, split: str) -> str:
-        """What to type to mend a split; the CSVs are named as they were called when they were read."""
-        files = [(each.split, each.name if each.name.isprintable() else "FILE") for each in self.sources_of(split)]
-        given = [f"--from {shlex.quote(f'{name}={file}')}" for name, file in files]
-        return " ".join(["python tools/inspect_tfrecord.py repair", shlex.quote(str(directory)), *given])
+        """The command that repairs a split; sources have the names under which they were converted."""
+        sources = self.sources_of(split)
+        files = [(source.split, source.name if source.name.isprintable() else "FILE") for source in sources]
+        options = [f"--from {shlex.quote(f'{name}={file}')}" for name, file in files]
+        return " ".join(["python tools/inspect_tfrecord.py repair", shlex.quote(str(directory)), *options])
+
+    def check(self) -> None:
+        """Apply the rules that a reader applies.
+
+        Raises:
+            InputError (a ValueError): the first rule that a field breaks.
+        """
+        _decode(_to_bytes(self), Manifest)
+        _check_fields(self)
 
     def to_json(self) -> str:
-        """The text of the file."""
-        fields = dataclasses.asdict(self)
-        return _dump({**fields, OWN_HASH: self.own_sha256})
+        """The text of the file.
+
+        Raises:
+            InputError (a ValueError): a reader would refuse it.
+        """
+        self.check()
+        text = _to_bytes(_ManifestFile(**msgspec.structs.asdict(self), stated_sha256=self.own_sha256))
+        if len(text) > _MAX_FILE_BYTES:
+            raise InputError(f"a manifest of {len(text):,} bytes, over {_MAX_FILE_BYTES >> 20} MiB")
+        return text.decode()
 
     @functools.cached_property
     def own_sha256(self) -> str:
-        """Hash of all that the manifest says; the file repeats it."""
-        return hashlib.sha256(_dump(dataclasses.asdict(self)).encode()).hexdigest()
+        """Hash of all fields; the file repeats it."""
+        return hashlib.sha256(_to_bytes(self)).hexdigest()
 
     @functools.cached_property
     def sha256(self) -> str:
-        """Hash of the manifest as written; it pins every byte of the data set."""
+        """Hash of the manifest as written; it identifies every byte of the data set."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
 
-def _dump(fields: dict[str, Any]) -> str:
-    return json.dumps(fields, indent=1, sort_keys=True) + "\n"
+class _ManifestFile(Manifest, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    stated_sha256: _Sha256 = msgspec.field(name="own_sha256")
+
+
+class _Version(msgspec.Struct):
+    version: int
+
+
+def load_manifest(directory: str | pathlib.Path) -> Manifest:
+    """Read DIRECTORY/manifest.json.
+
+    Raises:
+        InputError: the directory or the manifest is missing, unreadable, of another version, invalid, or changed since
+            it was written.
+    """
+    manifest, stated_hash = read_manifest(directory)
+    if stated_hash != manifest.own_sha256:
+        raise InputError(
+            f"{pathlib.Path(directory) / FILE_NAME}: changed since it was written, its own SHA-256 does not match; see "
+            f"what differs with: python tools/inspect_tfrecord.py verify {shlex.quote(str(directory))}"
+        )
+    return manifest
+
+
+def read_manifest(directory: str | pathlib.Path) -> tuple[Manifest, str]:
+    """The manifest and the hash that it states of itself, which only a search for changes may find not to match.
+
+    Raises:
+        InputError: the directory or the manifest is missing, unreadable, of another version, or invalid.
+    """
+    directory = pathlib.Path(directory)
+    path = directory / FILE_NAME
+    if not path.is_file():
+        raise InputError(f"{directory}: no {FILE_NAME}, so not a data set; create one with tools/csv_to_tfrecord.py")
+    with path.open("rb") as file:
+        data = file.read(_MAX_FILE_BYTES + 1)
+    if len(data) > _MAX_FILE_BYTES:
+        raise InputError(f"{path}: over {_MAX_FILE_BYTES >> 20} MiB, so not a manifest of ours; convert again")
+    try:
+        version = _decode(data, _Version).version
+        if version != VERSION:
+            raise InputError(f"version {shorten(version)}, expected {VERSION}")
+        fields = msgspec.structs.asdict(_decode(data, _ManifestFile))
+        stated_hash = fields.pop("stated_sha256")
+        # Training first, then validation: the order in which people read them.
+        names = sorted(fields["splits"], key=lambda name: (name != TRAIN, name != VAL, name))
+        manifest = Manifest(**{**fields, "splits": {name: fields["splits"][name] for name in names}})
+        _check_fields(manifest)
+    except InputError as error:
+        raise InputError(f"{path}: not a manifest of ours ({error}); convert again") from error
+    return manifest, stated_hash
+
+
+def _to_bytes(manifest: Manifest) -> bytes:
+    try:
+        return msgspec.json.format(msgspec.json.encode(manifest, order="sorted"), indent=1) + b"\n"
+    except UnicodeEncodeError as error:
+        raise InputError(f"a name {shorten(error.object)} is not valid Unicode") from error
+
+
+def _decode(data: bytes, kind: type) -> Any:
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (ValueError, RecursionError) as error:
+        line = "".join(letter if letter.isprintable() else "?" for letter in str(error)[:_MAX_MESSAGE])
+        raise InputError(line) from error
+
+
+def _check_fields(manifest: Manifest) -> None:
+    """The rules between fields; sizes come first, as later ones allocate by them."""
+    if math.prod(manifest.image_shape) > MAX_IMAGE_BYTES:
+        raise InputError(f"image_shape {shorten(manifest.image_shape)} is over {MAX_IMAGE_BYTES:,} bytes")
+    if manifest.stride != manifest.layout.stride:
+        raise InputError(f"stride {manifest.stride}, expected {manifest.layout.stride}")
+    channels = manifest.image_shape[2]
+    for field in ("pixel_mean", "pixel_std"):
+        if len(getattr(manifest, field)) != channels:
+            raise InputError(f"{field} needs one value for {pluralize(channels, 'channel')}")
+    _check_class_names(manifest.class_names)
+    if manifest.planned_shards.keys() - {source.split for source in manifest.sources}:
+        raise InputError("planned_shards names a split without a source")
+    names: set[str] = set()
+    for name, split in manifest.splits.items():
+        if split.name != name:
+            raise InputError(f"split {name!r} has the name {split.name!r}")
+        _check_split(split, manifest)
+        for shard in split.shards:
+            if shard.name in names:
+                raise InputError(f"shard {shard.name!r} is listed twice")
+            names.add(shard.name)
+
+
+def _check_class_names(names: tuple[str, ...]) -> None:
+    for name in names:
+        if not is_class_name(name):
+            raise InputError(f"class name {shorten(name)} is not 1 to {_MAX_CLASS_NAME} printable characters")
+    if len(set(names)) != len(names):
+        raise InputError("two class names are equal")
+
+
+def is_class_name(name: str) -> bool:
+    """Whether a class may have this name, so that it can be shown and stored on one line."""
+    return 0 < len(name) <= _MAX_CLASS_NAME and name.isprintable()
+
+
+def _check_split(split: Split, manifest: Manifest) -> None:
+    where = f"split {split.name!r}"
+    if sum(shard.num_examples for shard in split.shards) != split.num_examples:
+        raise InputError(f"the shards of {where} do not add up to its examples")
+    if split.labelled and sum(split.class_counts) != split.num_examples:
+        raise InputError(f"the class counts of {where} do not add up to its examples")
+    if split.labelled and len(split.class_counts) != manifest.num_classes:
+        raise InputError(f"{where} counts {len(split.class_counts)} classes, expected {manifest.num_classes}")
+    for shard in split.shards:
+        if shard.num_bytes != shard.num_examples * manifest.stride:
+            raise InputError(f"shard {shard.name!r}: {shard.num_bytes} bytes do not match its examples")
+        try:
+            manifest.page_crcs(shard)
+        except ValueError as error:
+            raise InputError(f"shard {shard.name!r}: {error}") from error

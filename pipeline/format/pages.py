@@ -1,7 +1,7 @@
-"""Checksums of a shard: CRC-32C of each page, by which a reader proves what it reads, and SHA-256 of the whole.
+"""Checksums of a shard: CRC-32C of each page, which readers verify, and SHA-256 of the whole.
 
-A record's own CRC tells a flipped bit, but not a record that stands where another belongs. A page's CRC, kept in the
-manifest, tells both, and one call over 256 KiB runs at the speed of memory where a call a record does not.
+A record's own CRC detects a flipped bit, but not a record in the place of another. A page's CRC, kept in the manifest,
+detects both, and one call over 256 KiB runs at the speed of memory while one call per record does not.
 """
 
 import hashlib
@@ -19,18 +19,18 @@ def page_rows(stride: int) -> int:
 
 
 class ShardDigest:
-    """Checksums of a shard's bytes as they come, `stride` bytes a record."""
+    """Checksums of a shard's bytes as they come, `stride` bytes per record."""
 
-    def __init__(self, stride: int):
+    def __init__(self, stride: int) -> None:
         self._page_bytes = page_rows(stride) * stride
         self._sha256 = hashlib.sha256()
         self._crcs: list[int] = []
-        self._left = 0  # bytes that the last page still takes
+        self._left = 0  # bytes missing from the last page
 
     def update(self, data: np.ndarray | memoryview | bytes) -> None:
         """The next bytes of the file."""
         data = np.frombuffer(data, np.uint8)
-        self._sha256.update(data)
+        self._sha256.update(data.data)
         while len(data):
             if not self._left:
                 self._crcs.append(0)
@@ -46,15 +46,15 @@ class ShardDigest:
 
     @property
     def page_crc32c(self) -> str:
-        """CRC-32C of each page in turn, eight hexadecimal digits a page."""
+        """CRC-32C of each page in turn, eight hexadecimal digits per page."""
         return np.array(self._crcs, ">u4").tobytes().hex()
 
 
 def parse_page_crcs(text: str, num_pages: int) -> np.ndarray:
-    """uint32 [num_pages]: what `ShardDigest.page_crc32c` wrote.
+    """uint32 [num_pages] from the text of `ShardDigest.page_crc32c`.
 
     Raises:
-        ValueError: it is not that.
+        ValueError: the text has another form or number of pages.
     """
     data = bytes.fromhex(text)
     if len(data) != num_pages * _CRC_BYTES or data.hex() != text:

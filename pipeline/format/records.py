@@ -1,7 +1,7 @@
-"""The record contract, declared once and used in both directions.
+"""The layout of a record, declared once and used in both directions.
 
 A record is a `tf.train.Example` with three features: `image` (bytes, uint8, row-major H*W*C), `label` (int64 class
-index, -1 where there is none) and `id` (int64). All records of a data set have one length, so a shard can be read as a
+index, -1 if there is none) and `id` (int64). All records of a data set have one length, so a shard can be read as a
 byte matrix [records, stride]; every other TFRecord reader sees ordinary examples. A varint changes length with its
 value, so labels and ids are written as varints padded to the ten bytes that protobuf allows at most; decoders accept
 the padding (https://protobuf.dev/programming-guides/encoding/#varints).
@@ -11,7 +11,6 @@ import dataclasses
 import functools
 import itertools
 import struct
-from collections.abc import Sequence
 
 import google_crc32c
 import numpy as np
@@ -56,12 +55,12 @@ class RecordLayout:
     def slices(self) -> dict[str, slice]:
         """Feature name -> the bytes of its value within a record."""
         lengths = {ID: _VARINT_BYTES, IMAGE: self.image_bytes, LABEL: _VARINT_BYTES}
-        end, found = self.stride - _FOOTER_BYTES, {}
+        end, slices = self.stride - _FOOTER_BYTES, {}
         for key in (LABEL, IMAGE, ID):  # from the back: what follows a value is the next entry's constant head
-            found[key] = slice(end - lengths[key], end)
+            slices[key] = slice(end - lengths[key], end)
             kind = _BYTES_LIST if key == IMAGE else _INT64_LIST
             end -= len(_map_entry(key, kind, bytes(lengths[key])))
-        return found
+        return slices
 
     @functools.cached_property
     def constant(self) -> np.ndarray:
@@ -72,22 +71,13 @@ class RecordLayout:
             mask[part] = False
         return mask
 
-    def encode(
-        self, images: np.ndarray, labels: np.ndarray, ids: np.ndarray, groups: Sequence[np.ndarray] | None = None
-    ) -> np.ndarray:
-        """Records uint8 [rows, stride] of images uint8 [n, image_bytes], labels int64 [n], ids int64 [n].
-
-        `groups`, int64 [k] each, are the indices of the rows to take, one group after the other; None is all in order.
-        """
-        groups = [np.arange(len(images))] if groups is None else groups
-        order = np.concatenate(groups)
-        records = np.empty((len(order), self.stride), np.uint8)
+    def encode(self, images: np.ndarray, labels: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        """Records uint8 [n, stride] of images uint8 [n, image_bytes], labels int64 [n], ids int64 [n]."""
+        records = np.empty((len(images), self.stride), np.uint8)
         records[:] = self.template
-        # By the group: what is gathered is then still in the cache when it is copied to its place.
-        for group, place in zip(groups, np.split(records, np.cumsum([len(group) for group in groups])), strict=False):
-            place[:, self.slices[IMAGE]] = images[group]
-        records[:, self.slices[LABEL]] = _encode_varints(labels[order])
-        records[:, self.slices[ID]] = _encode_varints(ids[order])
+        records[:, self.slices[IMAGE]] = images
+        records[:, self.slices[LABEL]] = _encode_varints(labels)
+        records[:, self.slices[ID]] = _encode_varints(ids)
         crcs = self._crcs(records)
         records[:, -_FOOTER_BYTES:] = _mask(crcs).astype("<u4").view(np.uint8).reshape(-1, _FOOTER_BYTES)
         return records
@@ -99,12 +89,12 @@ class RecordLayout:
         ids = _decode_varints(records[:, self.slices[ID]])
         return images, labels, ids
 
-    def first_broken(self, records: np.ndarray) -> int | None:
-        """Index of the first of `broken` records, or None."""
-        wrong = self.broken(records)
+    def first_corrupt(self, records: np.ndarray) -> int | None:
+        """Index of the first of `corrupt` records, or None."""
+        wrong = self.corrupt(records)
         return int(wrong.argmax()) if wrong.any() else None
 
-    def broken(self, records: np.ndarray) -> np.ndarray:
+    def corrupt(self, records: np.ndarray) -> np.ndarray:
         """bool [n]: whether a record's frame, keys or CRC are not as written, for records uint8 [n, stride]."""
         wrong = (records[:, self.constant] != self.template[self.constant]).any(axis=1)
         stored = np.ascontiguousarray(records[:, -_FOOTER_BYTES:]).view("<u4").reshape(-1)
@@ -112,9 +102,9 @@ class RecordLayout:
 
     def _crcs(self, records: np.ndarray) -> np.ndarray:
         """CRC-32C of each payload, uint32 [n]; `records` must be contiguous."""
-        # The library takes one payload a call. No Python runs between the calls: that would cost three times as much.
+        # The library takes one payload per call. No Python runs between the calls: that would cost three times as much.
         payloads = struct.iter_unpack(
-            f"{_HEADER_BYTES}x{self.stride - _HEADER_BYTES - _FOOTER_BYTES}s{_FOOTER_BYTES}x", records
+            f"{_HEADER_BYTES}x{self.stride - _HEADER_BYTES - _FOOTER_BYTES}s{_FOOTER_BYTES}x", records.data
         )
         return np.fromiter(itertools.starmap(google_crc32c.value, payloads), np.uint32, len(records))
 

@@ -1,20 +1,69 @@
-"""One shard on disk, read by pages, each proved by the manifest's checksum before anything is made of it."""
+"""One shard on disk: written in sequence with its checksums, read by verified pages."""
 
+import os
 import pathlib
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
 from pipeline.errors import InputError
 from pipeline.format.manifest import Manifest, Shard, Split
-from pipeline.format.pages import page_rows, wrong_page
+from pipeline.format.pages import ShardDigest, page_rows, wrong_page
 from pipeline.format.records import UNLABELLED
 
+_FLUSH_BYTES = 8 << 20
 
-class ShardFile:
-    """A shard whose size is the manifest's; reading it finds whether its content is.
+
+class ShardWriter:
+    """Writes one shard; a context manager. Without `finish` an incomplete file stays, for the caller to remove.
+
+    A thread flushes earlier records to the disk while later ones are computed, so that little is left to wait for.
+    """
+
+    def __init__(self, path: pathlib.Path, stride: int) -> None:
+        self._path = path
+        self._digest = ShardDigest(stride)
+        self._stride = stride
+        self._num_bytes = 0
+        self._file = path.open("wb")
+        self._flusher = ThreadPoolExecutor(1)
+        self._flushes: list[Future] = []
+
+    def __enter__(self) -> "ShardWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._flusher.shutdown(cancel_futures=True)
+        self._file.close()
+
+    def append(self, records: np.ndarray) -> None:
+        """Write records uint8 [n, stride] (`RecordLayout.encode`), contiguous, after those before."""
+        data = records.data.cast("B")
+        self._digest.update(data)
+        self._file.write(data)
+        self._num_bytes += len(data)
+        if self._num_bytes // _FLUSH_BYTES > len(self._flushes):
+            self._flushes.append(self._flusher.submit(os.fsync, self._file.fileno()))
+
+    def finish(self) -> Shard:
+        """Flush everything to the disk; the shard as the manifest lists it.
+
+        Raises:
+            OSError: a write failed, also an earlier one.
+        """
+        self._file.flush()
+        for flush in self._flushes:
+            flush.result()  # the system reports a failed write only once, to the first flush after it
+        os.fsync(self._file.fileno())
+        count = self._num_bytes // self._stride
+        return Shard(self._path.name, count, self._num_bytes, self._digest.page_crc32c, self._digest.sha256)
+
+
+class ShardReader:
+    """Reads records of a shard whose file has the manifest's size; each read verifies the checksums of its pages.
 
     Raises:
-        InputError: the file is missing or has another size; the message says what to do.
+        InputError: the file is missing or has another size; the message gives the command that repairs it.
     """
 
     def __init__(self, directory: pathlib.Path, manifest: Manifest, split: Split, shard: Shard) -> None:
@@ -22,14 +71,14 @@ class ShardFile:
         self.num_examples = shard.num_examples
         self.page_rows = page_rows(manifest.stride)
         self._layout = manifest.layout
-        self._labels = (0 if split.labelled else UNLABELLED), (manifest.num_classes if split.labelled else 0)
-        self._mend = f"mend with: {manifest.repair_command(directory, split.name)}"
+        self._labels = range(manifest.num_classes) if split.labelled else range(UNLABELLED, 0)
+        self._remedy = f"repair with: {manifest.repair_command(directory, split.name)}"
         if not self.path.is_file():
-            raise InputError(f"{self.path}: missing, though the manifest names it; {self._mend}")
-        found = self.path.stat().st_size
-        if found != shard.num_bytes:
+            raise InputError(f"{self.path}: missing, though the manifest lists it; {self._remedy}")
+        size = self.path.stat().st_size
+        if size != shard.num_bytes:
             raise InputError(
-                f"{self.path}: {found} bytes, expected {shard.num_bytes} ({shard.num_examples} records); {self._mend}"
+                f"{self.path}: {size} bytes, expected {shard.num_bytes} ({shard.num_examples} records); {self._remedy}"
             )
         self._crcs = manifest.page_crcs(shard)
 
@@ -39,33 +88,33 @@ class ShardFile:
         Whole pages are read, so runs that begin and end with a page cost least.
 
         Raises:
-            InputError: a page is not as it was written, or a label is of no class; the message names the record.
+            InputError: a page is not as written, or a label is out of range; the message names the record.
         """
         stride, page = self._layout.stride, self.page_rows
         first_page, last_page = first // page, -(-(first + count) // page)
         low, high = first_page * page, min(last_page * page, self.num_examples)
         data = np.fromfile(self.path, np.uint8, (high - low) * stride, offset=low * stride)
         if len(data) != (high - low) * stride:
-            raise InputError(f"{self.path}: cut while it was read; {self._mend}")
+            raise InputError(f"{self.path}: truncated while it was read; {self._remedy}")
         wrong = wrong_page(data, page * stride, self._crcs[first_page:last_page])
         records = data.reshape(high - low, stride)
         if wrong is not None:
-            raise self._damage(records[wrong * page : (wrong + 1) * page], low + wrong * page)
+            raise self._page_error(records[wrong * page : (wrong + 1) * page], low + wrong * page)
         images, labels, ids = self._layout.decode(records[first - low : first - low + count])
-        strange = (labels < self._labels[0]) | (labels >= self._labels[1])
-        if strange.any():
-            record = int(strange.argmax())
+        invalid = (labels < self._labels.start) | (labels >= self._labels.stop)
+        if invalid.any():
+            record = int(invalid.argmax())
             raise InputError(
-                f"{self.path}: record {first + record} has class {labels[record]}, which the manifest has not"
+                f"{self.path}: record {first + record} has class {labels[record]}, which the manifest does not list"
             )
         return images, labels, ids
 
-    def _damage(self, page: np.ndarray, first: int) -> InputError:
-        """What is wrong with a page whose checksum is not the manifest's."""
-        broken = self._layout.first_broken(page)
-        if broken is not None:
-            return InputError(f"{self.path}: record {first + broken} (counted from 0) is damaged; {self._mend}")
+    def _page_error(self, page: np.ndarray, first: int) -> InputError:
+        """The error for a page whose checksum is not the manifest's."""
+        corrupt = self._layout.first_corrupt(page)
+        if corrupt is not None:
+            return InputError(f"{self.path}: record {first + corrupt} (counted from 0) is corrupt; {self._remedy}")
         return InputError(
-            f"{self.path}: records {first} to {first + len(page) - 1} are sound, but not those that were written there "
-            f"(a file swapped, or records doubled or moved); {self._mend}"
+            f"{self.path}: records {first} to {first + len(page) - 1} are valid, but not the ones written there "
+            f"(a file swapped, or records duplicated or moved); {self._remedy}"
         )

@@ -1,12 +1,13 @@
 """A data set in a few lines of plain text."""
 
+from pipeline.errors import size_text
 from pipeline.format.manifest import Manifest, Split, Validation
 
 _HEADINGS = ("split", "examples", "shards", "size", "in each class")
 
 
 def summary_text(manifest: Manifest) -> str:
-    """Splits with their rows, sizes and class balance, and what the pixels are like."""
+    """The splits with their examples, sizes and class balance, and the pixel statistics."""
     shape = " x ".join(map(str, manifest.image_shape))
     total = sum(split.num_examples for split in manifest.splits.values())
     classes = f"{manifest.num_classes} classes" if manifest.class_names else "no labels"
@@ -38,18 +39,10 @@ def balance_text(split: Split, class_names: tuple[str, ...]) -> str:
     return f"{fewest:,} (class {class_names[smallest]}) to {most:,} (class {class_names[largest]})"
 
 
-def size_text(num_bytes: int) -> str:
-    """Bytes in decimal units."""
-    for unit, scale in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if num_bytes >= scale:
-            return f"{num_bytes / scale:.1f} {unit}"
-    return f"{num_bytes} B"
-
-
 def validation_text(rule: Validation) -> str:
-    """The rule by which `val` was taken out of `train`."""
+    """The rule by which `val` was split off."""
     if not rule.fraction:
-        return "no rows taken out of train"
+        return "no validation rows split off"
     unit = "of each class" if rule.group_size is None else f"in blocks of {rule.group_size:,} rows"
     return f"val is {rule.fraction:g} of {rule.source} {unit}, seed {rule.seed}"
 

@@ -1,7 +1,7 @@
-"""The files by which TensorFlow Datasets reads the directory too, written without importing it.
+"""Metadata files with which TensorFlow Datasets reads the directory, written without importing it.
 
 `tfds.builder_from_directory(directory).as_dataset(split="train")` gives image uint8 [H, W, C], label and id int64. The
-form is what TFDS 4.9 writes (`tfds.folder_dataset.write_metadata`).
+form is that of TFDS 4.9 (`tfds.folder_dataset.write_metadata`).
 """
 
 import json
@@ -24,7 +24,7 @@ def shard_name(dataset: str, split: str, index: int, num_shards: int) -> str:
 
 
 def metadata_files(manifest: Manifest) -> dict[str, str]:
-    """File name -> text; class names are left out where no split has labels."""
+    """File name -> text; class names are omitted if no split has labels."""
     files = {FEATURES_FILE: _to_json(_features(manifest)), INFO_FILE: _to_json(_info(manifest))}
     if manifest.class_names:
         files[LABELS_FILE] = "".join(f"{name}\n" for name in manifest.class_names)

@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.feed.order import Steps, epoch_order
 from pipeline.feed.resident import load_split
-from pipeline.format.manifest_file import load_manifest
+from pipeline.format.manifest import load_manifest
 
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)\.npz")
 _OF_THE_CLOCK = ("seconds", "images_per_second")

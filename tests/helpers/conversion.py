@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 
 from pipeline.convert.converter import ConvertConfig, convert
-from pipeline.format.manifest_file import load_manifest
+from pipeline.format.manifest import load_manifest
 
 PIXELS = ",".join(f"p{k}" for k in range(4))
 

@@ -1,16 +1,20 @@
-"""Small data sets for the tests, made by the converter from CSVs whose content is a function of the row."""
+"""Small data sets for the tests, whose content is a function of the row, written without the converter."""
 
 import pathlib
 
 import numpy as np
 
-from pipeline.convert.converter import ConvertConfig, convert
+from pipeline.format.manifest import FILE_NAME, Manifest, Source, Split, Validation
+from pipeline.format.records import RecordLayout
+from pipeline.format.shards import ShardWriter
+from pipeline.format.tfds_metadata import metadata_files, shard_name
 
 CLASSES = 3
+Rows = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def bars(rows: range, size: int = 8) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 [n, size, size] with a bright bar whose place tells the class, and labels int64 [n]."""
+    """Images uint8 [n, size, size] with a bright bar whose place depends on the class, and labels int64 [n]."""
     index = np.arange(rows.start, rows.stop)
     labels = index * 7 % CLASSES
     images = (index[:, None, None] * 13 + np.arange(size * size).reshape(size, size) * 5) % 90
@@ -29,11 +33,63 @@ def write_csv(path: pathlib.Path, images: np.ndarray, labels: np.ndarray | None 
     return path
 
 
-def write_digits(directory: pathlib.Path) -> pathlib.Path:
-    """Train and val with labels, test without; several shards a split, and counts that no batch size divides."""
-    folder = directory.parent
-    train = write_csv(folder / "train.csv", *bars(range(203)))
-    val = write_csv(folder / "val.csv", *bars(range(203, 253)))
-    test = write_csv(folder / "test.csv", bars(range(253, 284))[0])
-    convert(ConvertConfig(splits=(("train", train), ("val", val), ("test", test)), out=directory, shards=3))
+def write_dataset(
+    directory: pathlib.Path, splits: dict[str, Rows], shards: int = 2, class_names: tuple[str, ...] | None = None
+) -> pathlib.Path:
+    """A data set with images uint8 [n, H, W] or [n, H, W, C], labels int [n] (-1 without) and ids int [n] per split.
+
+    Each split has `shards` shards of about one size, and a CSV of its name that does not exist as its source.
+    """
+    directory.mkdir(parents=True)
+    images, labels, _ = splits.get("train") or next(iter(splits.values()))
+    shape = (*images.shape[1:], 1)[:3]
+    most = max(int(labels.max()) for _, labels, _ in splits.values())
+    names = tuple(map(str, range(most + 1))) if class_names is None else class_names
+    pixels = images.reshape(-1, shape[2]).astype(float)
+    manifest = Manifest(
+        name=directory.name,
+        image_shape=shape,
+        class_names=names,
+        splits={
+            name: _write_split(directory, name, rows, shards, RecordLayout(int(np.prod(shape))), len(names))
+            for name, rows in splits.items()
+        },
+        sources=tuple(
+            Source(name, f"{name}.csv", 1, "0" * 64, len(rows[1]), True, "label", None) for name, rows in splits.items()
+        ),
+        validation=Validation(),
+        pixel_mean=tuple(pixels.mean(axis=0).tolist()),
+        pixel_std=tuple(pixels.std(axis=0).tolist()),
+        stride=RecordLayout(int(np.prod(shape))).stride,
+        planned_shards=dict.fromkeys(splits, shards),
+    )
+    (directory / FILE_NAME).write_text(manifest.to_json(), encoding="utf-8")
+    for name, text in metadata_files(manifest).items():
+        (directory / name).write_text(text, encoding="utf-8")
     return directory
+
+
+def _write_split(
+    directory: pathlib.Path, name: str, rows: Rows, num_shards: int, layout: RecordLayout, num_classes: int
+) -> Split:
+    images, labels, ids = rows
+    shards = []
+    for k, part in enumerate(np.array_split(np.arange(len(labels)), num_shards)):
+        with ShardWriter(directory / shard_name(directory.name, name, k, num_shards), layout.stride) as writer:
+            writer.append(layout.encode(images[part].reshape(len(part), -1), labels[part], ids[part]))
+            shards.append(writer.finish())
+    counts = () if (labels < 0).all() else tuple(np.bincount(labels, minlength=num_classes).tolist())
+    return Split(name, len(labels), counts, tuple(shards))
+
+
+def write_digits(directory: pathlib.Path) -> pathlib.Path:
+    """Train and val with labels, test without; three shards per split, and counts that no batch size divides.
+
+    The CSVs of these rows lie beside the directory.
+    """
+    splits = {}
+    for name, rows in (("train", range(203)), ("val", range(203, 253)), ("test", range(253, 284))):
+        images, labels = bars(rows)
+        write_csv(directory.parent / f"{name}.csv", images, None if name == "test" else labels)
+        splits[name] = (images, np.full(len(labels), -1) if name == "test" else labels, np.arange(len(labels)))
+    return write_dataset(directory, splits, shards=3)

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from models.dropout import StepDropout
-from pipeline.format.manifest_file import load_manifest
+from pipeline.format.manifest import load_manifest
 from pipeline.train import setup
 from pipeline.train.checkpoint import CheckpointStore, TrainState
 from pipeline.train.config import TrainConfig
