@@ -1,11 +1,15 @@
-import dataclasses
 import json
 
+import msgspec
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from pipeline.errors import InputError
+from pipeline.format import manifest as manifest_lib
 from pipeline.format.manifest import FILE_NAME, Manifest, Shard, Source, Split, Validation, load_manifest
 from pipeline.format.records import RecordLayout
+from tests.helpers import hostile
 
 STRIDE = RecordLayout(6).stride
 
@@ -19,7 +23,7 @@ MANIFEST = Manifest(
     image_shape=(2, 3, 1),
     class_names=("a", "b"),
     splits={
-        "train": Split("train", 5, (3, 2), (shard("t-0.tfrecord", 3), shard("t-1.tfrecord", 2))),
+        "train": Split("train", 5, (3, 2), (shard("t-0.tfrecord", 1), shard("t-1.tfrecord", 4))),
         "test": Split("test", 1, (), (shard("x-0.tfrecord", 1),)),
     },
     sources=(Source("train", "train.csv", 99, "0f" * 32, 5, True, "label", None),),
@@ -27,6 +31,7 @@ MANIFEST = Manifest(
     pixel_mean=(1.5,),
     pixel_std=(0.1,),
     stride=STRIDE,
+    planned_shards={"train": 2},
 )
 
 
@@ -35,43 +40,9 @@ def write(directory, raw):
     return directory
 
 
-def test_a_manifest_comes_back_from_its_file(tmp_path):
-    assert load_manifest(write(tmp_path, MANIFEST.to_json())) == MANIFEST
-
-
-def test_the_hash_is_that_of_the_file_and_changes_with_any_field():
-    other = dataclasses.replace(MANIFEST, pixel_mean=(1.6,))
-    assert len({MANIFEST.sha256, other.sha256}) == 2
-    assert MANIFEST.sha256 == dataclasses.replace(MANIFEST).sha256
-
-
-def test_a_split_is_labelled_where_it_counts_classes():
-    assert MANIFEST.split("train").labelled
-    assert not MANIFEST.split("test").labelled
-
-
-def test_a_split_that_is_not_there_is_named_with_those_that_are():
-    with pytest.raises(InputError, match="no split 'val' in tiny; it has test, train"):
-        MANIFEST.split("val")
-
-
-def test_a_directory_without_a_manifest_says_how_to_make_one(tmp_path):
-    with pytest.raises(InputError, match="csv_to_tfrecord"):
-        load_manifest(tmp_path)
-
-
-@pytest.mark.parametrize("raw", ["", "{", "[]", "null", "{}", '{"version": 2}', "[" * 100_000, '{"version": 1e999}'])
-def test_a_file_that_is_no_manifest_is_an_error(tmp_path, raw):
-    with pytest.raises(InputError, match="not a manifest of ours"):
-        load_manifest(write(tmp_path, raw))
-
-
-HUGE = 10**4000
-LONG = "x" * 10**6
-
-
-def changed(raw, place, value):
-    """`raw` with `value` at a place such as "splits.test.shards.0.name"."""
+def changed(place, value):
+    """The fields of MANIFEST with `value` at a place such as "splits.test.shards.0.name"."""
+    raw = json.loads(MANIFEST.to_json())
     *parents, last = [int(key) if key.isdigit() else key for key in place.split(".")]
     inner = raw
     for key in parents:
@@ -80,75 +51,147 @@ def changed(raw, place, value):
     return raw
 
 
+def test_reading_gives_what_was_written_with_train_first(tmp_path):
+    loaded = load_manifest(write(tmp_path, MANIFEST.to_json()))
+    assert loaded == MANIFEST
+    assert list(loaded.splits) == ["train", "test"]
+
+
+def test_hash_is_that_of_the_file_and_changes_with_any_field():
+    other = msgspec.structs.replace(MANIFEST, pixel_mean=(1.6,))
+    assert MANIFEST.sha256 == msgspec.structs.replace(MANIFEST).sha256 != other.sha256
+    assert json.loads(MANIFEST.to_json())["own_sha256"] == MANIFEST.own_sha256
+
+
+def test_split_knows_its_rows_and_whether_it_has_labels():
+    assert MANIFEST.split("train").shard_starts.tolist() == [0, 1, 5]
+    assert MANIFEST.split("train").labelled
+    assert not MANIFEST.split("test").labelled
+
+
+def test_unknown_split_error_lists_the_available_ones():
+    with pytest.raises(InputError, match="no split 'val' in tiny; it has test, train"):
+        MANIFEST.split("val")
+
+
+def test_val_split_off_from_train_has_its_sources(tmp_path):
+    assert MANIFEST.sources_of("val") == MANIFEST.sources_of("train") == MANIFEST.sources
+    none_split_off = msgspec.structs.replace(MANIFEST, validation=Validation())
+    assert none_split_off.sources_of("val") == ()
+
+
+def test_repair_command_names_the_sources():
+    assert MANIFEST.repair_command("a b", "train") == (
+        "python tools/inspect_tfrecord.py repair 'a b' --from train=train.csv"
+    )
+    unprintable = msgspec.structs.replace(
+        MANIFEST, sources=(msgspec.structs.replace(MANIFEST.sources[0], name="a\nb"),)
+    )
+    assert unprintable.repair_command("d", "train").endswith("repair d --from train=FILE")
+
+
+def test_missing_manifest_error_gives_the_command_that_creates_one(tmp_path):
+    with pytest.raises(InputError, match="csv_to_tfrecord"):
+        load_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", "{}", '{"version": 3}', "[" * 100_000, '{"version": 1e999}', '{"version": NaN}']
+)
+def test_other_files_are_not_manifests(tmp_path, text):
+    with pytest.raises(InputError, match="not a manifest of ours"):
+        load_manifest(write(tmp_path, text))
+
+
+HUGE = 10**4000
+LONG = "x" * 10**6
+
+
 @pytest.mark.parametrize(
     ("place", "value", "fragment"),
     [
-        ("version", 1, "version 1, expected 2"),
-        ("version", LONG, "expected 2"),
-        ("stride", 100, "stride 100"),
-        ("stride", HUGE, "stride: 1000"),
+        ("version", 2, "version 2, expected 3"),
+        ("version", LONG, "Expected `int`, got `str` - at `$.version`"),
+        ("stride", 100, "stride 100, expected"),
+        ("stride", HUGE, "at `$.stride`"),
         ("class_names", ["a"], "counts 2 classes, expected 1"),
-        ("class_names", ["a", "a"], "expected different ones"),
-        ("class_names", ["a", "\ud800"], r"a class name '\\ud800'"),
-        ("class_names", ["a", "b\nc"], r"a class name 'b\\nc'"),
-        ("class_names", ["a", LONG], "a class name 'xxx"),
-        ("name", "../up", "the name '../up'"),
-        ("pixel_mean", [1.0, 2.0], "each of 1 channels"),
-        ("pixel_mean", [float("nan")], "nan is not from 0 to 255"),
-        ("pixel_mean", [HUGE], "1000.* is not from 0 to 255"),
-        ("pixel_std", ["1"], "'1' is not from 0 to 255"),
-        ("image_shape", [2, 3], "height, width, channels"),
-        ("image_shape", [2, 3, 0], "height, width, channels"),
-        ("image_shape", [10**15, 1, 1], "height, width, channels"),
-        ("image_shape", [HUGE, 1, 1], "is not a count"),
-        ("image_shape", [2, -3, 1], "-3 is not a count"),
-        ("image_shape", "231", "'231' is not a list"),
-        ("sources", [{"name": "x"}], "a source: no field 'has_header'"),
-        ("sources.0.label_column", 3, "a source's name or column 3 is not one of ours"),
-        ("sources.0.name", LONG, "a source's name or column 'xxx"),
-        ("sources.0.sha256", "0g" * 32, "a source's SHA-256"),
-        ("validation.fraction", True, "fraction True"),
-        ("validation.group_size", 0, "group_size 0"),
-        ("splits.train.shards", [], "do not add up"),
-        ("splits.train.num_examples", True, "True is not a count"),
+        ("class_names", ["a", "a"], "two class names are equal"),
+        ("class_names", ["a", "\ud800"], "not a manifest of ours"),
+        ("class_names", ["a", "b\nc"], r"class name 'b\nc' is not 1 to 255 printable characters"),
+        ("class_names", ["a", LONG], "class name 'xxx"),
+        ("name", "../up", "at `$.name`"),
+        ("pixel_mean", [1.0, 2.0], "pixel_mean needs one value for 1 channel"),
+        ("pixel_mean", [float("nan")], "not a manifest of ours"),
+        ("pixel_mean", [HUGE], "Number out of range - at `$.pixel_mean[0]`"),
+        ("pixel_std", ["1"], "Expected `float`, got `str` - at `$.pixel_std[0]`"),
+        ("pixel_std", [-0.5], "Expected `float` >= 0.0 - at `$.pixel_std[0]`"),
+        ("pixel_std", [None], "got `null` - at `$.pixel_std[0]`"),
+        ("image_shape", [2, 3], "Expected `array` of length 3 - at `$.image_shape`"),
+        ("image_shape", [2, 3, 0], "at `$.image_shape[2]`"),
+        ("image_shape", [10**6, 10**6, 1], "image_shape (1000000, 1000000, 1) is over"),
+        ("image_shape", [HUGE, 1, 1], "at `$.image_shape[0]`"),
+        ("image_shape", "231", "got `str` - at `$.image_shape`"),
+        ("planned_shards.train", 0, "at `$.planned_shards[...]`"),
+        ("planned_shards.test", 1, "planned_shards names a split without a source"),
+        ("sources", [{"name": "x"}], "missing required field"),
+        ("sources.0.label_column", 3, "at `$.sources[0].label_column`"),
+        ("sources.0.name", LONG, "at `$.sources[0].name`"),
+        ("sources.0.sha256", "0g" * 32, "at `$.sources[0].sha256`"),
+        ("validation.fraction", True, "at `$.validation.fraction`"),
+        ("validation.group_size", 0, "at `$.validation.group_size`"),
+        ("splits", {}, "at `$.splits`"),
+        ("splits.train.shards", [], "at `$.splits[...].shards`"),
+        ("splits.train.num_examples", True, "at `$.splits[...].num_examples`"),
+        ("splits.train.num_examples", 6, "the shards of split 'train' do not add up"),
+        ("splits.test.num_examples", 0, "Expected `int` >= 1"),
         ("splits.train.class_counts", [3, 3], "the class counts of split 'train' do not add up"),
-        ("splits.train.name", "val", "calls itself 'val'"),
-        ("splits.train.shards.0.num_bytes", 7, "num_bytes is not that of its examples"),
+        ("splits.train.name", "val", "split 'train' has the name 'val'"),
+        ("splits.train.shards.0.num_bytes", 7, "shard 't-0.tfrecord': 7 bytes do not match its examples"),
         ("splits.train.shards.0.page_crc32c", "0123abcd" * 2, "2 page checksums, expected 1"),
         ("splits.train.shards.0.page_crc32c", "0123ABCD", "page checksums"),
-        ("splits.train.shards.0.more", LONG, "unexpected field 'more'"),
-        (f"splits.train.shards.0.{LONG}", 1, "unexpected field 'xxx"),
+        ("splits.train.shards.0.more", LONG, "unknown field `more`"),
+        (f"splits.train.shards.0.{LONG}", 1, "unknown field `xxx"),
+        ("splits.train.shards.0.a\nb", 1, "unknown field `a?b`"),
+        ("splits.test.shards.0.name", "t-0.tfrecord", "shard 't-0.tfrecord' is listed twice"),
+        *(
+            ("splits.test.shards.0.name", name, "at `$.splits[...].shards[0].name`")
+            for name in (
+                *("../x.tfrecord", "a/b.tfrecord", ".x.tfrecord", "", "x" * 300 + ".tfrecord"),
+                *("a\nb.tfrecord", "a.tfrecord\n", "a.json", None),
+            )
+        ),
     ],
 )
-def test_a_manifest_with_a_wrong_field_says_which_in_a_short_line(tmp_path, place, value, fragment):
-    raw = changed(json.loads(MANIFEST.to_json()), place, value)
-    with pytest.raises(InputError, match=fragment) as caught:
-        load_manifest(write(tmp_path, raw))
+def test_invalid_field_is_named_in_one_short_line(tmp_path, place, value, fragment):
+    with pytest.raises(InputError) as caught:
+        load_manifest(write(tmp_path, changed(place, value)))
+    assert fragment in str(caught.value)
     assert len(str(caught.value)) < len(str(tmp_path)) + 300
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_shards_are_as_full_as_rows_dealt_in_turn_make_them(tmp_path):
-    raw = json.loads(MANIFEST.to_json())
-    raw["splits"]["train"]["shards"].reverse()
-    with pytest.raises(InputError, match="'t-1.tfrecord' has 2 examples, expected 3"):
-        load_manifest(write(tmp_path, raw))
-
-
-def test_a_shard_named_twice_is_refused(tmp_path):
-    raw = changed(json.loads(MANIFEST.to_json()), "splits.test.shards.0.name", "t-0.tfrecord")
-    with pytest.raises(InputError, match="'t-0.tfrecord' is named twice"):
-        load_manifest(write(tmp_path, raw))
-
-
 @pytest.mark.parametrize(
-    "name",
-    ["../x.tfrecord", "a/b.tfrecord", ".x.tfrecord", "", "x" * 300 + ".tfrecord", "a\nb.tfrecord", "a.json", None],
+    "fields",
+    [
+        {"pixel_std": (float("nan"),)},
+        {"pixel_mean": (float("inf"),)},
+        {"class_names": ("a", "\ud800")},
+        {"class_names": tuple(map(str, range(manifest_lib.MAX_CLASSES + 1)))},
+        {"stride": STRIDE + 1},
+        {"splits": {}},
+        {"name": "Tiny"},
+    ],
+    ids=["NaN", "infinity", "not Unicode", "too many classes", "stride", "no splits", "name"],
 )
-def test_a_shard_outside_the_directory_is_refused(tmp_path, name):
-    raw = changed(json.loads(MANIFEST.to_json()), "splits.test.shards.0.name", name)
-    with pytest.raises(InputError, match="a shard's name"):
-        load_manifest(write(tmp_path, raw))
+def test_invalid_manifest_is_not_written(fields):
+    with pytest.raises(InputError):
+        msgspec.structs.replace(MANIFEST, **fields).to_json()
+
+
+def test_manifest_too_large_to_be_read_is_not_written(monkeypatch):
+    monkeypatch.setattr(manifest_lib, "_MAX_FILE_BYTES", 1000)
+    with pytest.raises(InputError, match="a manifest of [0-9,]+ bytes, over"):
+        MANIFEST.to_json()
 
 
 @pytest.mark.parametrize(
@@ -160,22 +203,29 @@ def test_a_shard_outside_the_directory_is_refused(tmp_path, name):
         ("own_sha256", "0" * 64),
     ],
 )
-def test_an_edited_manifest_is_seen(tmp_path, place, value):
-    raw = changed(json.loads(MANIFEST.to_json()), place, value)
+def test_edited_manifest_is_detected(tmp_path, place, value):
     with pytest.raises(InputError, match="changed since it was written.*inspect_tfrecord.py verify"):
-        load_manifest(write(tmp_path, raw))
+        load_manifest(write(tmp_path, changed(place, value)))
 
 
-def test_a_huge_file_is_no_manifest(tmp_path):
+def test_huge_file_is_not_read(tmp_path):
     with (tmp_path / FILE_NAME).open("wb") as file:
         file.truncate(10**11)
     with pytest.raises(InputError, match="over 64 MiB"):
         load_manifest(tmp_path)
 
 
-def test_the_command_that_mends_names_the_csvs_of_the_split(tmp_path):
-    assert MANIFEST.repair_command("a b", "train") == (
-        "python tools/inspect_tfrecord.py repair 'a b' --from train=train.csv"
-    )
-    odd = dataclasses.replace(MANIFEST, sources=(dataclasses.replace(MANIFEST.sources[0], name="a\nb"),))
-    assert odd.repair_command("d", "train").endswith("repair d --from train=FILE")
+@settings(max_examples=300, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(text=hostile.hostile_manifests(MANIFEST.to_json()))
+def test_mutated_manifest_is_refused_in_one_line_or_sound(tmp_path, text):
+    (tmp_path / FILE_NAME).write_bytes(text)
+    try:
+        with hostile.bounded():
+            manifest = load_manifest(tmp_path)
+    except InputError as error:
+        assert len(str(error)) < len(str(tmp_path)) + 400
+        assert str(error).isprintable()
+    else:
+        manifest.check()
+        for split in manifest.splits.values():
+            assert split.shard_starts[-1] == split.num_examples

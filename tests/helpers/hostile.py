@@ -297,4 +297,4 @@ def _change(draw, raw: dict) -> None:
     else:
         place[key] = copy.deepcopy(draw(_VALUES))  # the next change may go into it
     if not raw:
-        raw["version"] = 2
+        raw["version"] = 3
