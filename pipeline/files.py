@@ -169,3 +169,37 @@ def _sync(path: pathlib.Path) -> None:
             raise
     finally:
         os.close(handle)
+
+
+write_text, write_bytes = write_text_atomically, write_bytes_atomically
+
+
+@contextlib.contextmanager
+def locked(path, busy):
+    try:
+        handle = lock_file(path)
+    except BlockingIOError as error:
+        raise InputError(busy) from error
+    try:
+        yield True
+    finally:
+        os.close(handle)
+
+
+def publish_directory(temporary, path, check_old=None):
+    _flush_to_disk(temporary)
+    if path.exists():
+        if check_old is None:
+            raise InputError(f"{path}: exists")
+        old = temporary.with_name(temporary.name + _OLD)
+        path.rename(old)
+        try:
+            check_old(old)
+            temporary.rename(path)
+        except BaseException:
+            old.rename(path)
+            raise
+        _remove(old)
+    else:
+        temporary.rename(path)
+    _sync(path.parent)

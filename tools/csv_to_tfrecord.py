@@ -2,8 +2,8 @@
 
 python tools/csv_to_tfrecord.py --split train=train.csv --split test=test.csv --val-fraction 0.1 --out data/kannada
 
-Prints what it made. The directory appears when it is complete, or not at all; a mistake in the files is one line that
-names the file, the line and the column, and the exit code is 2.
+Prints a summary of the data set. The directory appears when it is complete, or not at all; an invalid file is reported
+in one line with file, line and column, and the exit code is 2. Rerun the command to resume an interrupted conversion.
 """
 
 import argparse
@@ -17,17 +17,21 @@ from pipeline.errors import InputError
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """Convert as the command line says."""
     started = time.perf_counter()
     args = _parser().parse_args(argv)
     from pipeline.convert.converter import ConvertConfig, convert
     from pipeline.format.summary import summary_text, validation_text
 
+    if args.val_fraction == 0:
+        raise InputError("--val-fraction 0 must lie between 0 and 1; omit it to take no rows")
     config = ConvertConfig(
-        splits=tuple(map(_split, args.split)),
+        splits=tuple(map(parse_split, args.split)),
         out=args.out,
         shards=args.shards,
+        workers=args.workers,
         seed=args.seed,
-        val_fraction=0.0 if args.val_fraction is None else args.val_fraction,
+        val_fraction=args.val_fraction or 0.0,
         val_group_size=args.val_group_size,
         image_shape=tuple(args.image_shape) if args.image_shape else None,
         has_header=not args.no_header,
@@ -35,8 +39,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         id_column=args.id_column,
         overwrite=args.overwrite,
     )
-    if args.val_fraction == 0:
-        raise InputError("--val-fraction 0 must lie between 0 and 1; leave it out to take no rows")
     with _progress_bar() as on_progress:
         manifest = convert(config, on_progress, lambda text: print(text, file=sys.stderr))
     seconds = time.perf_counter() - started
@@ -44,6 +46,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(summary_text(manifest))
     print(f"  {validation_text(manifest.validation)}")
     print(f"wrote {args.out} in {seconds:.2f} s, {rows / seconds:,.0f} rows/s")
+
+
+def parse_split(text: str, option: str = "--split") -> tuple[str, str]:
+    """Split name and file of an option's NAME=FILE."""
+    name, separator, path = text.partition("=")
+    if not separator or not path:
+        raise InputError(f"{option} {text!r} must be NAME=FILE, as train=train.csv")
+    return name, path
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -55,31 +65,25 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         required=True,
         metavar="NAME=FILE",
-        help="a CSV, plain or in .gz or .zip, and the split it is of; repeat it for other splits and for more files",
+        help="a CSV (plain, .gz, .zip, .bz2, .xz or .zst) and its split; repeat it for more splits and files",
     )
-    add("--out", required=True, metavar="DIR", help="the directory to make")
-    add("--val-fraction", type=float, metavar="F", help="share of train to take as the split val, of each class alike")
-    add("--val-group-size", type=int, metavar="G", help="take val in blocks of G rows, where those belong together")
-    add("--shards", type=int, default=8, metavar="N", help="files for each split (default: %(default)s)")
+    add("--out", required=True, metavar="DIR", help="the directory to create")
+    add("--val-fraction", type=float, metavar="F", help="share of each class in train to move to the split val")
+    add("--val-group-size", type=int, metavar="G", help="draw val in groups of G rows, such as those of one writer")
     add("--seed", type=int, default=0, help="which rows become val (default: %(default)s)")
-    add("--image-shape", type=int, nargs=3, metavar=("H", "W", "C"), help="needed unless images are square and gray")
+    add("--shards", type=int, metavar="N", help="files per split (default: about 128 MiB each)")
+    add("--workers", type=int, metavar="N", help="cores to use (default: all; small files use two threads)")
+    add("--image-shape", type=int, nargs=3, metavar=("H", "W", "C"), help="required unless images are square and gray")
     add("--no-header", action="store_true", help="the first line is data")
     add("--label-column", metavar="COLUMN", help="name or 0-based index, or none (default: label, class, digit, ...)")
     add("--id-column", metavar="COLUMN", help="name or 0-based index, or none (default: id, image_id, index, ...)")
-    add("--overwrite", action="store_true", help="replace the data set in DIR, once the new one is complete")
+    add("--overwrite", action="store_true", help="replace the data set in DIR once the new one is complete")
     return parser
 
 
-def _split(text: str) -> tuple[str, str]:
-    name, separator, path = text.partition("=")
-    if not separator or not path:
-        raise InputError(f"--split {text!r} must be NAME=FILE, as train=train.csv")
-    return name, path
-
-
 @contextlib.contextmanager
-def _progress_bar() -> Iterator[Callable | None]:
-    """A callback that draws a bar on a terminal; None where stderr is none."""
+def _progress_bar() -> Iterator[Callable[[int, int], None] | None]:
+    """A callback that draws a bar if stderr is a terminal, else None."""
     if sys.stderr is None or not sys.stderr.isatty():
         yield None
         return
@@ -91,9 +95,9 @@ def _progress_bar() -> Iterator[Callable | None]:
         task = bar.add_task("", total=None, speed="")
         started = time.perf_counter()
 
-        def show(progress) -> None:
-            speed = progress.num_rows / (time.perf_counter() - started)
-            bar.update(task, total=progress.num_bytes, completed=progress.bytes_read, speed=f"{speed:,.0f} rows/s")
+        def show(done: int, total: int) -> None:
+            speed = done / (time.perf_counter() - started)
+            bar.update(task, total=total, completed=done, speed=f"{speed:,.0f} rows/s")
 
         yield show
 

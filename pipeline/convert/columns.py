@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pipeline.errors import InputError, shorten
-from pipeline.format.manifest_file import MAX_NAME
+from pipeline.format.manifest import MAX_NAME
 
 LABEL_NAMES = ("label", "labels", "class", "target", "digit", "y")
 ID_NAMES = ("id", "imageid", "image_id", "index")

@@ -7,18 +7,16 @@ import pathlib
 import re
 from collections.abc import Sequence
 
-from pipeline.convert.csv_source import BLOCK_BYTES, ReadOptions
-from pipeline.convert.shard_writer import MAX_SHARDS
-from pipeline.convert.val_split import ValidationSampler
+from pipeline.convert.csv_reader import BLOCK_BYTES, SCAN_BYTES, ReadOptions
+from pipeline.convert.validation import ValidationSampler
 from pipeline.errors import InputError
-from pipeline.format.manifest import SPLIT_NAME
+from pipeline.format.manifest import MAX_SHARDS, SPLIT_NAME, Validation
 from pipeline.splits import TRAIN, VAL
 
-JOURNAL_BYTES = 256 << 20  # some three seconds' work, beside which a journal's milliseconds are nothing
-_JOURNAL_BYTES_PER_SHARD = 10_000  # a journal has about 70 bytes for each
 _MAX_NAMES = 200  # of the 255 bytes of a file name; the rest of a shard's name takes 32
 _RESERVED = ("all",)  # TensorFlow Datasets: all splits together
 MAX_SEED = 2**63 - 1
+_MAX_WORKERS = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,22 +24,24 @@ class ConvertConfig:
     """Options of a conversion; tools/csv_to_tfrecord.py explains them.
 
     Args:
-        splits: (name, CSV file) pairs; the files of a name that is repeated follow one another.
-        out: the directory to make; its base name becomes the data set's name.
-        val_fraction: the share of `train` that becomes the split `val`, 0 for none.
-        val_group_size: take blocks of that many consecutive rows, where they belong together.
+        splits: (name, CSV file) pairs; files of one name follow one another.
+        out: the directory to create; its base name becomes the data set's name.
+        val_fraction: the share of `train` that becomes the split `val`; 0 for none.
+        val_group_size: keep groups of that many consecutive rows together.
         image_shape: (height, width, channels), or None for a square of one channel.
         label_column, id_column: a name, a 0-based index, "none", or None to find it by its usual names.
-        block_bytes: read at a time; it changes nothing in the result.
-        journal_bytes: text between two journals; what a killed conversion has to do again is at most that.
+        shards: files per split; None makes them about 128 MiB each.
+        workers: cores to use; None is all of them, for small files two threads.
+        block_bytes, scan_bytes: text read at a time, and cut for the first pass; they change nothing in the result.
 
     Raises:
-        InputError: a field is out of its range, or two do not go together.
+        InputError: a field is out of range, or two exclude each other.
     """
 
     splits: Sequence[tuple[str, str | os.PathLike]]
     out: str | os.PathLike
-    shards: int = 8
+    shards: int | None = None
+    workers: int | None = None
     seed: int = 0
     val_fraction: float = 0.0
     val_group_size: int | None = None
@@ -51,7 +51,7 @@ class ConvertConfig:
     id_column: str | None = None
     overwrite: bool = False
     block_bytes: int = BLOCK_BYTES
-    journal_bytes: int = JOURNAL_BYTES
+    scan_bytes: int = SCAN_BYTES
 
     def __post_init__(self) -> None:
         if not self.splits:
@@ -59,8 +59,10 @@ class ConvertConfig:
         for name in self.split_names:
             if not SPLIT_NAME.fullmatch(name) or name in _RESERVED:
                 raise InputError(f"split name {name!r}: use letters, digits and _, a letter first, and not 'all'")
-        if not 1 <= self.shards <= MAX_SHARDS:
+        if self.shards is not None and not 1 <= self.shards <= MAX_SHARDS:
             raise InputError(f"--shards {self.shards} must be 1 to {MAX_SHARDS:,}")
+        if self.workers is not None and not 1 <= self.workers <= _MAX_WORKERS:
+            raise InputError(f"--workers {self.workers} must be 1 to {_MAX_WORKERS}")
         if not 0 <= self.seed <= MAX_SEED:
             raise InputError(f"--seed {self.seed} must be 0 to 2**63 - 1")
         if self.image_shape is not None and (len(self.image_shape) != 3 or min(self.image_shape) < 1):
@@ -85,7 +87,7 @@ class ConvertConfig:
             raise InputError("--val-fraction makes the split 'val', but --split gives one; drop either")
         if TRAIN not in self.split_names:
             raise InputError("--val-fraction takes rows out of 'train', but no --split train=FILE is given")
-        self.sampler()
+        ValidationSampler(self.val_fraction, self.seed, self.val_group_size)  # checks its own arguments
 
     @property
     def split_names(self) -> tuple[str, ...]:
@@ -99,18 +101,14 @@ class ConvertConfig:
 
     @property
     def read_options(self) -> ReadOptions:
-        return ReadOptions(self.has_header, self.label_column, self.id_column, self.block_bytes)
+        return ReadOptions(self.has_header, self.label_column, self.id_column, self.block_bytes, self.scan_bytes)
 
     @property
-    def journal_interval(self) -> int:
-        """Bytes of text after which the journal is written: more of them where many shards make it long."""
-        return max(self.journal_bytes, self.shards * _JOURNAL_BYTES_PER_SHARD)
-
-    def sampler(self) -> ValidationSampler | None:
-        """A new sampler for the rows of `train`, or None where no validation is asked for."""
+    def validation(self) -> Validation:
+        """The rule by which rows move from `train` to `val`."""
         if not self.val_fraction:
-            return None
-        return ValidationSampler(self.val_fraction, self.seed, self.val_group_size)
+            return Validation()
+        return Validation(self.val_fraction, self.val_group_size, TRAIN, self.seed)
 
 
 def dataset_name(out: str | os.PathLike) -> str:

@@ -8,12 +8,10 @@ import stat
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-import numpy as np
-
 from pipeline.convert.columns import Columns, find_columns
 from pipeline.convert.compressed import open_text
 from pipeline.convert.csv_parser import LineError, Rows, parse_lines, split_line
-from pipeline.convert.csv_scan import read_labels, row_spans
+from pipeline.convert.csv_scan import INVALID, read_labels, row_spans
 from pipeline.convert.source import Mark, Scan
 from pipeline.errors import InputError
 from pipeline.format.manifest import Source
@@ -38,10 +36,9 @@ class ReadOptions:
 
 
 class Block(NamedTuple):
-    """Whole lines of text; `line` and `offset` are those of the first (from 0), `cut`: the last newline is missing."""
+    """Whole lines of text, the first at byte `offset`; `cut`: the file ends without the last newline."""
 
     data: bytes | bytearray
-    line: int
     offset: int
     cut: bool = False
 
@@ -59,19 +56,14 @@ class CsvFile:
         self._identity = _identity_of(self.path)
         self.num_bytes = self._identity[2]
         with open_text(self.path) as (stream, self.seekable):
-            offset, self._first_line, line = self._read_first_line(stream)
+            offset, first_line, line = self._read_first_line(stream)
+        self.first_line = f"{self.path}, line {first_line + 1}"  # that is not blank, as messages name it
         fields = self._split_first_line(line)
         self.columns: Columns = find_columns(
             self.first_line, fields, options.has_header, options.label_column, options.id_column
         )
-        after = Mark(offset + len(line) + 1, self._first_line + 1, 0)
-        self._first_row = after if options.has_header else Mark(offset, self._first_line, 0)
+        self.first_row = Mark(offset + (len(line) + 1 if options.has_header else 0), 0)
         self._max_line = max(self.columns.count * _BYTES_PER_FIELD, len(line)) + _LINE_MARGIN_BYTES
-
-    @property
-    def first_line(self) -> str:
-        """How messages name the first line that is not blank."""
-        return f"{self.path}, line {self._first_line + 1}"
 
     @property
     def has_labels(self) -> bool:
@@ -83,7 +75,7 @@ class CsvFile:
 
     def scan_starts(self) -> list[int]:
         """Offsets that cut the text into the units of the first pass: the first line start at or after every n bytes."""
-        begin = self._first_row.offset
+        begin = self.first_row.offset
         if not self.seekable:
             return [begin]
         starts = [begin]
@@ -98,19 +90,20 @@ class CsvFile:
 
     def scan(self, start: int, stop: int | None) -> Scan:
         """Count rows and read labels of the text from `start` up to `stop` (None: its end)."""
-        marks, labels, line, row = [], [], 0, 0
+        marks, labels, num_rows = [], [], 0
         digest = hashlib.sha256()
         try:
-            for block in self._blocks(Mark(start, 0, 0), stop):
+            for block in self._blocks(start, stop):
                 digest.update(block.data)
                 starts, ends = row_spans(block.data, self.columns)
-                marks.append(Mark(block.offset, block.line, row))
+                marks.append(Mark(block.offset, num_rows))
                 if self.has_labels:
                     labels.append(read_labels(block.data, starts, ends, self.columns))
-                line, row = block.line + block.data.count(b"\n"), row + len(starts)
-        except LineError:
-            row += 1  # parsing meets the same line and reports it
-        return Scan(tuple(marks), line, row, tuple(labels) if self.has_labels else None, digest.digest())
+                num_rows += len(starts)
+        except _LongLine:
+            num_rows += 1  # reading its rows meets the same line and reports it
+            labels.append(np.full(1, INVALID))
+        return Scan(tuple(marks), num_rows, tuple(labels) if self.has_labels else None, digest.digest())
 
     def read(self, start: Mark, stop: int | None) -> Iterator[Block]:
         """Blocks of whole lines from a mark up to the text's byte `stop` (None: its end).
@@ -119,9 +112,10 @@ class CsvFile:
             InputError: a line is too long for its columns, or the file is corrupt or changed since it was opened.
         """
         try:
-            yield from self._blocks(start, stop)
-        except LineError as error:
-            raise self._located(error, 0) from error
+            yield from self._blocks(start.offset, stop)
+        except _LongLine as error:
+            limit = f"longer than {self._max_line} bytes, more than a row of these columns can take"
+            raise self._error_at(error.offset, limit) from error
         self.check_unchanged()
 
     def read_blocks(self) -> Iterator[Rows]:
@@ -131,7 +125,7 @@ class CsvFile:
             InputError: at the first invalid line, or if there are no rows.
         """
         num_rows = 0
-        for block in self.read(self._first_row, None):
+        for block in self.read(self.first_row, None):
             rows = self.parse(block)
             num_rows += len(rows.images)
             yield rows
@@ -149,21 +143,20 @@ class CsvFile:
         except LineError as error:
             self.check_unchanged()  # then that is the error, and not the line
             cut = block.cut and error.short and error.line == block.data.count(b"\n") - 1
-            raise self._located(error, block.line, cut) from error
+            hint = "; the file ends within this line, so it looks truncated" if cut else ""
+            raise self._error_at(block.offset, f"{error}{hint}", error.line) from error
 
     def mark_of_row(self, mark: Mark, row: int) -> Mark:
         """Where row `row` of a seekable file starts, given a mark at most one block before it."""
         if row == mark.row:
             return mark
-        block = next(self._blocks(mark, None))
-        offset = int(row_spans(block.data, self.columns)[0][row - mark.row])
-        return Mark(mark.offset + offset, mark.line + block.data.count(b"\n", 0, offset), row)
+        block = next(self._blocks(mark.offset, None))
+        return Mark(mark.offset + int(row_spans(block.data, self.columns)[0][row - mark.row]), row)
 
     def place_of(self, block: Block, row: int) -> str:
         """How messages name row `row` (from 0) of a block."""
         start = int(row_spans(block.data, self.columns)[0][row])
-        line = block.line + block.data.count(b"\n", 0, start)
-        return f"{self.path}, line {line + 1}"
+        return f"{self.path}, line {self._line_at(block.offset + start)}"
 
     def empty_error(self) -> InputError:
         return InputError(f"{self.path}: a header without rows")
@@ -178,36 +171,40 @@ class CsvFile:
         if _identity_of(self.path) != self._identity:
             raise InputError(f"{self.path}: the file changed while it was read; convert again when it is complete")
 
-    def _blocks(self, start: Mark, stop: int | None) -> Iterator[Block]:
+    def _blocks(self, start: int, stop: int | None) -> Iterator[Block]:
         with open_text(self.path) as (stream, seekable):
             if seekable:
-                stream.seek(start.offset)
+                stream.seek(start)
             else:
-                _skip(stream, start.offset)
+                _skip(stream, start)
             yield from _cut_lines(stream, start, stop, self.options.block_bytes, self._max_line)
 
-    def _located(self, error: LineError, line: int, cut: bool = False) -> InputError:
-        hint = "; the file ends within this line, so it looks truncated" if cut else ""
-        return InputError(f"{self.path}, line {line + error.line + 1}: {error}{hint}")
+    def _error_at(self, offset: int, text: str, lines_after: int = 0) -> InputError:
+        return InputError(f"{self.path}, line {self._line_at(offset) + lines_after}: {text}")
+
+    def _line_at(self, offset: int) -> int:
+        """Number (from 1) of the line that starts at a byte; counted only for messages, as it reads the file again."""
+        before = self._blocks(0, offset) if offset else iter(())
+        return 1 + sum(block.data.count(b"\n") for block in before)
 
     def _read_first_line(self, stream: BinaryIO) -> tuple[int, int, bytes]:
         """(offset, index, bytes without newline) of the first line that is not blank."""
-        start = Mark(0, 0, 0)
+        index = 0
         try:
-            for block in _cut_lines(stream, start, None, self.options.block_bytes, _MAX_HEADER_BYTES):
+            for block in _cut_lines(stream, 0, None, self.options.block_bytes, _MAX_HEADER_BYTES):
                 data, offset = block.data, 0
                 if block.offset == 0 and data.startswith(_UTF16_BOMS):
                     raise InputError(f"{self.path}, line 1: encoded as UTF-16; save it as plain ASCII or UTF-8")
                 if block.offset == 0 and data.startswith(_UTF8_BOM):
                     offset = len(_UTF8_BOM)
-                index = block.line
                 while offset < len(data):  # one line at a time: only the first is needed, and it may be long
                     stop = data.index(b"\n", offset)
                     if data[offset:stop].strip():
                         return block.offset + offset, index, bytes(data[offset:stop])
                     offset, index = stop + 1, index + 1
-        except LineError as error:
-            raise self._located(error, 0) from error
+        except _LongLine as error:
+            limit = f"longer than {_MAX_HEADER_BYTES} bytes, more than a row of these columns can take"
+            raise InputError(f"{self.path}, line {index + 1}: {limit}") from error
         raise InputError(f"{self.path}: the file is empty")
 
     def _split_first_line(self, line: bytes) -> list[str]:
@@ -220,35 +217,42 @@ class CsvFile:
         return fields
 
 
-def _cut_lines(stream: BinaryIO, start: Mark, stop: int | None, block_bytes: int, max_line: int) -> Iterator[Block]:
-    """Cut a stream that stands at `start` into blocks of whole lines.
+class _LongLine(Exception):
+    """A line is longer than its limit; it starts at byte `offset`."""
+
+    def __init__(self, offset: int) -> None:
+        super().__init__(offset)
+        self.offset = offset
+
+
+def _cut_lines(stream: BinaryIO, offset: int, stop: int | None, block_bytes: int, max_line: int) -> Iterator[Block]:
+    """Cut a stream that stands at `offset` into blocks of whole lines.
 
     Raises:
-        LineError: a line is longer than `max_line` bytes, so that memory stays bounded; `line` is that of the file.
+        _LongLine: a line is longer than `max_line` bytes; so memory stays bounded.
     """
-    offset, line, rest = start.offset, start.line, b""
-    left = None if stop is None else stop - start.offset
+    rest = b""
+    left = None if stop is None else stop - offset
     while True:
         data = bytearray(len(rest) + (block_bytes if left is None else min(block_bytes, left)))
         data[: len(rest)] = rest
         with memoryview(data)[len(rest) :] as free:
-            count = stream.readinto(free) if len(free) else 0
+            count = stream.readinto(free) if len(free) else 0  # type: ignore[attr-defined]
         size = len(rest) + count
         if left is not None:
             left -= count
         if not count:
             if size:
-                yield Block(data[:size] + b"\n", line, offset, cut=True)
+                yield Block(data[:size] + b"\n", offset, cut=True)
             return
         end = data.rfind(b"\n", 0, size) + 1
         rest = bytes(data[end:size])
         if len(rest) > max_line:
-            lines = data.count(b"\n", 0, end)
-            raise LineError(line + lines, f"longer than {max_line} bytes, more than a row of these columns can take")
+            raise _LongLine(offset + end)
         if end:
             del data[end:]
-            yield Block(data, line, offset)
-            offset, line = offset + end, line + data.count(b"\n")
+            yield Block(data, offset)
+            offset += end
 
 
 def _skip(stream: BinaryIO, num_bytes: int) -> None:

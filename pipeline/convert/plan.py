@@ -20,7 +20,7 @@ from pipeline.errors import InputError
 from pipeline.format.manifest import MAX_CLASSES, VERSION, Source, Validation
 from pipeline.format.records import UNLABELLED, RecordLayout
 from pipeline.format.tfds_metadata import shard_name
-from pipeline.splits import TRAIN, VAL
+from pipeline.splits import VAL
 
 SHARD_BYTES = 128 << 20  # of a shard if no number of shards is given
 _SAMPLED_ROWS = 1 << 20  # at a time, which bounds the memory of sorting them
@@ -163,11 +163,11 @@ def _scan_stretch(job: tuple[SourceFile, int, int | None]) -> Scan:
 
 
 def _join(file: SourceFile, stretches: Sequence[Scan]) -> _FileScan:
-    marks, labels, line, row = [], [], file.first_row.line, 0
+    marks, labels, row = [], [], 0
     for stretch in stretches:
-        marks += [Mark(mark.offset, line + mark.line, row + mark.row) for mark in stretch.marks]
+        marks += [Mark(mark.offset, row + mark.row) for mark in stretch.marks]
         labels += stretch.labels or [np.full(stretch.num_rows, UNLABELLED, np.int8)]
-        line, row = line + stretch.num_lines, row + stretch.num_rows
+        row += stretch.num_rows
     if not row:
         raise file.empty_error()
     digest = hashlib.sha256(b"".join(stretch.digest for stretch in stretches)).hexdigest()
@@ -244,7 +244,9 @@ def _plan_split(
     starts = [0, *itertools.accumulate(scan.num_rows for scan in group)]
     seekable = [scan.file.seekable for scan in group]
     bounds = shard_bounds([scan.num_rows for scan in group], seekable, num_shards)
-    inside = {row for row in bounds for k, can_seek in enumerate(seekable) if not can_seek and starts[k] < row < starts[k + 1]}
+    inside = {
+        row for row in bounds for k, can_seek in enumerate(seekable) if not can_seek and starts[k] < row < starts[k + 1]
+    }
     names = _shard_names(rules.dataset, split, bounds, drawn)
     tasks = []
     for low, high in itertools.pairwise([row for row in bounds if row not in inside]):
@@ -296,5 +298,14 @@ def _segments(group: Sequence[_FileScan], starts: Sequence[int], low: int, high:
 
 def _fingerprint(task: Task, sources: Sequence[Source]) -> str:
     marks = [(segment.start, segment.stop) for segment in task.segments]
-    identity = (VERSION, task.split, marks, task.first_row, task.image_shape, task.class_labels, task.drawn, task.outputs)
+    identity = (
+        VERSION,
+        task.split,
+        marks,
+        task.first_row,
+        task.image_shape,
+        task.class_labels,
+        task.drawn,
+        task.outputs,
+    )
     return hashlib.sha256(repr((identity, sources)).encode()).hexdigest()

@@ -29,8 +29,7 @@ from pipeline.convert.shard_writer import deal_rows
 from pipeline.convert.val_split import ValidationSampler
 from pipeline.errors import InputError
 from pipeline.files import remove_stale, replacing, write_text_atomically
-from pipeline.format.manifest import FILE_NAME, Manifest, Source
-from pipeline.format.manifest_file import read_manifest
+from pipeline.format.manifest import FILE_NAME, Manifest, Source, read_manifest
 from pipeline.format.pages import ShardDigest
 from pipeline.format.records import UNLABELLED
 from pipeline.format.tfds_metadata import metadata_files

@@ -12,22 +12,20 @@ from pipeline.format.manifest import Source
 
 
 class Mark(NamedTuple):
-    """A place between two rows: byte of the text, line and row that start there, all from 0."""
+    """A place between two rows: the byte of the text and the row that start there, from 0."""
 
     offset: int
-    line: int
     row: int
 
 
 class Scan(NamedTuple):
-    """What the first pass found in one stretch of a file, lines and rows counted from its start.
+    """What the first pass found in one stretch of a file, rows counted from its start.
 
     `marks` are places to start reading from; `labels` are the labels, integer arrays in turn (-1 for one that parsing
     will refuse), or None without a label column; `digest` is the SHA-256 of the text.
     """
 
     marks: tuple[Mark, ...]
-    num_lines: int
     num_rows: int
     labels: tuple[np.ndarray, ...] | None
     digest: bytes
@@ -39,6 +37,7 @@ class SourceFile(Protocol):
     path: pathlib.Path
     num_bytes: int
     seekable: bool
+    first_row: Mark
 
     @property
     def has_labels(self) -> bool: ...
@@ -71,5 +70,3 @@ class SourceFile(Protocol):
 
     def check_unchanged(self) -> None:
         """Raise InputError if the file is not the one that was opened."""
-
-

@@ -9,13 +9,14 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pipeline.errors import TryAgainError
 
 _AHEAD = 3  # items per worker submitted before their turn: enough to keep workers busy while one result is used
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
+Ahead = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
 
 
 def available_cores() -> int:
