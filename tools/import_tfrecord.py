@@ -1,12 +1,13 @@
-"""Write TFRecords that TensorFlow Datasets or another program wrote as a data set of ours.
+"""Import TFRecords that TensorFlow Datasets or another program wrote.
 
 python tools/import_tfrecord.py ~/tensorflow_datasets/mnist/3.0.1 --out data/mnist
 
-Records are tf.train.Examples with `image` (raw bytes of H*W*C, PNG or JPEG), and `label` and `id` (integers) if there
-are any. Prints what it made. The directory appears when it is complete, or not at all.
+Records are tf.train.Examples with `image` (raw bytes of H*W*C, PNG or JPEG) and, optionally, `label` and `id`
+(integers). Prints a summary of the data set. The directory appears when it is complete, or not at all.
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 from pipeline.cli import Parser, run_command
@@ -16,19 +17,21 @@ from pipeline.errors import InputError
 def main(argv: Sequence[str] | None = None) -> int:
     """Import as the command line says; returns the exit code."""
     args = _parser().parse_args(argv)
-    from pipeline.convert.shard_writer import MAX_SHARDS
+    from pipeline.format.manifest import MAX_SHARDS
     from pipeline.train.environment import import_tensorflow
 
-    if not 1 <= args.shards <= MAX_SHARDS:
+    if args.shards is not None and not 1 <= args.shards <= MAX_SHARDS:
         raise InputError(f"--shards {args.shards} must be 1 to {MAX_SHARDS:,}")
     shape = tuple(args.image_shape) if args.image_shape else None
     if shape is not None and min(shape) < 1:
         raise InputError(f"--image-shape {' '.join(map(str, shape))} must be three positive integers")
     import_tensorflow()
-    from pipeline.convert.tfrecord_import import import_tfrecords
+    from pipeline.convert.importer import import_tfrecords
     from pipeline.format.summary import summary_text
 
-    manifest = import_tfrecords(args.directory, args.out, args.shards, shape, args.overwrite)
+    manifest = import_tfrecords(
+        args.directory, args.out, args.shards, shape, args.overwrite, lambda text: print(text, file=sys.stderr)
+    )
     print(summary_text(manifest))
     return 0
 
@@ -38,9 +41,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(description=summary, epilog=usage, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("directory", metavar="DIR", help="holds the TFRecords, such as NAME-train.tfrecord-00000-of-00008")
-    add("--out", required=True, metavar="DIR", help="the directory to make")
-    add("--shards", type=int, default=8, metavar="N", help="files for each split (default: %(default)s)")
-    add("--image-shape", type=int, nargs=3, metavar=("H", "W", "C"), help="needed where raw images are no gray squares")
+    add("--out", required=True, metavar="DIR", help="the directory to create")
+    add("--shards", type=int, metavar="N", help="files per split (default: about 128 MiB each)")
+    add("--image-shape", type=int, nargs=3, metavar=("H", "W", "C"), help="required if raw images are not gray squares")
     add("--overwrite", action="store_true", help="replace the data set in --out, once the new one is complete")
     return parser
 

@@ -64,6 +64,7 @@ def _source(text: str) -> tuple[str, str]:
 
 def _verify(directory: str) -> int:
     from pipeline.convert.manifest_proof import changed_fields, prove_manifest
+
     from pipeline.format.manifest import FILE_NAME, read_manifest
     from pipeline.format.verify import inspect
 

@@ -1,4 +1,4 @@
-"""Which column of a CSV is what: from its header alone, or from what the user says."""
+"""Which column of a CSV is the label, the id or a pixel: from its header, or from options."""
 
 import collections
 import dataclasses
@@ -15,7 +15,7 @@ from pipeline.format.manifest import MAX_NAME
 
 LABEL_NAMES = ("label", "labels", "class", "target", "digit", "y")
 ID_NAMES = ("id", "imageid", "image_id", "index")
-NONE = "none"  # said for a column option: there is no such column
+NONE = "none"  # as a column option: there is no such column
 _NUMBER = re.compile("[0-9]+")
 MAX_COLUMNS = 1 << 19  # bounds the memory of one row and of the header; an image of 724 x 724 fits
 
@@ -31,7 +31,7 @@ class Columns:
 
     @functools.cached_property
     def pixels(self) -> slice | np.ndarray:
-        """Index of the pixels within a row: a slice where they are adjacent, which NumPy reads without a copy."""
+        """Index of the pixels within a row: a slice if they are adjacent, which NumPy reads without a copy."""
         indices = [k for k in range(self.count) if k not in (self.label, self.id)]
         if indices and indices[-1] - indices[0] == len(indices) - 1:
             return slice(indices[0], indices[-1] + 1)
@@ -48,13 +48,13 @@ class Columns:
         return tuple(name for k, name in enumerate(self.names) if k not in (self.label, self.id))
 
     def key(self, column: int | None) -> str | None:
-        """By what an option finds a column again: its name or, without a header, its index."""
+        """The option that selects a column again: its name or, without a header, its index."""
         if column is None:
             return None
         return str(column) if self.names is None else self.names[column]
 
     def describe(self, column: int) -> str:
-        """How messages call a column: by its name, or by its index as the options count it."""
+        """How messages name a column: by its name, or by its index as the options count it."""
         if self.names is None:
             return f"column {column} (counted from 0)"
         return f"column {shorten(self.names[column])}"
@@ -66,8 +66,8 @@ def find_columns(
     """Find label, id and pixels from the fields of a file's first line.
 
     Args:
-        where: what messages begin with, as "train.csv, line 1".
-        fields: the first line's fields; only their number counts without a header.
+        where: the start of messages, such as "train.csv, line 1".
+        fields: the first line's fields; without a header only their number matters.
         has_header: whether they are names.
         label_column: a name, a 0-based index, "none", or None to look for one of LABEL_NAMES.
         id_column: the same for the id and ID_NAMES.
@@ -86,7 +86,7 @@ def find_columns(
         raise InputError(f"{where}: column {label} is both label and id; give --label-column and --id-column")
     columns = Columns(len(fields), label, identity, names)
     if columns.num_pixels < 1:
-        raise InputError(f"{where}: no pixel columns beside label and id")
+        raise InputError(f"{where}: no pixel columns besides label and id")
     if names:
         _check_pixel_names(where, columns)
     return columns
@@ -127,7 +127,7 @@ def _check_names(where: str, names: tuple[str, ...]) -> None:
         if name == "":
             raise InputError(f"{where}: column {column} (counted from 0) has no name; name it or remove it")
         if name in seen:
-            hint = "; is this line data? then say --no-header" if all(map(str.isdigit, names)) else ""
+            hint = "; if this line is data, use --no-header" if all(map(str.isdigit, names)) else ""
             raise InputError(
                 f"{where}: column name {shorten(name)} is repeated (columns {seen[name]} and {column}){hint}"
             )
@@ -139,11 +139,11 @@ def _find(
 ) -> int | None:
     if given is not None:
         return _given(where, names, count, role, given, known)
-    found = [k for k, name in enumerate(names or ()) if name.lower() in known]
-    if len(found) > 1:
-        several = " and ".join(repr(names[k]) for k in found)
-        raise InputError(f"{where}: {several} could each be the {role}; say which with --{role}-column")
-    return found[0] if found else None
+    matches = [(k, name) for k, name in enumerate(names or ()) if name.lower() in known]
+    if len(matches) > 1:
+        several = " and ".join(repr(name) for _, name in matches)
+        raise InputError(f"{where}: {several} could each be the {role}; choose one with --{role}-column")
+    return matches[0][0] if matches else None
 
 
 def _given(
@@ -159,10 +159,10 @@ def _given(
         return int(given)
     if names is None:
         raise InputError(f"{where}: --{role}-column {given!r} is a name, but there is no header; give a 0-based index")
-    meant = [name for name in names if name.lower() in known]
-    if meant:
-        raise InputError(f"{where}: no column {given!r} for --{role}-column; is {meant[0]!r} meant?")
-    return None  # a split without labels lacks the column; that every file lacks it is checked over all files
+    known_names = [name for name in names if name.lower() in known]
+    if known_names:
+        raise InputError(f"{where}: no column {given!r} for --{role}-column; did you mean {known_names[0]!r}?")
+    return None  # a split without labels lacks it; whether every file does is checked over all files
 
 
 def _numbers(name: str) -> tuple[int, ...]:
@@ -170,31 +170,31 @@ def _numbers(name: str) -> tuple[int, ...]:
 
 
 def _filled(pattern: str, numbers: tuple[int, ...]) -> str:
-    parts = map(str, numbers)
-    return re.sub("#", lambda _: next(parts), pattern)
+    texts = map(str, numbers)
+    return re.sub("#", lambda _: next(texts), pattern)
 
 
 def _check_pixel_names(where: str, columns: Columns) -> None:
     """Names like pixel0.. or 1x1..28x28 must count up without gaps, the last number fastest: row-major order."""
-    names = columns.pixel_names
+    names = columns.pixel_names or ()
     patterns = [_NUMBER.sub("#", name.replace("#", "")) for name in names]
     pattern, times = collections.Counter(patterns).most_common(1)[0]
     if "#" not in pattern or times < 2 or times * 2 <= len(names):
         return
-    for name, own in zip(names, patterns, strict=True):
-        if own != pattern:
+    for name, own_pattern in zip(names, patterns, strict=True):
+        if own_pattern != pattern:
             example = names[patterns.index(pattern)]
             raise InputError(
-                f"{where}: extra column {shorten(name)}: it is not a pixel like {shorten(example)}; remove it, or if it "
-                f"is the label or the id say so with --label-column or --id-column"
+                f"{where}: extra column {shorten(name)}: not a pixel like {shorten(example)}; remove it, or if it "
+                f"is the label or the id select it with --label-column or --id-column"
             )
     numbers = [_numbers(name) for name in names]
-    # No axis is longer than the names there are, however large a number one of them has.
+    # An axis is at most as long as the list of names, however large a number one of them has.
     ranges = [range(min(axis), min(max(axis), min(axis) + len(names)) + 1) for axis in zip(*numbers, strict=True)]
-    for name, own, expected in zip(names, numbers, itertools.product(*ranges), strict=False):
-        if own != expected:
+    for name, place, expected in zip(names, numbers, itertools.product(*ranges), strict=False):
+        if place != expected:
             wanted = _filled(pattern, expected)
             raise InputError(
-                f"{where}: pixel columns out of order: {shorten(name)} stands where {shorten(wanted)} is expected; "
+                f"{where}: pixel columns out of order: {shorten(name)} in the place of {shorten(wanted)}; "
                 f"put them in row-major order without gaps"
             )

@@ -4,8 +4,8 @@ import contextlib
 import io
 import os
 import pathlib
-from collections.abc import Iterator
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO, NamedTuple
 
 from pipeline.errors import InputError, shorten
 
@@ -13,11 +13,10 @@ _OTHER_ARCHIVES = (b"7z\xbc\xaf", b"Rar!")
 # Real image CSVs shrink to a tenth, mostly empty images to a thirtieth; deflate's bound, and so a bomb's, is 1032.
 _MAX_RATIO = 200
 _FREE_BYTES = 64 << 20  # a small file may have any ratio: this much is read in a second
-_MAX_WINDOW = 1 << 27  # bytes of memory that a .zst or .xz may ask for; zstd -19 needs 8 MiB, xz -9 64 MiB
 
 
 @contextlib.contextmanager
-def open_text(path: pathlib.Path) -> Iterator[tuple[BinaryIO, bool]]:
+def open_text(path: pathlib.Path) -> Iterator[tuple[io.RawIOBase, bool]]:
     """(the file's text, whether it can be entered anywhere), decompressed if the file begins like a compressed one.
 
     Raises:
@@ -25,31 +24,43 @@ def open_text(path: pathlib.Path) -> Iterator[tuple[BinaryIO, bool]]:
             expands beyond what a CSV does.
     """
     try:
-        raw = path.open("rb", buffering=0)
+        raw = io.FileIO(path)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
     with raw:
-        magic = raw.read(6)
+        magic = raw.read(6) or b""
         raw.seek(0)
         if magic.startswith(_OTHER_ARCHIVES):
             raise InputError(f"{path}: this kind of archive is not supported; unpack it, or use .gz, .bz2, .xz or .zst")
-        unpack = next((open_ for start, open_ in _FORMATS.items() if magic.startswith(start)), None)
+        unpack = next((unpack for start, unpack in _FORMATS.items() if magic.startswith(start)), None)
         if unpack is None:
             yield raw, True
-        else:
-            with unpack(path, raw) as stream:
-                yield _Limited(path, stream), False
+            return
+        with contextlib.closing(_Unpacked(path, unpack(path, raw))) as stream:
+            yield stream, False
 
 
-class _Limited(io.RawIOBase):
-    """A stream of decompressed text that ends in an error if it is longer than a file of its size can mean."""
+class _Packed(NamedTuple):
+    """A decompressing stream, its kind for messages, and what it raises for a corrupt file."""
 
-    def __init__(self, path: pathlib.Path, stream: BinaryIO) -> None:
-        self._path, self._stream = path, stream
+    kind: str
+    stream: Any
+    errors: tuple[type[Exception], ...]
+
+
+class _Unpacked(io.RawIOBase):
+    """Decompressed text, whose errors are one line; so is more text than a file of its size can mean."""
+
+    def __init__(self, path: pathlib.Path, packed: _Packed) -> None:
+        self._path, self._packed = path, packed
         self._left = max(_FREE_BYTES, path.stat().st_size * _MAX_RATIO)
 
     def readinto(self, buffer: Any) -> int:
-        count = self._stream.readinto(buffer)  # type: ignore[attr-defined]
+        """Read into a buffer; 0 at the end."""
+        try:
+            count = self._packed.stream.readinto(buffer)
+        except self._packed.errors as error:
+            raise _corrupt(self._path, self._packed.kind, error) from error
         self._left -= count
         if self._left < 0:
             raise InputError(
@@ -57,6 +68,10 @@ class _Limited(io.RawIOBase):
                 "if it is valid, unpack it yourself"
             )
         return count
+
+    def close(self) -> None:
+        self._packed.stream.close()
+        super().close()
 
 
 def _corrupt(path: pathlib.Path, kind: str, error: object) -> InputError:
@@ -66,52 +81,29 @@ def _corrupt(path: pathlib.Path, kind: str, error: object) -> InputError:
 # The modules are imported where they are needed: a plain CSV does not wait for them.
 
 
-@contextlib.contextmanager
-def _gunzip(path: pathlib.Path, raw: BinaryIO) -> Iterator[BinaryIO]:
+def _gunzip(_: pathlib.Path, raw: BinaryIO) -> _Packed:
     import gzip
     import zlib
 
-    try:
-        with gzip.GzipFile(fileobj=raw) as stream:
-            yield stream  # type: ignore[misc]
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise _corrupt(path, "gzip", error) from error
+    return _Packed("gzip", gzip.GzipFile(fileobj=raw), (EOFError, zlib.error, gzip.BadGzipFile))
 
 
-@contextlib.contextmanager
-def _bunzip2(path: pathlib.Path, raw: BinaryIO) -> Iterator[BinaryIO]:
+def _bunzip2(_: pathlib.Path, raw: BinaryIO) -> _Packed:
     import bz2
 
-    try:
-        with bz2.BZ2File(raw) as stream:
-            yield stream  # type: ignore[misc]
-    except (EOFError, ValueError, OSError) as error:
-        if isinstance(error, InputError) or getattr(error, "errno", None) is not None:
-            raise
-        raise _corrupt(path, "bzip2", error) from error
+    return _Packed("bzip2", bz2.BZ2File(raw), (EOFError, OSError, ValueError))
 
 
-@contextlib.contextmanager
-def _unxz(path: pathlib.Path, raw: BinaryIO) -> Iterator[BinaryIO]:
+def _unxz(_: pathlib.Path, raw: BinaryIO) -> _Packed:
     import lzma
 
-    try:
-        with lzma.LZMAFile(raw) as stream:
-            yield stream  # type: ignore[misc]
-    except (EOFError, lzma.LZMAError, MemoryError) as error:
-        raise _corrupt(path, "xz", error) from error
+    return _Packed("xz", lzma.LZMAFile(raw), (EOFError, lzma.LZMAError, MemoryError))
 
 
-@contextlib.contextmanager
-def _unzstd(path: pathlib.Path, raw: BinaryIO) -> Iterator[BinaryIO]:
-    import zstandard
+def _unzstd(_: pathlib.Path, raw: BinaryIO) -> _Packed:
+    from backports import zstd  # what Python 3.14 calls compression.zstd
 
-    unpacker = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
-    try:
-        with unpacker.stream_reader(raw, read_across_frames=True) as stream:
-            yield stream  # type: ignore[misc]
-    except zstandard.ZstdError as error:
-        raise _corrupt(path, "zstd", error) from error
+    return _Packed("zstd", zstd.ZstdFile(raw), (EOFError, zstd.ZstdError))
 
 
 class _WithinFile:
@@ -126,25 +118,20 @@ class _WithinFile:
         return self._raw.read(min(size, self._size) if size >= 0 else self._size)
 
 
-@contextlib.contextmanager
-def _unzip(path: pathlib.Path, raw: BinaryIO) -> Iterator[BinaryIO]:
+def _unzip(path: pathlib.Path, raw: BinaryIO) -> _Packed:
     import zipfile
     import zlib
 
     try:
-        with contextlib.ExitStack() as stack:
-            try:
-                archive = stack.enter_context(zipfile.ZipFile(_WithinFile(raw)))  # type: ignore[arg-type]
-                stream = stack.enter_context(archive.open(_only_csv(path, archive)))
-            except InputError:
-                raise
-            except RuntimeError as error:  # what zipfile raises for a password
-                raise InputError(f"{path}: cannot be unzipped ({error})") from error
-            except (ValueError, OSError, NotImplementedError) as error:  # of impossible lengths, places and names
-                raise zipfile.BadZipFile(error) from error
-            yield stream  # type: ignore[misc]
-    except (EOFError, zlib.error, zipfile.BadZipFile) as error:
+        archive = zipfile.ZipFile(_WithinFile(raw))  # type: ignore[arg-type]
+        stream = archive.open(_only_csv(path, archive))
+    except InputError:
+        raise
+    except RuntimeError as error:  # what zipfile raises for a password
+        raise InputError(f"{path}: cannot be unzipped ({error})") from error
+    except (ValueError, OSError, NotImplementedError, EOFError, zipfile.BadZipFile) as error:
         raise _corrupt(path, "zip", error) from error
+    return _Packed("zip", stream, (EOFError, zlib.error, zipfile.BadZipFile))
 
 
 def _only_csv(path: pathlib.Path, archive: Any) -> Any:
@@ -161,7 +148,7 @@ def _only_csv(path: pathlib.Path, archive: Any) -> Any:
     return entries[0]
 
 
-_FORMATS = {
+_FORMATS: dict[bytes, Callable[[pathlib.Path, BinaryIO], _Packed]] = {
     b"\x1f\x8b": _gunzip,
     b"PK\x03\x04": _unzip,
     b"PK\x05\x06": _unzip,

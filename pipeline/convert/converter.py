@@ -158,8 +158,9 @@ def _duplicate_error(plan: Plan, split: str, values: set[int]) -> InputError:
     for segment in (segment for task in plan.tasks if task.split == split for segment in task.segments):
         for block in segment.file.read(segment.start, segment.stop):
             ids = segment.file.parse(block).ids
-            for row in np.flatnonzero(np.isin(ids, list(values))).tolist():
-                value = int(ids[row])
+            for row, value in enumerate([] if ids is None else ids.tolist()):
+                if value not in values:
+                    continue
                 place = segment.file.place_of(block, row)
                 if value in places:
                     return InputError(f"{place}: id {value} is a duplicate, also used on {places[value]}")

@@ -2,8 +2,8 @@
 
 The fast path is NumPy over the bytes of some hundred lines at a time. The value that ends at each byte is computed for
 every byte at once (units + 10 * tens + 100 * hundreds, a few contiguous uint8 operations), and then the positions of
-the separators pick the values that end before them. Lines that it cannot take go to the strict path, which gives the
-same arrays or says exactly what is wrong.
+the separators pick the values that end before them. Lines it cannot take go to the strict path, which gives the same
+arrays or reports exactly what is wrong.
 """
 
 import csv
@@ -15,7 +15,7 @@ import numpy as np
 from pipeline.convert.columns import Columns
 from pipeline.errors import shorten
 
-# Small pieces stay in a core's cache, but threads then meet at Python's lock more often than they work.
+# Smaller pieces stay in a core's cache, but threads then contend for the GIL more than they work.
 PIECE_BYTES = 1 << 19
 MAX_INTEGER = 2**63 - 1
 _MAX_FAST_DIGITS = 18  # any such number is below 2**63
@@ -32,7 +32,7 @@ class Rows(NamedTuple):
 
 
 class LineError(ValueError):
-    """An invalid line; `line` counts from 0 within the parsed text, `short` if its end is missing (a partial download)."""
+    """An invalid line; `line` counts from 0 within the text, `short`: its end is missing, as in a partial download."""
 
     def __init__(self, line: int, text: str, short: bool = False):
         super().__init__(text)
@@ -67,13 +67,13 @@ def parse_lines(data: bytes | bytearray, columns: Columns, piece_bytes: int = PI
 
 
 class _Workspace(threading.local):
-    """Memory that each thread uses again for every piece: to be given fresh pages costs more than the arithmetic."""
+    """Memory that each thread reuses for every piece: faulting in new pages costs more than the arithmetic."""
 
     def __init__(self) -> None:
         self._rows = np.empty((_WORK_ROWS, 0), np.uint8)
 
     def rows(self, length: int) -> np.ndarray:
-        """uint8 [_WORK_ROWS, length], of any content, to be used until the thread asks again."""
+        """uint8 [_WORK_ROWS, length], uninitialised, valid until the thread's next call."""
         if length > self._rows.shape[1]:
             self._rows = np.empty((_WORK_ROWS, length), np.uint8)
         return self._rows[:, :length]
@@ -83,9 +83,9 @@ _workspace = _Workspace()
 
 
 def parse_fast(data: bytes | bytearray | memoryview, columns: Columns) -> Rows | None:
-    """Parse lines of nothing but digits, commas and newlines; None where the strict path has to look."""
+    """Parse lines of nothing but digits, commas and newlines; None if the strict path is needed."""
     text = np.frombuffer(data, np.uint8)
-    # Three bytes in front that are no digits, so that the first value has bytes before it like any other.
+    # Three bytes in front that are not digits, so that the first value has bytes before it like any other.
     work = _workspace.rows(len(text) + 3)
     digits, is_digit, flags = work[0], work[1].view(bool), work[2, 3:].view(bool)
     digits[:3] = 255
@@ -119,12 +119,12 @@ def _values_ending_anywhere(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """values uint8 [n]: the number that ends just before byte k; suspect bool [n]: it is over 255 or has four digits.
 
-    `suspect` is None where a field is empty. `units` are the digits, 0 elsewhere; they and `is_digit` have three bytes
-    in front of the n - 1 of the text. What is returned lies in `work`, uint8 [4, n + 2].
+    `suspect` is None if a field is empty. `units` are the digits, 0 elsewhere; they and `is_digit` have three bytes
+    in front of the n - 1 of the text. The results are views of `work`, uint8 [4, n + 2].
     """
     size = len(units) - 2
     pairs = np.logical_and(is_digit[:-1], is_digit[1:], out=work[0, :-1].view(bool))
-    # Each run of digits has one pair less than digits, and each separator ends one run unless its field is empty.
+    # A run of digits has one pair fewer than digits, and each separator ends a run unless its field is empty.
     num_digits = len(units) - 3 - num_separators
     if np.count_nonzero(pairs) != num_digits - num_separators:
         return units, None
@@ -143,7 +143,7 @@ def _values_ending_anywhere(
 
 
 def _in_pixels(positions: np.ndarray, ends: np.ndarray, columns: Columns) -> bool:
-    # A value at index k of `values` ends just before byte k, so byte k - 1 belongs to the field searched for.
+    # A value at index k of `values` ends just before byte k, so byte k - 1 belongs to that field.
     fields = np.searchsorted(ends, positions - 1) % columns.count
     return bool(((fields != _index(columns.label)) & (fields != _index(columns.id))).any())
 
@@ -153,7 +153,7 @@ def _index(column: int | None) -> int:
 
 
 def _integers(units: np.ndarray, ends: np.ndarray, columns: Columns, column: int) -> np.ndarray | None:
-    """int64 [n] of one column, whose digits are summed from the last to the first; None where one is too long."""
+    """int64 [n] of one column, digits summed from the last to the first; None if one is too long."""
     stops = ends[column :: columns.count]
     starts = np.zeros_like(stops)
     if column:
@@ -173,13 +173,13 @@ def _integers(units: np.ndarray, ends: np.ndarray, columns: Columns, column: int
 
 
 def parse_strict(data: bytes | bytearray, columns: Columns, first_line: int = 0) -> Rows:
-    """Parse lines one by one; blank ones are skipped, quoted integers taken.
+    """Parse lines one by one; blank ones are skipped, quoted integers accepted.
 
     Raises:
-        LineError: at the first line that is wrong, counted from `first_line`.
+        LineError: at the first invalid line, counted from `first_line`.
     """
     images, labels, ids = [], [], []
-    lines = data.split(b"\n")[:-1]
+    lines: list[bytes] = bytes(data).split(b"\n")[:-1]
     for number, line in enumerate(lines, first_line):
         if not line.strip():
             continue
@@ -193,7 +193,7 @@ def parse_strict(data: bytes | bytearray, columns: Columns, first_line: int = 0)
             labels.append(_integer(number, fields[columns.label], columns.label, columns))
         if columns.id is not None:
             ids.append(_integer(number, fields[columns.id], columns.id, columns))
-        # The last digits are all there is: those before them are zeros, or the check above has refused them.
+        # The last digits suffice: those before them are zeros, or the check above refused them.
         numbers = [int(fields[k][-3:]) for k in range(columns.count) if k not in (columns.label, columns.id)]
         images.append(np.array(numbers, np.uint8))
     return Rows(
@@ -211,9 +211,9 @@ def split_line(number: int, line: bytes | bytearray) -> list[str]:
     """
     line = line.removesuffix(b"\r")
     if b"\0" in line:
-        raise LineError(number, "holds NUL bytes; is the file UTF-16? save it as plain ASCII or UTF-8")
+        raise LineError(number, "contains NUL bytes; is the file UTF-16? save it as plain ASCII or UTF-8")
     if b"\r" in line:
-        raise LineError(number, "holds a carriage return; end lines with a newline")
+        raise LineError(number, "contains a carriage return; end lines with a newline")
     if not line.isascii():
         at = next(k for k, byte in enumerate(line) if byte > 127)
         before = line[:at].count(b",")
@@ -224,14 +224,14 @@ def split_line(number: int, line: bytes | bytearray) -> list[str]:
     try:
         return next(csv.reader([text], strict=True))
     except csv.Error as error:
-        raise LineError(number, f"quotes that do not match ({error})") from error
+        raise LineError(number, f"unbalanced quotes ({error})") from error
 
 
-def _wrong_count(found: int, columns: Columns) -> str:
-    expected = f"{columns.count} as {'the first line' if columns.names is None else 'the header'} has"
-    if found < columns.count:
-        return f"{found} columns, expected {expected}: missing from {columns.describe(found)} on"
-    return f"{found} columns, expected {expected}: {found - columns.count} extra"
+def _wrong_count(count: int, columns: Columns) -> str:
+    expected = f"{columns.count} as in {'the first line' if columns.names is None else 'the header'}"
+    if count < columns.count:
+        return f"{count} columns, expected {expected}: missing from {columns.describe(count)} on"
+    return f"{count} columns, expected {expected}: {count - columns.count} extra"
 
 
 def _check_field(number: int, field: str, column: int, columns: Columns) -> None:

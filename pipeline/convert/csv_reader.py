@@ -2,11 +2,14 @@
 
 import dataclasses
 import hashlib
+import io
 import os
 import pathlib
 import stat
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
+
+import numpy as np
 
 from pipeline.convert.columns import Columns, find_columns
 from pipeline.convert.compressed import open_text
@@ -74,7 +77,7 @@ class CsvFile:
         return self.columns.id is not None
 
     def scan_starts(self) -> list[int]:
-        """Offsets that cut the text into the units of the first pass: the first line start at or after every n bytes."""
+        """Offsets that cut the text for the first pass: the first line that starts at or after every `scan_bytes`."""
         begin = self.first_row.offset
         if not self.seekable:
             return [begin]
@@ -102,7 +105,7 @@ class CsvFile:
                 num_rows += len(starts)
         except _LongLine:
             num_rows += 1  # reading its rows meets the same line and reports it
-            labels.append(np.full(1, INVALID))
+            labels.append(np.array([INVALID]))
         return Scan(tuple(marks), num_rows, tuple(labels) if self.has_labels else None, digest.digest())
 
     def read(self, start: Mark, stop: int | None) -> Iterator[Block]:
@@ -187,7 +190,7 @@ class CsvFile:
         before = self._blocks(0, offset) if offset else iter(())
         return 1 + sum(block.data.count(b"\n") for block in before)
 
-    def _read_first_line(self, stream: BinaryIO) -> tuple[int, int, bytes]:
+    def _read_first_line(self, stream: io.RawIOBase) -> tuple[int, int, bytes]:
         """(offset, index, bytes without newline) of the first line that is not blank."""
         index = 0
         try:
@@ -225,7 +228,7 @@ class _LongLine(Exception):
         self.offset = offset
 
 
-def _cut_lines(stream: BinaryIO, offset: int, stop: int | None, block_bytes: int, max_line: int) -> Iterator[Block]:
+def _cut_lines(stream: io.RawIOBase, offset: int, stop: int | None, block_bytes: int, max_line: int) -> Iterator[Block]:
     """Cut a stream that stands at `offset` into blocks of whole lines.
 
     Raises:
@@ -237,7 +240,7 @@ def _cut_lines(stream: BinaryIO, offset: int, stop: int | None, block_bytes: int
         data = bytearray(len(rest) + (block_bytes if left is None else min(block_bytes, left)))
         data[: len(rest)] = rest
         with memoryview(data)[len(rest) :] as free:
-            count = stream.readinto(free) if len(free) else 0  # type: ignore[attr-defined]
+            count = stream.readinto(free) if len(free) else 0
         size = len(rest) + count
         if left is not None:
             left -= count
@@ -255,7 +258,7 @@ def _cut_lines(stream: BinaryIO, offset: int, stop: int | None, block_bytes: int
             offset += end
 
 
-def _skip(stream: BinaryIO, num_bytes: int) -> None:
+def _skip(stream: io.RawIOBase, num_bytes: int) -> None:
     buffer = bytearray(BLOCK_BYTES)
     while num_bytes:
         with memoryview(buffer)[: min(num_bytes, BLOCK_BYTES)] as free:

@@ -52,7 +52,7 @@ def _label_places(
     text: np.ndarray, starts: np.ndarray, ends: np.ndarray, columns: Columns
 ) -> tuple[np.ndarray, np.ndarray]:
     """Where each row's label begins, int64 [rows], and whether counting commas is enough to know, bool [rows]."""
-    if columns.label == 0:
+    if columns.label is None or columns.label == 0:
         return starts, np.ones(len(starts), bool)
     commas = np.flatnonzero(text == _COMMA)
     first = np.searchsorted(commas, starts)
@@ -63,7 +63,7 @@ def _label_places(
 
 def _strict_label(line: bytes | bytearray, columns: Columns) -> int:
     try:
-        field = split_line(0, line)[columns.label]
+        field = split_line(0, line)[columns.label or 0]
     except (LineError, IndexError):
         return INVALID
     digits = field.lstrip("0")

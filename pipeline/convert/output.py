@@ -35,7 +35,7 @@ def new_directory(out: str | os.PathLike, overwrite: bool) -> Iterator[pathlib.P
     with contextlib.ExitStack() as stack:
         stack.enter_context(_parents(target.parent))
         busy = f"{out}: another conversion is writing it; wait for it or choose another --out"
-        stack.enter_context(_lock(target, out, busy))
+        stack.enter_context(lock_target(target, out, busy))
         check_replaceable(target, out, overwrite)
         partial = target.with_name(f".{target.name}.partial")
         if partial.is_symlink() or partial.is_file():
@@ -131,7 +131,8 @@ def _parents(parent: pathlib.Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _lock(target: pathlib.Path, out: str | os.PathLike, busy: str) -> Iterator[None]:
+def lock_target(target: pathlib.Path, out: str | os.PathLike, busy: str) -> Iterator[None]:
+    """Hold the lock of a data set's directory; InputError(busy) if another process has it."""
     path = target.with_name(f".{target.name}.lock")
     try:
         lock = locked(path, busy)

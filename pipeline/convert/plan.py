@@ -9,7 +9,7 @@ import bisect
 import dataclasses
 import hashlib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -26,19 +26,19 @@ SHARD_BYTES = 128 << 20  # of a shard if no number of shards is given
 _SAMPLED_ROWS = 1 << 20  # at a time, which bounds the memory of sorting them
 
 
+Labels = tuple[int, ...]
+
+
 @dataclasses.dataclass(frozen=True)
 class Rules:
-    """What a plan must follow. `shards` None: by size; `class_labels` None: all labels of the files, ascending.
-
-    `class_names[k]` names the class of label `class_labels[k]`; None takes the labels themselves.
-    """
+    """What a plan must follow. `shards` None: by size. `classes` maps the labels of the files to those of the classes,
+    both ascending, and the names of the classes."""
 
     dataset: str
     image_shape: tuple[int, int, int]
     shards: int | Mapping[str, int] | None = None
     validation: Validation = Validation()
-    class_labels: tuple[int, ...] | None = None
-    class_names: tuple[str, ...] | None = None
+    classes: Callable[[Labels], tuple[Labels, tuple[str, ...]]] = lambda labels: (labels, tuple(map(str, labels)))
 
     @property
     def layout(self) -> RecordLayout:
@@ -107,6 +107,9 @@ class _FileScan:
     labels: np.ndarray
     sha256: str
 
+    def as_source(self, split: str) -> Source | None:
+        return self.file.as_source(split, self.num_rows, self.sha256)
+
     def mark_of_row(self, row: int) -> Mark:
         place = bisect.bisect_right(self.marks, row, key=lambda mark: mark.row) - 1
         return self.file.mark_of_row(self.marks[place], row)
@@ -119,11 +122,8 @@ def make_plan(inputs: Mapping[str, Sequence[SourceFile]], rules: Rules, workers:
         InputError: a file has no rows, too many classes, or a split would have no rows.
     """
     scans = _scan(inputs, workers)
-    labels = rules.class_labels
-    if labels is None:
-        values = [np.unique(scan.labels) for group in scans.values() for scan in group]
-        labels = tuple(np.unique(np.concatenate(values)).tolist())
-        labels = tuple(label for label in labels if label >= 0)
+    values = [np.unique(scan.labels) for group in scans.values() for scan in group]
+    labels, names = rules.classes(tuple(label for label in np.unique(np.concatenate(values)).tolist() if label >= 0))
     if len(labels) > MAX_CLASSES:
         raise InputError(f"over {MAX_CLASSES:,} different labels; is the label column the right one?")
     tasks: list[Task] = []
@@ -131,14 +131,15 @@ def make_plan(inputs: Mapping[str, Sequence[SourceFile]], rules: Rules, workers:
     counts: dict[str, tuple[int, ...]] = {}
     shards: dict[str, int] = {}
     for split, group in scans.items():
-        of_split = [scan.file.as_source(split, scan.num_rows, scan.sha256) for scan in group]
+        of_split = [source for scan in group if (source := scan.as_source(split)) is not None]
         drawn = _draw(rules.validation, split, group)
         for name, rows in ((split, ~drawn), (VAL, drawn)) if drawn is not None else ((split, None),):
             counts[name] = _class_counts(group, labels, rows)
-        shards[split] = _num_shards(rules, split, sum(scan.num_rows for scan in group))
-        tasks += _plan_split(rules, split, group, shards[split], labels, drawn, of_split, len(tasks))
+        num_shards = _num_shards(rules, split, sum(scan.num_rows for scan in group))
+        tasks += _plan_split(rules, split, group, num_shards, labels, drawn, len(tasks))
+        if of_split:
+            shards[split] = num_shards
         sources += of_split
-    names = rules.class_names if rules.class_names is not None else tuple(map(str, labels))
     return Plan(rules, tuple(tasks), tuple(sources), names, counts, shards)
 
 
@@ -163,7 +164,9 @@ def _scan_stretch(job: tuple[SourceFile, int, int | None]) -> Scan:
 
 
 def _join(file: SourceFile, stretches: Sequence[Scan]) -> _FileScan:
-    marks, labels, row = [], [], 0
+    marks: list[Mark] = []
+    labels: list[np.ndarray] = []
+    row = 0
     for stretch in stretches:
         marks += [Mark(mark.offset, row + mark.row) for mark in stretch.marks]
         labels += stretch.labels or [np.full(stretch.num_rows, UNLABELLED, np.int8)]
@@ -238,7 +241,6 @@ def _plan_split(
     num_shards: int,
     labels: tuple[int, ...],
     drawn: np.ndarray | None,
-    sources: Sequence[Source],
     first_index: int,
 ) -> list[Task]:
     starts = [0, *itertools.accumulate(scan.num_rows for scan in group)]
@@ -248,7 +250,7 @@ def _plan_split(
         row for row in bounds for k, can_seek in enumerate(seekable) if not can_seek and starts[k] < row < starts[k + 1]
     }
     names = _shard_names(rules.dataset, split, bounds, drawn)
-    tasks = []
+    tasks: list[Task] = []
     for low, high in itertools.pairwise([row for row in bounds if row not in inside]):
         shards = [(start, stop) for start, stop in itertools.pairwise(bounds) if low <= start and stop <= high]
         task = Task(
@@ -262,7 +264,7 @@ def _plan_split(
             drawn=None if drawn is None else np.packbits(drawn[low:high]).tobytes(),
             outputs={name: tuple(of[shard] for shard in shards if shard in of) for name, of in names.items()},
         )
-        tasks.append(dataclasses.replace(task, fingerprint=_fingerprint(task, sources)))
+        tasks.append(dataclasses.replace(task, fingerprint=_fingerprint(task, group)))
     return tasks
 
 
@@ -296,16 +298,10 @@ def _segments(group: Sequence[_FileScan], starts: Sequence[int], low: int, high:
     return tuple(segments)
 
 
-def _fingerprint(task: Task, sources: Sequence[Source]) -> str:
+def _fingerprint(task: Task, group: Sequence[_FileScan]) -> str:
     marks = [(segment.start, segment.stop) for segment in task.segments]
-    identity = (
-        VERSION,
-        task.split,
-        marks,
-        task.first_row,
-        task.image_shape,
-        task.class_labels,
-        task.drawn,
-        task.outputs,
-    )
-    return hashlib.sha256(repr((identity, sources)).encode()).hexdigest()
+    files = [(scan.sha256, scan.as_source(task.split)) for scan in group]
+    rest = (task.first_row, task.image_shape, task.class_labels, task.drawn, task.outputs)
+    return hashlib.sha256(
+        repr((VERSION, task.split, marks, files, *rest)).encode(errors="backslashreplace")
+    ).hexdigest()

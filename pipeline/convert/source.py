@@ -65,8 +65,8 @@ class SourceFile(Protocol):
     def empty_error(self) -> InputError:
         """What to report of a file without rows."""
 
-    def as_source(self, split: str, num_rows: int, sha256: str) -> Source:
-        """What the manifest keeps of the file."""
+    def as_source(self, split: str, num_rows: int, sha256: str) -> Source | None:
+        """What the manifest keeps of the file, or None if it cannot be rebuilt from it."""
 
     def check_unchanged(self) -> None:
         """Raise InputError if the file is not the one that was opened."""

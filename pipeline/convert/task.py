@@ -112,7 +112,7 @@ def run_task(
 
 
 class _ShardSequence:
-    """Writes shards of (name, records) one after another; `shards` are those complete. Ends its file after errors too."""
+    """Writes shards of (name, records) one after another, as a context manager; `shards` are those complete."""
 
     def __init__(self, directory: pathlib.Path, outputs: tuple[tuple[str, int], ...], stride: int) -> None:
         self.shards: list[Shard] = []

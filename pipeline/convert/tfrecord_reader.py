@@ -1,144 +1,224 @@
 """TFRecords that other programs wrote: tf.train.Examples of any length, parsed by `tf.io.parse_example` in batches.
 
-An `image` is its raw bytes (uint8, row-major H*W*C) or a PNG or JPEG; `label` and `id` may be absent. This is the one
-module of the room that needs TensorFlow.
+An `image` is its raw bytes (uint8, row-major H*W*C) or a PNG or JPEG, which is decided for every record by its content;
+`label` and `id` may be absent. Importing this module imports TensorFlow.
 """
 
-import dataclasses
 import os
 import pathlib
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from pipeline.convert.csv_parser import Rows
+from pipeline.convert.source import Mark, Scan
 from pipeline.errors import InputError
-from pipeline.format.records import ID, IMAGE, LABEL, UNLABELLED
+from pipeline.files import sha256_of
+from pipeline.format.manifest import MAX_CLASSES, MAX_IMAGE_BYTES, Source
+from pipeline.format.records import ID, IMAGE, LABEL, UNLABELLED, masked_crc
 
-_BATCH = 1024  # records parsed by one call
+_BATCH, _BATCH_BYTES = 1024, 16 << 20  # records, and about how many bytes of them, parsed by one call
 _NO_ID = -1
 _ENCODED = (b"\x89PNG", b"\xff\xd8\xff")
+_HEADER_BYTES, _FOOTER_BYTES = 12, 4
 
 
-@dataclasses.dataclass(frozen=True)
-class Examples:
-    """images uint8 [n, H*W*C], labels int64 [n] (UNLABELLED where absent), ids int64 [n] or None."""
+class Batch(NamedTuple):
+    """Serialised examples, the first of which is record `first` of its file."""
 
-    images: np.ndarray
-    labels: np.ndarray
-    ids: np.ndarray | None
+    first: int
+    records: list[bytes]
 
 
-def read_examples(path: str | os.PathLike, image_shape: tuple[int, int, int]) -> Iterator[Examples]:
-    """The records of one file in their order, some at a time.
+class TfrecordFile:
+    """One TFRecord file; it is read from its first record on.
 
-    Raises:
-        InputError: a record is damaged, has no image, or one of another size, or only some have an id.
-    """
-    path = pathlib.Path(path)
-    first = 0
-    for serialized in _batches(path):
-        yield _parse(path, first, serialized, image_shape)
-        first += len(serialized)
-
-
-def image_shape_of(path: str | os.PathLike) -> tuple[int, int, int] | None:
-    """(height, width, channels) of a file's first image where it is encoded or a square of one channel, else None.
+    `image_shape` is (height, width, channels), or None to take it from the first image: encoded, or a square of one
+    channel.
 
     Raises:
-        InputError: the file holds no record, or the first has no image.
+        InputError: the file cannot be read, holds no record, or its first record has no image of that shape.
     """
-    path = pathlib.Path(path)
-    first = next(_batches(path), None)
-    if first is None:
-        raise InputError(f"{path}: holds no record")
-    image = _features(path, 0, first[:1])[IMAGE].numpy()[0]
-    if image.startswith(_ENCODED):
-        return tuple(tf.io.decode_image(image, expand_animations=False).shape)
-    side = round(len(image) ** 0.5)
-    return (side, side, 1) if side * side == len(image) else None
+
+    seekable = False
+    first_row = Mark(0, 0)
+
+    def __init__(self, path: str | os.PathLike, image_shape: tuple[int, int, int] | None = None) -> None:
+        self.path = pathlib.Path(path)
+        self.num_bytes = self.path.stat().st_size
+        self._identity = self._identity_of()
+        first = next(self.read(self.first_row, None), None)
+        if first is None:
+            raise self.empty_error()
+        features = self._parse(Batch(0, first.records[:1]))
+        self.has_labels = bool(features[LABEL][0] != UNLABELLED)
+        self.has_ids = bool(features[ID][0] != _NO_ID)
+        self.image_shape = image_shape or self._shape_of(features[IMAGE][0])
+
+    def scan_starts(self) -> list[int]:
+        """The file is one stretch."""
+        return [0]
+
+    def scan(self, start: int, stop: int | None) -> Scan:
+        """Count the records and read their labels.
+
+        Raises:
+            InputError: a record is corrupt or not an example, or only some have a label or an id.
+        """
+        labels = []
+        for batch in self.read(Mark(start, 0), stop):
+            features = self._parse(batch)
+            self._check_all(features[LABEL] != UNLABELLED, self.has_labels, "label")
+            self._check_all(features[ID] != _NO_ID, self.has_ids, "id")
+            if self.has_labels:
+                self._check_labels(batch, features[LABEL])
+            labels.append(features[LABEL].astype(np.int64))
+        marks = (Mark(0, 0),)
+        digest = bytes.fromhex(sha256_of(self.path))
+        return Scan(marks, sum(map(len, labels)), tuple(labels) if self.has_labels else None, digest)
+
+    def mark_of_row(self, mark: Mark, row: int) -> Mark:
+        return Mark(mark.offset, row)
+
+    def read(self, start: Mark, stop: int | None) -> Iterator[Batch]:
+        """All records of the file, in batches.
+
+        Raises:
+            InputError: a record is corrupt.
+        """
+        records: list[bytes] = []
+        count = num_bytes = 0
+        for record in self._records():
+            records.append(record)
+            num_bytes += len(record)
+            if len(records) == _BATCH or num_bytes > _BATCH_BYTES:
+                yield Batch(count, records)
+                count, records, num_bytes = count + len(records), [], 0
+        if records:
+            yield Batch(count, records)
+        self.check_unchanged()
+
+    def parse(self, block: Batch) -> Rows:
+        """Images, labels and ids of a batch.
+
+        Raises:
+            InputError: a record is not an example, or its image has another shape.
+        """
+        features = self._parse(block)
+        size = int(np.prod(self.image_shape))
+        images = np.empty((len(block.records), size), np.uint8)
+        for row, image in enumerate(features[IMAGE]):
+            images[row] = self._pixels(self.place_of(block, row), image)
+        labels = features[LABEL] if self.has_labels else None
+        return Rows(images, labels, features[ID] if self.has_ids else None)
+
+    def place_of(self, block: Batch, row: int) -> str:
+        """How messages name a record."""
+        return f"{self.path}, record {block.first + row} (counted from 0)"
+
+    def empty_error(self) -> InputError:
+        return InputError(f"{self.path}: holds no record")
+
+    def as_source(self, split: str, num_rows: int, sha256: str) -> Source | None:
+        """None: a data set cannot be rebuilt from TFRecords."""
+        return None
+
+    def check_unchanged(self) -> None:
+        if self._identity_of() != self._identity:
+            raise InputError(f"{self.path}: the file changed while it was read; import again when it is complete")
+
+    def _identity_of(self) -> tuple[int, ...]:
+        status = self.path.stat()
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+    def _records(self) -> Iterator[bytes]:
+        """The payload of each record. TensorFlow's reader would allocate whatever length a corrupt frame states."""
+        left, number = self.num_bytes, 0
+        with self.path.open("rb") as file:
+            while left:
+                header = file.read(_HEADER_BYTES)
+                length = int.from_bytes(header[:8], "little")
+                left -= _HEADER_BYTES + length + _FOOTER_BYTES
+                valid = left >= 0 and masked_crc(header[:8]) == header[8:]
+                record = file.read(length) if valid else b""
+                if not valid or masked_crc(record) != file.read(_FOOTER_BYTES):
+                    where = f"{self.path}, record {number} (counted from 0)"
+                    raise InputError(f"{where}: corrupt or truncated; write or fetch the file again")
+                yield record
+                number += 1
+
+    def _parse(self, batch: Batch) -> dict[str, np.ndarray]:
+        kinds = {
+            IMAGE: tf.io.FixedLenFeature([], tf.string),
+            LABEL: tf.io.FixedLenFeature([], tf.int64, UNLABELLED),
+            ID: tf.io.FixedLenFeature([], tf.int64, _NO_ID),
+        }
+        try:
+            features = tf.io.parse_example(batch.records, kinds)
+        except tf.errors.InvalidArgumentError as error:
+            if len(batch.records) > 1:  # find the one at fault
+                for row, record in enumerate(batch.records):
+                    self._parse(Batch(batch.first + row, [record]))
+            raise InputError(
+                f"{self.place_of(batch, 0)}: not an example with `{IMAGE}` bytes and, if present, an integer `{LABEL}` "
+                f"and `{ID}`; convert the data from CSV instead"
+            ) from error
+        return {key: value.numpy() for key, value in features.items()}
+
+    def _check_all(self, present: np.ndarray, expected: bool, role: str) -> None:
+        if (present != expected).any():
+            raise InputError(
+                f"{self.path}: some records have a {role} and some have none; put them in two splits, or give all one"
+            )
+
+    def _check_labels(self, batch: Batch, labels: np.ndarray) -> None:
+        invalid = (labels < 0) | (labels >= MAX_CLASSES)
+        if invalid.any():
+            row = int(invalid.argmax())
+            raise InputError(
+                f"{self.place_of(batch, row)}: label {labels[row]} is not a class index of 0 to {MAX_CLASSES - 1:,}"
+            )
+
+    def _shape_of(self, image: bytes) -> tuple[int, int, int]:
+        where = self.place_of(Batch(0, []), 0)
+        side = round(len(image) ** 0.5)
+        if image.startswith(_ENCODED):
+            pixels = _decode(image)
+            if pixels is not None:
+                return pixels.shape[0], pixels.shape[1], pixels.shape[2]
+            if side * side != len(image):
+                raise InputError(f"{where}: its image cannot be decoded; write the file again")
+        if side * side != len(image) or not side:
+            raise InputError(f"{where}: its image is raw and not a square of one channel; give --image-shape H W C")
+        return side, side, 1
+
+    def _pixels(self, where: str, image: bytes) -> np.ndarray:
+        """uint8 [H*W*C]. Raw pixels may begin like a PNG, and a PNG may be as long as raw pixels."""
+        size = int(np.prod(self.image_shape))
+        pixels = _decode(image) if image.startswith(_ENCODED) else None
+        if pixels is not None:
+            if pixels.shape != self.image_shape:
+                shape, expected = (" x ".join(map(str, lengths)) for lengths in (pixels.shape, self.image_shape))
+                raise InputError(f"{where}: an image of {shape}, expected {expected}; all images need one shape")
+            return pixels.reshape(-1)
+        if len(image) == size:
+            return np.frombuffer(image, np.uint8)
+        if image.startswith(_ENCODED):
+            raise InputError(f"{where}: its image cannot be decoded; write the file again")
+        raise InputError(f"{where}: an image of {len(image)} bytes, expected {size}, or a PNG or JPEG")
 
 
-def _batches(path: pathlib.Path) -> Iterator[tf.Tensor]:
-    done = 0
+def _decode(image: bytes) -> np.ndarray | None:
+    """uint8 [H, W, C] of a PNG or JPEG; None if it is not one, or states a size that no image of ours has."""
     try:
-        for serialized in tf.data.TFRecordDataset(os.fspath(path)).batch(_BATCH):
-            done += len(serialized)
-            yield serialized
-    except tf.errors.DataLossError as error:
-        record = done + _readable(path, done)
-        raise InputError(
-            f"{path}: record {record} (counted from 0) is damaged; write or fetch the file again"
-        ) from error
-    except tf.errors.OpError as error:
-        raise InputError(f"{path}: cannot be read ({error.message.splitlines()[0]})") from error
-
-
-def _readable(path: pathlib.Path, skip: int) -> int:
-    """How many records after the first `skip` can be read."""
-    count = 0
-    try:
-        for _ in tf.data.TFRecordDataset(os.fspath(path)).skip(skip):
-            count += 1
-    except tf.errors.DataLossError:
-        pass
-    return count
-
-
-def _features(path: pathlib.Path, first: int, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-    kinds = {
-        IMAGE: tf.io.FixedLenFeature([], tf.string),
-        LABEL: tf.io.FixedLenFeature([], tf.int64, UNLABELLED),
-        ID: tf.io.FixedLenFeature([], tf.int64, _NO_ID),
-    }
-    try:
-        return tf.io.parse_example(serialized, kinds)
-    except tf.errors.InvalidArgumentError as error:
-        for place in range(len(serialized)):
-            try:
-                tf.io.parse_example(serialized[place : place + 1], kinds)
-            except tf.errors.InvalidArgumentError:
-                first += place
-                break
-        raise InputError(
-            f"{path}: record {first} (counted from 0) is no example with `{IMAGE}` bytes and, where there are any, "
-            f"an integer `{LABEL}` and `{ID}`; convert the data from CSV instead"
-        ) from error
-
-
-def _parse(path: pathlib.Path, first: int, serialized: tf.Tensor, image_shape: tuple[int, int, int]) -> Examples:
-    found = _features(path, first, serialized)
-    ids = found[ID].numpy()
-    without = ids == _NO_ID
-    if without.any() and not without.all():
-        raise InputError(f"{path}: some records have an id and some have none; give all of them one, or none")
-    images = _pixels(path, first, found[IMAGE], image_shape)
-    return Examples(images, found[LABEL].numpy(), None if without.any() else ids)
-
-
-def _pixels(path: pathlib.Path, first: int, image: tf.Tensor, image_shape: tuple[int, int, int]) -> np.ndarray:
-    size = int(np.prod(image_shape))
-    lengths = tf.strings.length(image).numpy()
-    # `decode_raw` would pad or cut an image of another size without a word.
-    if (lengths == size).all():
-        return tf.io.decode_raw(image, tf.uint8, fixed_length=size).numpy()
-    rows = np.empty((len(lengths), size), np.uint8)
-    for place, encoded in enumerate(image.numpy()):
-        rows[place] = _decoded(f"{path}: record {first + place} (counted from 0)", encoded, image_shape)
-    return rows
-
-
-def _decoded(where: str, encoded: bytes, image_shape: tuple[int, int, int]) -> np.ndarray:
-    size = int(np.prod(image_shape))
-    if len(encoded) == size and not encoded.startswith(_ENCODED):
-        return np.frombuffer(encoded, np.uint8)
-    if not encoded.startswith(_ENCODED):
-        raise InputError(f"{where}: an image of {len(encoded)} bytes, expected {size} or a PNG or JPEG")
-    try:
-        pixels = tf.io.decode_image(encoded, channels=image_shape[2], expand_animations=False).numpy()
-    except tf.errors.InvalidArgumentError as error:
-        raise InputError(f"{where}: its image cannot be decoded; write the file again") from error
-    if pixels.shape != image_shape:
-        found, expected = (" x ".join(map(str, shape)) for shape in (pixels.shape, image_shape))
-        raise InputError(f"{where}: an image of {found}, expected {expected}; all images need one shape")
-    return pixels.reshape(-1)
+        if image.startswith(_ENCODED[0]):
+            height, width = int.from_bytes(image[20:24], "big"), int.from_bytes(image[16:20], "big")
+        else:
+            height, width, _ = tf.io.extract_jpeg_shape(image).numpy().tolist()
+        if height * width > MAX_IMAGE_BYTES:
+            return None
+        return tf.io.decode_image(image, expand_animations=False).numpy()
+    except tf.errors.OpError:
+        return None

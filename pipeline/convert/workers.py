@@ -15,7 +15,8 @@ from pipeline.errors import TryAgainError
 
 _AHEAD = 3  # items per worker submitted before their turn: enough to keep workers busy while one result is used
 
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 Ahead = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
 
 

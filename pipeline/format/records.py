@@ -43,7 +43,7 @@ class RecordLayout:
         )
         payload = _field(1, features)
         length = len(payload).to_bytes(8, "little")
-        record = length + _masked_crc(length) + payload + bytes(_FOOTER_BYTES)
+        record = length + masked_crc(length) + payload + bytes(_FOOTER_BYTES)
         return np.frombuffer(record, np.uint8)
 
     @property
@@ -144,6 +144,7 @@ def _mask(crcs: np.ndarray) -> np.ndarray:
     return ((rotated + np.uint64(_CRC_MASK_DELTA)) & np.uint64(0xFFFFFFFF)).astype(np.uint32)
 
 
-def _masked_crc(data: bytes) -> bytes:
+def masked_crc(data: bytes) -> bytes:
+    """The checksum that a TFRecord frame has for these bytes."""
     crc = np.array([google_crc32c.value(data)], np.uint32)
     return _mask(crc).astype("<u4").tobytes()
