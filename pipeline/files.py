@@ -1,4 +1,4 @@
-"""Files that are either complete or absent: written beside their place, then renamed into it."""
+"""Files and directories that are either complete or absent: written beside their place, then renamed into it."""
 
 import contextlib
 import errno
@@ -9,100 +9,157 @@ import pathlib
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
 
 from pipeline.errors import InputError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_TEMPORARY = re.compile(r"\.(?P<stem>.+)\.partial-[0-9a-f]{8}(?P<suffix>\.[^.]+)?")
-_OLD = ".replaced"
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
+_WORKSPACE = re.compile(r"\.(?P<name>.+)\.partial-[0-9a-f]{8}")
+_LOCK, _OLD = ".writer-lock", ".replaced"  # in a workspace
 _READ_BYTES = 4 << 20
+_KINDS = {
+    stat.S_IFREG: "a regular file",
+    stat.S_IFDIR: "a directory",
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+}
 
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike, size: int | None = None) -> Iterator[pathlib.Path]:
-    """Give a temporary path in the directory of `path`; what was written there becomes `path` at the end.
+    """Give a temporary path of the same name; the file or directory written there becomes `path` at the end.
 
-    It may be written as a file or as a directory. If the body raises, it is removed and `path` stays as it was. The
-    suffix of `path` is kept, because some writers choose their format by it. Once this returns, what was written is on
-    the disk under its name, also after a power failure.
+    If the body raises, it is removed and `path` stays unchanged. Once this returns, the new content is on the disk
+    under its name, even after a power failure.
 
     Args:
         path: what to write or replace.
-        size: bytes that it takes, if known, to be said where they do not fit.
+        size: bytes that it takes, if known, for the message if they do not fit.
 
     Raises:
-        InputError: the disk or the quota is full, or the file is larger than is allowed.
+        InputError: `path` is neither a regular file nor a directory, or the other of the two; or the disk or the quota
+            is full, or the file is larger than allowed.
     """
     path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.stem}.partial-{secrets.token_hex(4)}{path.suffix}")
-    try:
-        yield temporary
-        _flush_to_disk(temporary)
-        if temporary.is_dir():
-            _replace_directory(temporary, path)
-        else:
-            temporary.replace(path)
-        _sync(path.parent)
-    except Exception as error:
-        if (reason := _why_full(error)) is not None:
-            takes = f"{size:,} bytes" if size is not None else f"more than {_bytes_in(temporary):,} bytes"
-            _remove(temporary)
-            free = shutil.disk_usage(path.parent).free
-            raise InputError(
-                f"{path}: {reason}; it takes {takes} and {free:,} are free there; "
-                "make room, then give the same command again"
-            ) from error
-        if isinstance(error, OSError) and error.errno is not None and error.filename in (None, str(temporary)):
-            error.filename = str(path)  # a failed write() names no file, and nobody knows the temporary one
-        raise
-    finally:
-        _remove(temporary)
+    if not path.is_dir():
+        check_writable_file(path)
+    with _locked_workspace(path) as workspace:
+        temporary = workspace / path.name
+        with full_disk_explained(path, temporary, size):
+            yield temporary
+            _flush_to_disk(temporary)
+            if temporary.is_dir():
+                _publish(temporary, path, workspace, lambda _: None)
+            else:
+                check_writable_file(path)
+                temporary.replace(path)
+                _sync(path.parent)
 
 
-def write_text_atomically(path: str | os.PathLike, text: str) -> None:
-    """Write `text` to `path` as UTF-8 with its line ends as they are; nobody sees half of it."""
-    write_bytes_atomically(path, text.encode())
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write `text` to `path` as UTF-8, line ends unchanged; no reader sees half of it."""
+    write_bytes(path, text.encode())
 
 
-def write_bytes_atomically(path: str | os.PathLike, data: bytes | memoryview) -> None:
-    """Write `data` to `path`; nobody sees half of it."""
+def write_bytes(path: str | os.PathLike, data: bytes | memoryview) -> None:
+    """Write `data` to `path`; no reader sees half of it."""
     with replacing(path, len(data)) as temporary:
         temporary.write_bytes(data)
 
 
-def remove_stale(directory: str | os.PathLike) -> None:
-    """Remove what `replacing` left in a directory where its process was killed; nobody may be writing there.
-
-    A directory that was moved away and whose successor did not come takes its place again.
-    """
-    for entry in sorted(pathlib.Path(directory).glob(".*")):
-        found = _TEMPORARY.fullmatch(entry.name.removesuffix(_OLD))
-        if found is None:
-            continue
-        place = entry.with_name(found["stem"] + (found["suffix"] or ""))
-        if entry.name.endswith(_OLD) and not place.exists():
-            entry.rename(place)
-        else:
-            _remove(entry)
+def check_writable_file(path: str | os.PathLike) -> None:
+    """Raise InputError if `path` exists and is not a regular file: replacing a device or a FIFO would destroy it."""
+    kind = _kind(pathlib.Path(path))
+    if kind not in (None, "a regular file"):
+        raise InputError(f"{path}: {kind}, not a regular file; choose another path")
 
 
-def lock_file(path: str | os.PathLike) -> int:
-    """Lock `path`, made if need be, and return its descriptor; the lock lasts until that is closed or the process ends.
+def publish_directory(
+    temporary: pathlib.Path, path: pathlib.Path, check_old: Callable[[pathlib.Path], None] | None = None
+) -> None:
+    """Give a complete directory its final name, flushed to the disk; nothing else is ever lost by it.
+
+    Args:
+        temporary: the directory, on the file system of `path`.
+        path: its final name.
+        check_old: allows a directory at `path` to be replaced: it is called with the old directory after that was moved
+            aside, when no other program can find it, and raises InputError to keep it.
 
     Raises:
-        BlockingIOError: another process has it.
+        InputError: `path` exists and may not be replaced; then it is as before.
+    """
+    _flush_to_disk(temporary)
+    with _locked_workspace(path) as workspace:
+        _publish(temporary, path, workspace, check_old)
+
+
+def remove_stale(directory: str | os.PathLike) -> None:
+    """Remove what killed processes left in a directory by `replacing`; those that still run keep theirs.
+
+    An old directory that was moved aside for a new one that never came is moved back.
+    """
+    for workspace in sorted(pathlib.Path(directory).glob(".*.partial-*")):
+        match = _WORKSPACE.fullmatch(workspace.name)
+        if match is None or workspace.is_symlink() or not (workspace / _LOCK).is_file():
+            continue
+        with contextlib.suppress(InputError, OSError), locked(workspace / _LOCK, "in use") as exclusive:
+            if exclusive:
+                old, place = workspace / _OLD, workspace.with_name(match["name"])
+                if old.exists() and not os.path.lexists(place):
+                    old.rename(place)
+                _remove(workspace)
+
+
+@contextlib.contextmanager
+def locked(path: str | os.PathLike, busy: str) -> Iterator[bool]:
+    """Hold a lock on the file `path` within the block; the kernel releases it even after SIGKILL.
+
+    The file is created if needed and stays, unless the block removes it, which is safe.
+
+    Yields:
+        Whether it is locked: False if the file system does not support locks.
+
+    Raises:
+        InputError: another process holds the lock; the message is `busy`.
     """
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_at(handle, path):
-                return handle
-        except BaseException:
+            supported = _lock(handle, busy)
+            if _is_at(handle, path):  # else its last holder removed or moved it between our open and our lock
+                yield supported
+                return
+        finally:
             os.close(handle)
-            raise
-        os.close(handle)  # it was moved away between our open and our lock
+
+
+@contextlib.contextmanager
+def full_disk_explained(path: pathlib.Path, written: pathlib.Path, size: int | None = None) -> Iterator[None]:
+    """Turn a full disk into InputError with the bytes needed and free; `written` is removed before counting.
+
+    Args:
+        path: what is being written, for the message.
+        written: the file or directory that its bytes went to so far.
+        size: bytes that it takes, if known.
+    """
+    try:
+        yield
+    except Exception as error:
+        # The words, because HDF5 and TensorFlow do not pass on the number.
+        reason = next((text for text in map(os.strerror, _FULL) if text in str(error)), None)
+        if reason is not None:
+            needed = f"{size:,} bytes" if size is not None else f"more than {_bytes_in(written):,} bytes"
+            _remove(written)
+            free = shutil.disk_usage(path.parent).free
+            raise InputError(
+                f"{path}: {reason}; it takes {needed} and {free:,} are free there; make room and try again"
+            ) from error
+        if isinstance(error, OSError) and str(error.filename or written).startswith(str(written)):
+            error.filename = str(path)  # a failed write() names no file, and the temporary name tells the user nothing
+        raise
 
 
 def sha256_of(path: str | os.PathLike) -> str:
@@ -114,6 +171,72 @@ def sha256_of(path: str | os.PathLike) -> str:
     return digest.hexdigest()
 
 
+@contextlib.contextmanager
+def _locked_workspace(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A hidden directory beside `path`, removed at the end; its lock tells `remove_stale` that its process lives."""
+    workspace = path.with_name(f".{path.name}.partial-{secrets.token_hex(4)}")
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, workspace, ignore_errors=True)
+        with full_disk_explained(path, workspace):
+            _claim(workspace, stack)
+        yield workspace
+
+
+def _claim(workspace: pathlib.Path, stack: contextlib.ExitStack) -> None:
+    while True:
+        workspace.mkdir(exist_ok=True)
+        try:
+            stack.enter_context(locked(workspace / _LOCK, "in use"))
+            return
+        except (InputError, FileNotFoundError):
+            continue  # remove_stale came between the creation of the file and its lock
+
+
+def _publish(
+    temporary: pathlib.Path,
+    path: pathlib.Path,
+    workspace: pathlib.Path,
+    check_old: Callable[[pathlib.Path], None] | None,
+) -> None:
+    """Rename a directory to `path`; an old one is moved into the workspace first, as rename(2) does not replace it."""
+    kind, old = _kind(path), workspace / _OLD
+    if kind is not None and (check_old is None or kind != "a directory"):
+        raise InputError(f"{path}: {kind} that may not be replaced; move it away, or choose another path")
+    try:
+        if kind is not None and check_old is not None:
+            path.rename(old)
+            check_old(old)
+        temporary.rename(path)
+    except BaseException as error:
+        if old.exists():
+            _move_back(old, path)
+        if isinstance(error, OSError) and error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+            raise InputError(f"{path}: created by another program meanwhile; move it away") from error
+        raise
+    _sync(path.parent)
+
+
+def _move_back(old: pathlib.Path, path: pathlib.Path) -> None:
+    try:
+        old.rename(path)
+    except OSError as error:
+        kept = path.with_name(f"{path.name}.old-{secrets.token_hex(4)}")
+        old.rename(kept)
+        raise InputError(f"{path}: replaced by another program meanwhile; its earlier content is now {kept}") from error
+
+
+def _lock(handle: int, busy: str) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise InputError(busy) from error
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        return False
+    return True
+
+
 def _is_at(handle: int, path: str | os.PathLike) -> bool:
     try:
         return os.path.samestat(os.fstat(handle), pathlib.Path(path).stat())
@@ -121,23 +244,11 @@ def _is_at(handle: int, path: str | os.PathLike) -> bool:
         return False
 
 
-def _replace_directory(temporary: pathlib.Path, path: pathlib.Path) -> None:
-    # rename(2) takes no directory's place unless it is empty, so an old one is moved away first.
-    old = temporary.with_name(temporary.name + _OLD)
-    if path.exists():
-        path.rename(old)
+def _kind(path: pathlib.Path) -> str | None:
     try:
-        temporary.rename(path)
-    except OSError:
-        if old.exists():
-            old.rename(path)
-        raise
-    _remove(old)
-
-
-def _why_full(error: Exception) -> str | None:
-    """The system's words where an error says that something does not fit; HDF5 and TensorFlow pass on no errno."""
-    return next((reason for reason in map(os.strerror, _FULL) if reason in str(error)), None)
+        return _KINDS.get(stat.S_IFMT(path.lstat().st_mode), "a device")
+    except FileNotFoundError:
+        return None
 
 
 def _bytes_in(path: pathlib.Path) -> int:
@@ -153,7 +264,7 @@ def _remove(path: pathlib.Path) -> None:
 
 
 def _flush_to_disk(path: pathlib.Path) -> None:
-    # A rename can reach the disk before the data does: without this a power cut could leave an empty file.
+    # A rename can reach the disk before the data does: without this a power failure could leave an empty file.
     for inner in path.rglob("*") if path.is_dir() else ():
         _sync(inner)
     _sync(path)
