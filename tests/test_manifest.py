@@ -3,7 +3,6 @@ import json
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from pipeline.errors import InputError
 from pipeline.format import manifest as manifest_lib
