@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline.convert.converter import ConvertConfig, Progress, convert
+from pipeline.convert.converter import ConvertConfig, convert
 from pipeline.format.manifest import load_manifest
 from tests.helpers.conversion import all_bytes, convert_texts, read_split, table
 

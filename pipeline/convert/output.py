@@ -1,22 +1,15 @@
 """A data set's directory: filled beside its place by one process at a time, published when it is complete."""
 
 import contextlib
-import errno
 import os
 import pathlib
 import shutil
 from collections.abc import Iterator
 
 from pipeline.errors import InputError, size_text
-from pipeline.files import locked, publish_directory
+from pipeline.files import full_disk_explained, locked, publish_directory, remove_stale
 from pipeline.format.manifest import FILE_NAME, load_manifest
 from pipeline.format.tfds_metadata import FILE_NAMES
-
-_FULL = {
-    errno.ENOSPC: "make room or choose another --out",
-    errno.EDQUOT: "make room within your quota or choose another --out",
-    errno.EFBIG: "raise the limit on the size of a file (ulimit -f) or use more --shards",
-}
 
 
 @contextlib.contextmanager
@@ -36,13 +29,14 @@ def new_directory(out: str | os.PathLike, overwrite: bool) -> Iterator[pathlib.P
         stack.enter_context(_parents(target.parent))
         busy = f"{out}: another conversion is writing it; wait for it or choose another --out"
         stack.enter_context(lock_target(target, out, busy))
+        remove_stale(target.parent)  # moves an old data set back if a process was killed while replacing it
         check_replaceable(target, out, overwrite)
         partial = target.with_name(f".{target.name}.partial")
         if partial.is_symlink() or partial.is_file():
             partial.unlink()
         partial.mkdir(exist_ok=True)
         try:
-            with _explain_full_disk(out, partial):
+            with full_disk_explained(pathlib.Path(out), partial):
                 yield partial
                 publish_directory(partial, target, (lambda old: _check_old(old, out)) if overwrite else None)
         except SystemExit:
@@ -76,7 +70,9 @@ def check_space(out: str | os.PathLike, directory: pathlib.Path, num_bytes: int)
     """
     needed, free = num_bytes - _bytes_in(directory), shutil.disk_usage(directory).free
     if free < needed:
-        raise InputError(f"{out}: needs {size_text(needed)}, but {size_text(free)} are free; {_FULL[errno.ENOSPC]}")
+        raise InputError(
+            f"{out}: needs {size_text(needed)}, but {size_text(free)} are free; make room or choose another --out"
+        )
 
 
 def _check_old(directory: pathlib.Path, out: str | os.PathLike) -> None:
@@ -94,22 +90,6 @@ def _check_old(directory: pathlib.Path, out: str | os.PathLike) -> None:
         ours = entry.name in sizes or entry.name in (FILE_NAME, *FILE_NAMES)
         if not ours or entry.is_symlink() or not entry.is_file():
             raise InputError(f"{out}: {entry.name} in it is not of the data set; move it away before --overwrite")
-
-
-@contextlib.contextmanager
-def _explain_full_disk(out: str | os.PathLike, directory: pathlib.Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, InputError) as error:
-        # `files.replacing` has a message of its own, for its file alone.
-        system = error if isinstance(error, OSError) else error.__cause__
-        if not isinstance(system, OSError) or system.errno not in _FULL:
-            raise
-        written, free = _bytes_in(directory), shutil.disk_usage(directory).free
-        raise InputError(
-            f"{out}: {os.strerror(system.errno)}, with {size_text(written)} written and {size_text(free)} free; "
-            f"{_FULL[system.errno]}"
-        ) from error
 
 
 @contextlib.contextmanager

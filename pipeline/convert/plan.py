@@ -144,12 +144,10 @@ def make_plan(inputs: Mapping[str, Sequence[SourceFile]], rules: Rules, workers:
 
 
 def _scan(inputs: Mapping[str, Sequence[SourceFile]], workers: Workers) -> dict[str, list[_FileScan]]:
-    jobs = [
-        (file, start, stop)
-        for group in inputs.values()
-        for file in group
-        for start, stop in itertools.pairwise([*file.scan_starts(), None])
-    ]
+    jobs: list[tuple[SourceFile, int, int | None]] = []
+    for file in itertools.chain.from_iterable(inputs.values()):
+        starts = file.scan_starts()
+        jobs += [(file, start, stop) for start, stop in zip(starts, [*starts[1:], None], strict=True)]
     stretches = zip(jobs, workers.ahead(_scan_stretch, jobs), strict=True)
     by_file = itertools.groupby(stretches, key=lambda pair: pair[0][0])
     scans = (_join(file, [scan for _, scan in pairs]) for file, pairs in by_file)

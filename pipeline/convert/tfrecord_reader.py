@@ -123,7 +123,6 @@ class TfrecordFile:
 
     def as_source(self, split: str, num_rows: int, sha256: str) -> Source | None:
         """None: a data set cannot be rebuilt from TFRecords."""
-        return None
 
     def check_unchanged(self) -> None:
         if self._identity_of() != self._identity:

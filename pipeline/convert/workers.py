@@ -71,7 +71,7 @@ class Workers:
                 yield pending.popleft().result()
         except BrokenProcessPool as error:
             raise TryAgainError(
-                "a worker process was killed, perhaps for its memory; the same command resumes, with --workers 1 if need be"
+                "a worker process was killed, perhaps for its memory; rerun the command to resume, with fewer workers"
             ) from error
         finally:
             for future in pending:

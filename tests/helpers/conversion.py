@@ -31,13 +31,14 @@ def read_split(directory, name):
     """Images uint8 [n, pixels], labels and ids int64 [n] of a split, in the order of its rows."""
     manifest = load_manifest(directory)
     split = manifest.split(name)
-    records = np.zeros((split.num_examples, manifest.stride), np.uint8)
-    for k, shard in enumerate(split.shards):
+    shards = []
+    for shard in split.shards:
         data = (directory / shard.name).read_bytes()
         assert len(data) == shard.num_bytes
         assert hashlib.sha256(data).hexdigest() == shard.sha256
-        records[k :: len(split.shards)] = np.frombuffer(data, np.uint8).reshape(-1, manifest.stride)
-    assert manifest.layout.first_broken(records) is None
+        shards.append(np.frombuffer(data, np.uint8).reshape(-1, manifest.stride))
+    records = np.concatenate(shards)
+    assert manifest.layout.first_corrupt(records) is None
     return manifest.layout.decode(records)
 
 
