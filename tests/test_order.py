@@ -175,9 +175,8 @@ def test_window_shuffle_over_scattered_pages_is_close_to_a_true_one():
 )
 def test_expected_shuffle_is_the_served_one(pages):
     orders = np.array([served(pages, seed, 0) for seed in range(12)])
-    assert pages.expected_read_distance() == pytest.approx(
-        np.mean([read_distance(order) for order in orders]), abs=0.05
-    )
+    distance = np.mean([read_distance(order) for order in orders])
+    assert pages.expected_read_distance() == pytest.approx(distance, abs=0.05)
     permutations = np.array([epoch_order(pages.num_examples, seed, 0) for seed in range(12)])
     # A batch of 200 at the start of a window.
     mix = pages_drawn(orders[:, :200], pages) / pages_drawn(permutations[:, :200], pages)

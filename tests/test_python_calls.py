@@ -14,9 +14,9 @@ from pipeline.train.prefetch import prefetch_to_devices
 from pipeline.train.devices import make_devices
 from pipeline.feed.dataset import Position, Replicas, make_resident_dataset
 from pipeline.feed.order import Steps
-from pipeline.benchmark.synthetic import made_up_arrays
+from pipeline.feed.resident import SplitArrays
 
-held, arrays, devices = [], made_up_arrays(200_000), make_devices()
+held, arrays, devices = [], SplitArrays.empty(200_000, 784), make_devices()
 for _ in range(8):
     dataset = make_resident_dataset(arrays, Steps(200_000, 1000, 10), 0, Position(0, 0, 99), Replicas())
     held.append({consume})
@@ -26,12 +26,13 @@ for _ in range(8):
 
 
 @pytest.mark.parametrize(
-    "consume", ["iter(dataset)", "prefetch_to_devices(dataset, devices)"], ids=["iterator", "hand-over"]
-)
-@pytest.mark.parametrize(
-    ("end", "code"),
-    [("print('done')", 0), ("raise SystemExit(3)", 3), ("raise ValueError", 1)],
-    ids=["its last line", "an exit", "an error"],
+    ("consume", "end", "code"),
+    [
+        ("iter(dataset)", "print('done')", 0),
+        ("prefetch_to_devices(dataset, devices)", "raise SystemExit(3)", 3),
+        ("prefetch_to_devices(dataset, devices)", "raise ValueError", 1),
+    ],
+    ids=["iterators at the last line", "prefetched at an exit", "prefetched at an error"],
 )
 def test_program_that_holds_iterators_ends(consume, end, code):
     # The next epochs' orders are being drawn at that time; without a wait for them it never ended.
@@ -62,7 +63,7 @@ def test_original_error_is_the_raised_exception_itself(error):
 
 
 def test_errors_of_two_pipelines_are_told_apart():
-    first, second = InputError("row 1"), InputError("row 2")
+    first, second = InputError("row 1"), InputError("row 11")
     ends = [error_of(failing_dataset(error)) for error in (first, second)]
     assert [original_error(end) for end in ends] == [first, second]
 
