@@ -106,7 +106,7 @@ class Validation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: _Count = 0
 
 
-class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):  # dict: for cached properties
     """Everything a reader needs. `class_names[k]` is the label that the sources had for class k.
 
     `pixel_mean` and `pixel_std` have one value per channel, over the split `train`, in pixel units (0..255).
@@ -158,7 +158,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
 
     def check(self) -> None:
         """Raise InputError (a ValueError) for the first rule of a reader that a field breaks."""
-        _decode(_to_bytes(self), Manifest)
+        _decode(_to_bytes(self), Manifest)  # msgspec checks what it decodes, not what Python constructs
         _check_fields(self)
 
     def to_json(self) -> str:
@@ -215,7 +215,7 @@ def read_manifest(directory: str | pathlib.Path) -> tuple[Manifest, str]:
     if not path.is_file():
         raise InputError(f"{directory}: no {FILE_NAME}, so not a data set; create one with tools/csv_to_tfrecord.py")
     with path.open("rb") as file:
-        data = file.read(_MAX_FILE_BYTES + 1)
+        data = file.read(_MAX_FILE_BYTES + 1)  # not by the file's size, which may change in between
     if len(data) > _MAX_FILE_BYTES:
         raise InputError(f"{path}: over {_MAX_FILE_BYTES >> 20} MiB, so not a manifest of ours; convert again")
     try:

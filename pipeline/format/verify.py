@@ -141,7 +141,7 @@ def _class_lines(directory: pathlib.Path, manifest: Manifest, wrong: dict[str, s
     """Splits whose shards are as written, but have other classes than the manifest counts."""
     for split in manifest.splits.values():
         if any(shard.name in wrong for shard in split.shards):
-            continue
+            continue  # its counts differ anyway
         counts = np.zeros(manifest.num_classes + 1, np.int64)  # the last one of labels that are not classes
         for _, records in itertools.chain(*(_blocks(directory / shard.name, manifest) for shard in split.shards)):
             labels = manifest.layout.decode(records)[1]
