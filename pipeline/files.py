@@ -47,7 +47,7 @@ def replacing(path: str | os.PathLike, size: int | None = None) -> Iterator[path
     if not path.is_dir():
         check_writable_file(path)
     with _locked_workspace(path) as workspace:
-        temporary = workspace / path.name
+        temporary = workspace / path.name  # with the suffix, by which some writers choose their format
         with full_disk_explained(path, temporary, size):
             yield temporary
             _flush_to_disk(temporary)
@@ -103,6 +103,7 @@ def remove_stale(directory: str | os.PathLike) -> None:
     """
     for workspace in sorted(pathlib.Path(directory).glob(".*.partial-*")):
         match = _WORKSPACE.fullmatch(workspace.name)
+        # Without our lock file it is someone's own directory of such a name.
         if match is None or workspace.is_symlink() or not (workspace / _LOCK).is_file():
             continue
         with contextlib.suppress(InputError, OSError), locked(workspace / _LOCK, "in use") as exclusive:
@@ -176,6 +177,7 @@ def _locked_workspace(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """A hidden directory beside `path`, removed at the end; its lock tells `remove_stale` that its process lives."""
     workspace = path.with_name(f".{path.name}.partial-{secrets.token_hex(4)}")
     with contextlib.ExitStack() as stack:
+        # Errors are ignored because remove_stale may be looking into it; it then removes the rest.
         stack.callback(shutil.rmtree, workspace, ignore_errors=True)
         with full_disk_explained(path, workspace):
             _claim(workspace, stack)

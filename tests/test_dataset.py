@@ -12,7 +12,7 @@ from pipeline.feed.dataset import (
 from pipeline.feed.normalize import Normalization
 from pipeline.feed.order import Steps, epoch_order
 from pipeline.feed.resident import load_split
-from pipeline.feed.stream import ShardReader
+from pipeline.feed.stream import SplitReader
 from pipeline.format.manifest import load_manifest
 
 STEPS = Steps(num_examples=203, batch_size=16, steps_per_call=4)
@@ -27,7 +27,7 @@ def arrays(digits):
 
 @pytest.fixture(scope="module")
 def reader(digits):
-    return ShardReader(digits, load_manifest(digits), "train")
+    return SplitReader(digits, load_manifest(digits), "train")
 
 
 @pytest.fixture(params=["resident", "stream"])
@@ -39,7 +39,7 @@ def make(request, arrays, reader):
 
 
 def indices(dataset) -> np.ndarray:
-    """[steps, global batch]: replicas side by side, the steps that only fill a call up left out."""
+    """[steps, global batch]: replicas side by side, without the steps that only fill up a call."""
     rows = []
     for element in dataset.as_numpy_iterator():
         index = np.concatenate([part["index"] for part in element["replicas"]], axis=1)
@@ -53,27 +53,27 @@ def epochs_of(served: np.ndarray) -> list[list[int]]:
     return [sorted(half[half >= 0].tolist()) for half in halves]
 
 
-def test_every_example_is_served_once_an_epoch(make):
+def test_every_example_is_served_once_per_epoch(make):
     served = indices(make(TWO_EPOCHS, Replicas()))
     assert epochs_of(served) == [list(range(203))] * 2
     assert (served[:13] != served[13:]).any()
 
 
 @pytest.mark.parametrize("count", [2, 4, 8])
-def test_the_order_is_the_same_for_any_number_of_replicas(make, count):
+def test_order_is_the_same_for_any_number_of_replicas(make, count):
     np.testing.assert_array_equal(
         indices(make(TWO_EPOCHS, Replicas(count, 0, count))), indices(make(TWO_EPOCHS, Replicas()))
     )
 
 
 @pytest.mark.parametrize(("epoch", "step"), [(0, 4), (0, 12), (1, 0), (1, 8)])
-def test_a_start_anywhere_serves_the_rest_of_the_run(make, epoch, step):
+def test_resumed_feed_serves_the_rest_of_the_run(make, epoch, step):
     whole = indices(make(TWO_EPOCHS, Replicas()))
     rest = indices(make(Position(epoch, step, 2), Replicas()))
     np.testing.assert_array_equal(rest, whole[epoch * STEPS.per_epoch + step :])
 
 
-def test_a_worker_serves_only_its_replicas(make):
+def test_worker_serves_only_its_replicas(make):
     whole = indices(make(TWO_EPOCHS, Replicas()))
     element = next(make(TWO_EPOCHS, Replicas(4, 2, 2)).as_numpy_iterator())
     assert len(element["replicas"]) == 2
@@ -81,7 +81,7 @@ def test_a_worker_serves_only_its_replicas(make):
     np.testing.assert_array_equal(element["count"], [16, 16, 16, 16])
 
 
-def test_images_and_labels_are_those_of_the_index(make, arrays):
+def test_images_and_labels_belong_to_the_index(make, arrays):
     for element in make(Position(0, 0, 1), Replicas(2, 0, 2)).as_numpy_iterator():
         for part in element["replicas"]:
             real = part["index"] >= 0
@@ -89,12 +89,12 @@ def test_images_and_labels_are_those_of_the_index(make, arrays):
             np.testing.assert_array_equal(part["label"][real], arrays.labels[part["index"][real]])
 
 
-def test_the_resident_order_is_the_permutation_of_the_epoch(arrays):
+def test_resident_order_is_the_permutation_of_the_epoch(arrays):
     served = indices(make_resident_dataset(arrays, STEPS, 5, TWO_EPOCHS, Replicas()))
     np.testing.assert_array_equal(served[:13].reshape(-1)[:203], epoch_order(203, 5, 0))
 
 
-def test_the_device_feed_carries_indices_alone(arrays):
+def test_device_feed_carries_only_indices(arrays):
     alone = make_resident_dataset(None, STEPS, 5, TWO_EPOCHS, Replicas(2, 0, 2))
     assert set(next(iter(alone))["replicas"][0]) == {"index"}
     np.testing.assert_array_equal(
@@ -103,7 +103,7 @@ def test_the_device_feed_carries_indices_alone(arrays):
 
 
 @pytest.mark.parametrize("kind", ["unit", "standard"])
-def test_the_host_scales_as_numpy_does(arrays, kind):
+def test_host_scales_like_numpy(arrays, kind):
     normalization = Normalization(kind, (100.0,), (50.0,))
     scaling = HostScaling(normalization, (8, 8, 1), "float32")
     part = next(make_resident_dataset(arrays, STEPS, 5, TWO_EPOCHS, Replicas(), scaling).as_numpy_iterator())[
@@ -131,12 +131,12 @@ def test_evaluation_over_replicas_has_the_images_of_its_rows(request, arrays, so
             np.testing.assert_array_equal(part["image"][real], arrays.images[part["index"][real]])
 
 
-def test_a_batch_that_does_not_divide_is_refused(arrays):
+def test_batch_that_does_not_divide_is_refused(arrays):
     with pytest.raises(ValueError, match="a batch of 16 does not divide among 3 replicas"):
         make_resident_dataset(arrays, STEPS, 5, TWO_EPOCHS, Replicas(3, 0, 3))
 
 
-def test_a_stream_window_keeps_to_its_budget(reader):
+def test_stream_window_stays_within_its_budget(reader):
     pages = reader.page_order(SMALL_BUDGET, rows_per_call=64)
     assert pages.window_rows == 64
     assert pages.num_windows == 4
@@ -145,9 +145,9 @@ def test_a_stream_window_keeps_to_its_budget(reader):
 @pytest.mark.parametrize("kind", ["training", "stream", "evaluation"])
 def test_no_feed_is_tuned_by_tensorflow(arrays, reader, kind):
     start = Position(0, 0, epochs=1)
-    made = {
+    feeds = {
         "training": lambda: make_resident_dataset(arrays, STEPS, 5, start, Replicas()),
         "stream": lambda: make_stream_dataset(reader, SMALL_BUDGET, STEPS, 5, start, Replicas()),
         "evaluation": lambda: make_evaluation_dataset(arrays, STEPS, Replicas()),
     }
-    assert made[kind]().options().autotune.enabled is False
+    assert feeds[kind]().options().autotune.enabled is False

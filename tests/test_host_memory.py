@@ -9,9 +9,9 @@ from pipeline.feed.host_memory import aligned_matrix, host_tensor
 
 
 def make_matrix() -> np.ndarray:
-    made = aligned_matrix((1000, 784))
-    made[:] = np.arange(784) % 251
-    return made
+    matrix = aligned_matrix((1000, 784))
+    matrix[:] = np.arange(784) % 251
+    return matrix
 
 
 @pytest.fixture
@@ -23,10 +23,10 @@ def address(tensor: tf.Tensor) -> int:
     return np.asarray(memoryview(tensor)).ctypes.data
 
 
-def test_an_aligned_array_is_not_copied(matrix):
+def test_aligned_array_is_not_copied(matrix):
     tensor = host_tensor(matrix)
     assert address(tensor) == matrix.ctypes.data
-    assert address(tf.convert_to_tensor(matrix)) != matrix.ctypes.data  # or there would be no need of this
+    assert address(tf.convert_to_tensor(matrix)) != matrix.ctypes.data  # or this function would not be needed
     assert (tensor.dtype, tensor.shape) == (tf.uint8, (1000, 784))
     np.testing.assert_array_equal(tensor, matrix)
 
@@ -42,7 +42,7 @@ def read_only(array: np.ndarray) -> np.ndarray:
     [lambda m: m.reshape(-1)[1:785], read_only, lambda m: m[:, ::2], lambda m: m.view(">u2")],
     ids=["unaligned", "read-only", "strided", "big-endian"],
 )
-def test_another_array_is_copied_to_where_kernels_can_work(matrix, change):
+def test_other_arrays_are_copied_to_aligned_memory(matrix, change):
     array = change(matrix)
     tensor = host_tensor(array)
     assert address(tensor) % 64 == 0
@@ -50,7 +50,7 @@ def test_another_array_is_copied_to_where_kernels_can_work(matrix, change):
     np.testing.assert_array_equal(tensor, array)
 
 
-def test_the_memory_stays_as_long_as_the_tensor_and_no_longer():
+def test_memory_lives_as_long_as_the_tensor():
     matrix = make_matrix()  # a fixture's value would be kept by pytest
     alive = weakref.ref(matrix.base)
     tensor = host_tensor(matrix)
@@ -64,7 +64,7 @@ def test_the_memory_stays_as_long_as_the_tensor_and_no_longer():
     assert alive() is None
 
 
-def test_a_numpy_function_hands_over_an_aligned_matrix_as_it_is(matrix):
+def test_numpy_function_does_not_copy_an_aligned_matrix(matrix):
     dataset = tf.data.Dataset.range(1).map(lambda _: tf.numpy_function(lambda: matrix, [], tf.uint8))
     (received,) = dataset
     assert address(received) == matrix.ctypes.data

@@ -151,7 +151,7 @@ LONG = "x" * 10**6
         ("splits.train.shards.0.more", LONG, "unknown field `more`"),
         (f"splits.train.shards.0.{LONG}", 1, "unknown field `xxx"),
         ("splits.train.shards.0.a\nb", 1, "unknown field `a?b`"),
-        ("splits.test.shards.0.name", "t-0.tfrecord", "shard 't-0.tfrecord' is listed twice"),
+        ("splits.test.shards.0.name", "t-0.tfrecord", "shard 't-0.tfrecord' is listed 2 times"),
         *(
             ("splits.test.shards.0.name", name, "at `$.splits[...].shards[0].name`")
             for name in (

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,7 +9,7 @@ from pipeline.feed.normalize import Normalization
 PIXELS = np.arange(2 * 3 * 2 * 3, dtype=np.uint8).reshape(2, 3, 2, 3) * 7
 CASES = {
     "unit": (Normalization(), PIXELS / 255),
-    "standard, a channel each": (
+    "standard, per channel": (
         Normalization("standard", (10.0, 20.0, 30.0), (2.0, 4.0, 5.0)),
         (PIXELS - np.array([10.0, 20, 30])) / [2, 4, 5],
     ),
@@ -16,7 +18,7 @@ CASES = {
 
 
 @pytest.mark.parametrize(("normalization", "expected"), CASES.values(), ids=CASES)
-def test_it_is_the_same_eagerly_and_in_tf_data(normalization, expected):
+def test_result_is_that_of_numpy_eagerly_and_in_tf_data(normalization, expected):
     eager = normalization.apply(PIXELS)
     piped = next(iter(tf.data.Dataset.from_tensors(PIXELS).map(normalization.apply)))
     assert eager.dtype == tf.float32
@@ -24,7 +26,7 @@ def test_it_is_the_same_eagerly_and_in_tf_data(normalization, expected):
     np.testing.assert_allclose(piped, expected, rtol=1e-6, atol=1e-6)
 
 
-def test_it_computes_in_float32_and_rounds_once():
+def test_computation_is_in_float32_and_rounds_once():
     exact = tf.cast(Normalization().apply(PIXELS), tf.bfloat16)
     np.testing.assert_array_equal(
         tf.cast(Normalization().apply(PIXELS, "bfloat16"), tf.float32), tf.cast(exact, tf.float32)
@@ -33,7 +35,7 @@ def test_it_computes_in_float32_and_rounds_once():
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("normalization", [case[0] for case in CASES.values()], ids=CASES)
-def test_the_fused_kernel_gives_the_same_bits_for_every_byte(normalization, dtype):
+def test_fused_kernel_gives_the_same_bits_for_every_byte(normalization, dtype):
     every = np.arange(256, dtype=np.uint8).reshape(-1, 1, 1, 1) * np.ones(len(normalization.mean) or 1, np.uint8)
     plain, fused = (
         tf.cast(apply(every, dtype), tf.float32) for apply in (normalization.apply, normalization.apply_on_cpu)
@@ -41,19 +43,38 @@ def test_the_fused_kernel_gives_the_same_bits_for_every_byte(normalization, dtyp
     np.testing.assert_array_equal(plain, fused)
 
 
-def test_it_survives_json():
-    normalization = Normalization("standard", (1.5,), (2.5,))
-    assert Normalization.from_dict({**normalization.to_dict(), "mean": [1.5], "std": [2.5]}) == normalization
+def test_json_restores_it():
+    normalization = Normalization("standard", (1.5,), (2.0,))
+    assert Normalization.from_dict(json.loads(json.dumps(normalization.to_dict()))) == normalization
 
 
 @pytest.mark.parametrize(
-    ("kind", "mean", "message"),
+    "raw",
     [
-        ("minmax", (), "must be one of"),
-        ("standard", (), "needs a mean and a std"),
-        ("standard", (1.0, 2.0), "needs a mean"),
+        {"kind": ["unit"], "mean": [], "std": []},
+        {"kind": "standard", "mean": 1, "std": [1.0]},
+        {"kind": "standard", "mean": ["1"], "std": [1.0]},
+        {"kind": "standard", "mean": [1.0], "std": [float("nan")]},
+        [],
+        None,
     ],
 )
-def test_bad_settings_are_refused(kind, mean, message):
+def test_invalid_json_is_a_value_error(raw):
+    with pytest.raises(ValueError, match="."):
+        Normalization.from_dict(raw)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mean", "std", "message"),
+    [
+        ("minmax", (), (), "must be one of"),
+        ("standard", (), (1.0,), "needs a mean and a std"),
+        ("standard", (1.0, 2.0), (1.0,), "needs a mean"),
+        ("standard", (float("inf"),), (1.0,), "must be finite"),
+        ("standard", (1.0,), (float("nan"),), "must be finite"),
+        ("standard", (1.0,), (-1.0,), "0 or more"),
+    ],
+)
+def test_invalid_settings_are_refused(kind, mean, std, message):
     with pytest.raises(ValueError, match=message):
-        Normalization(kind, mean, (1.0,))
+        Normalization(kind, mean, std)

@@ -7,11 +7,11 @@ import numpy as np
 if TYPE_CHECKING:
     import tensorflow as tf
 
-_ALIGNMENT = 64  # what TensorFlow's kernels count on (EIGEN_MAX_ALIGN_BYTES)
+_ALIGNMENT = 64  # that TensorFlow's kernels expect (EIGEN_MAX_ALIGN_BYTES)
 
 
 def aligned_matrix(shape: tuple[int, int]) -> np.ndarray:
-    """An uninitialised uint8 matrix that TensorFlow takes as it is, from `host_tensor` or out of a `numpy_function`."""
+    """An uninitialised uint8 matrix that TensorFlow takes without a copy, by `host_tensor` or from `numpy_function`."""
     size = shape[0] * shape[1]
     raw = np.empty(size + _ALIGNMENT, np.uint8)
     offset = -raw.ctypes.data % _ALIGNMENT
@@ -19,12 +19,12 @@ def aligned_matrix(shape: tuple[int, int]) -> np.ndarray:
 
 
 def host_tensor(array: np.ndarray) -> "tf.Tensor":
-    """The array as a tensor on the host; of an aligned one it is the same memory, so nobody may write to it any more.
+    """The array as a tensor on the host; if aligned, it is the same memory, which must not be written to any more.
 
     `tf.convert_to_tensor` copies an array twice and keeps both (measured with TensorFlow 2.21: 1.3 s and 910 MB for
-    470 MB), and puts it on a GPU where there is one. NumPy's own memory also lies in huge pages.
+    470 MB), and puts it on a GPU if there is one. NumPy's own memory also lies in huge pages.
     """
-    import tensorflow as tf  # here, as who only reads arrays does without
+    import tensorflow as tf  # here, because reading arrays needs no TensorFlow
 
     plain = array.flags.c_contiguous and array.flags.writeable and array.dtype.isnative
     if not plain or array.ctypes.data % _ALIGNMENT:

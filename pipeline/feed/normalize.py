@@ -1,14 +1,17 @@
-"""From bytes to what the network eats: one function for tf.data, the training step and the SavedModel."""
+"""From bytes to the network's input: one function for tf.data, the training step and the SavedModel."""
 
 import dataclasses
+import math
 from typing import Any
+
+import msgspec
 
 KINDS = ("unit", "standard")
 
 
 @dataclasses.dataclass(frozen=True)
 class Normalization:
-    """`unit` is x / 255; `standard` is (x - mean) / std with one mean and std a channel, in pixel units (0..255)."""
+    """`unit` is x / 255; `standard` is (x - mean) / std with one mean and std per channel, in pixel units (0..255)."""
 
     kind: str = "unit"
     mean: tuple[float, ...] = ()
@@ -18,7 +21,9 @@ class Normalization:
         if self.kind not in KINDS:
             raise ValueError(f"normalization kind must be one of {KINDS}, not {self.kind!r}")
         if self.kind == "standard" and not (self.mean and len(self.mean) == len(self.std)):
-            raise ValueError(f"standard needs a mean and a std a channel, not {self.mean} and {self.std}")
+            raise ValueError(f"standard needs a mean and a std per channel, not {self.mean} and {self.std}")
+        if not all(map(math.isfinite, self.mean + self.std)) or min(self.std, default=0) < 0:
+            raise ValueError(f"mean {self.mean} and std {self.std} must be finite, and std 0 or more")
 
     def scale_and_offset(self) -> tuple[list[float], list[float]]:
         """Per channel a and b of y = a * x + b; a channel that never varies is only centred."""
@@ -27,7 +32,7 @@ class Normalization:
         scale = [1 / std if std > 0 else 1.0 for std in self.std]
         return scale, [-mean * factor for mean, factor in zip(self.mean, scale, strict=True)]
 
-    def apply(self, images, dtype="float32"):
+    def apply(self, images: Any, dtype: str = "float32") -> Any:
         """Normalise uint8 [..., H, W, C] to `dtype`, computed in float32 so that bfloat16 rounds once, at the end."""
         import tensorflow as tf
 
@@ -38,11 +43,11 @@ class Normalization:
             values += tf.constant(offset)
         return tf.cast(values, dtype)
 
-    def apply_on_cpu(self, images, dtype="float32"):
-        """The same bits as `apply`, by one fused kernel where there is one.
+    def apply_on_cpu(self, images: Any, dtype: str = "float32") -> Any:
+        """The same bits as `apply`, by one fused kernel for `unit`.
 
-        Dequantizing with the range 0..1 computes x * (1 / 255) in float32 while it converts: one pass over memory where
-        a cast and a product are two. It has a kernel for CPUs alone, so steps and exported models use `apply`.
+        Dequantizing with the range 0..1 computes x * (1 / 255) in float32 while it converts: one pass over memory
+        instead of two. Only CPUs have a kernel for it, so steps and exported models use `apply`.
         """
         import tensorflow as tf
 
@@ -56,4 +61,5 @@ class Normalization:
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> "Normalization":
-        return cls(raw["kind"], tuple(raw["mean"]), tuple(raw["std"]))
+        """The inverse of `to_dict`; any wrong type or value is a ValueError."""
+        return msgspec.convert(raw, cls)

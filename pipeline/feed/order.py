@@ -1,20 +1,19 @@
 """Order is arithmetic: which examples are in step s of an epoch follows from (seed, epoch, s) alone.
 
-So a shuffle needs no buffer, is the same for 1 and for 8 replicas, and resuming is starting at step s. All functions
+So a shuffle needs no buffer, is the same for 1 and for 8 replicas, and resuming means starting at step s. All functions
 here are pure NumPy over ints. Random numbers are Philox with the key (seed, epoch, purpose), a counter-based generator
 (Salmon et al., SC 2011) whose streams for different keys are independent.
 """
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
 
 import numpy as np
 
 PADDING = -1  # index of a place in a batch that holds no example
 
-# An order beyond this leaves the cache, and a shuffle all over it was measured at four times the cost a row: 43 ns of
-# 6 million against 11 of 60 thousand, and 27 in parts.
+# An order beyond this leaves the cache, and a shuffle all over it was measured at four times the cost per row: 43 ns
+# for 6 million rows against 11 for 60 thousand, and 27 in parts.
 _SHUFFLED_AT_ONCE = 1 << 20
 _PARTS = 256
 
@@ -44,20 +43,20 @@ class Steps:
         """Places of the epoch's last batch that hold no example (weight 0)."""
         return self.per_epoch * self.batch_size - self.num_examples
 
-    def in_even_calls(self, most: int) -> "Steps":
-        """The same steps in as few calls of at most `most` steps as hold an epoch, of as even a length as can be.
+    def in_even_calls(self, max_steps: int) -> "Steps":
+        """The same steps in as few calls of at most `max_steps` steps as hold an epoch, as even as possible.
 
         The steps that fill up an epoch's last call are gathered like any other, for nothing: of 30 steps in calls of
         16 they are 2, in calls of 15 none.
         """
-        calls = -(-self.per_epoch // most)
+        calls = -(-self.per_epoch // max_steps)
         return dataclasses.replace(self, steps_per_call=-(-self.per_epoch // calls))
 
     def calls(self, first_step: int = 0) -> list[tuple[int, int]]:
         """(first step, steps) of each call from `first_step` on; calls begin at multiples of steps_per_call.
 
         The grid does not depend on where a run starts, so that a resumed run adds up the same numbers in the same
-        groups as an unbroken one.
+        groups as an uninterrupted one.
         """
         if first_step % self.steps_per_call:
             raise ValueError(f"calls begin at multiples of {self.steps_per_call} steps, not at step {first_step}")
@@ -73,12 +72,12 @@ def epoch_order(num_examples: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def _shuffled(num_examples: int, generator: np.random.Generator) -> np.ndarray:
-    # NumPy moves words of 64 bits in a loop of its own, in two thirds of the time that others take.
+    # NumPy moves words of 64 bits in a special loop, in two thirds of the time of other sizes.
     return generator.permutation(num_examples)
 
 
 def _shuffled_in_parts(num_examples: int, generator: np.random.Generator) -> np.ndarray:
-    """A shuffle by parts that stay in the cache: each row draws its part, and each part is shuffled.
+    """A shuffle by parts that stay in the cache: every row draws its part, then each part is shuffled.
 
     That gives every permutation with the same probability (Rao, Sankhya A 23, 1961; Sandelius, JRSS B 24, 1962).
     """
@@ -92,10 +91,10 @@ def _shuffled_in_parts(num_examples: int, generator: np.random.Generator) -> np.
 
 
 def fingerprint() -> str:
-    """What this code and this NumPy draw, in eight hexadecimal digits.
+    """Identifies the orders that this code and this NumPy draw, in eight hexadecimal digits.
 
-    NumPy promises the bits of Philox to stay, but not what a shuffle makes of them. Where that changed, a run that goes
-    on inside an epoch would repeat some examples and miss others.
+    NumPy promises to keep the bits of Philox, but not what a shuffle makes of them. If that changed, a run resumed
+    inside an epoch would repeat some examples and miss others.
     """
     pages = PageOrder((500, 500), 8, 128)
     drawn = (
@@ -110,8 +109,8 @@ def fingerprint() -> str:
 def in_calls(order: np.ndarray, batch_size: int, steps_per_call: int) -> tuple[np.ndarray, np.ndarray]:
     """Cut an order [n] into calls: index [calls, steps_per_call, batch_size] and count float32 [calls, steps_per_call].
 
-    The last call is filled up with PADDING; `count` is the examples that each step holds, 0 where a call has fewer
-    steps: elements of one shape are what a tf.function is traced for once.
+    The last call is filled up with PADDING; `count` is the examples that each step holds, 0 for steps that only fill up
+    a call: with elements of one shape a tf.function is traced only once.
     """
     rows_per_call = steps_per_call * batch_size
     calls = -(-len(order) // rows_per_call)
@@ -154,7 +153,7 @@ class PageOrder:
         return np.column_stack([pages[mixed], counts[mixed], ends - counts[mixed]])
 
     def window_reads(self, pages: np.ndarray, window: int) -> np.ndarray:
-        """int64 [reads, 3]: shard, first record, records - what window `window` of the sequence `pages` holds."""
+        """int64 [reads, 3]: shard, first record, records - the content of window `window` of the sequence `pages`."""
         low = window * self.window_rows
         high = min(low + self.window_rows, self.num_examples)
         ends = pages[:, 3] + pages[:, 2]
@@ -169,43 +168,29 @@ class PageOrder:
         return _shuffled(rows, _generator(seed, epoch, _WINDOW_ORDER, window)).astype(np.int32)
 
     def expected_read_distance(self) -> float:
-        """`read_distance` of what windows serve, by arithmetic: what is to be expected, over all seeds.
+        """Shuffle quality in 0..1, expected over all seeds: the mean distance of rows served one after the other, over
+        that of a true permutation of n rows, (n + 1) / 3 (the mean of |i - j| over distinct pairs).
 
-        Neighbours served are two rows drawn from one window. With the chance that both are of one page they are as far
-        apart as the rows of a page are, and else as far as rows of two pages picked at random.
+        Neighbours are two rows drawn from one window. With some probability both are of one page, else of two pages
+        picked at random.
         """
         total, page = self.num_examples, min(self.page_rows, max(self.shard_rows))
         if total < 3:
             return 1.0
         whole = (total + 1) / 3  # mean distance of two different rows of all
-        near = len(self.shard_rows) * (page + 1) / 3  # of two of a page, whose rows are num_shards apart
-        far = _without(whole, near, (page - 1) / (total - 1))
+        near = (page + 1) / 3  # of two of one page, which holds consecutive rows
+        far = _mean_of_rest(whole, near, (page - 1) / (total - 1))
         share = min(1.0, (page - 1) / max(1, min(self.window_rows, total) - 1))
         return (share * near + (1 - share) * far) / whole
 
     def expected_page_mix(self, batch_size: int) -> float:
-        """Different pages that a batch draws from, over those that a batch of a true permutation does: 0..1."""
+        """Distinct pages that a batch draws from, over those that a batch of a true permutation does: 0..1."""
         batch, window = min(batch_size, self.num_examples), min(self.window_rows, self.num_examples)
         return _pages_drawn(window, self.page_rows, batch) / _pages_drawn(self.num_examples, self.page_rows, batch)
 
 
-def example_index(shard: np.ndarray, record: np.ndarray, num_shards: int) -> np.ndarray:
-    """Row of the split (its place in the CSV) of a record: rows are dealt to the shards in turn."""
-    return record * num_shards + shard
-
-
-def read_distance(order: Sequence[int]) -> float:
-    """Shuffle quality in 0..1: mean distance of neighbours in the served order over that of a true permutation.
-
-    A true permutation of n has neighbours (n + 1) / 3 apart on average (mean of |i - j| over distinct pairs); served in
-    file order they are 1 apart, so 1.0 is a true shuffle and values near 0 are none.
-    """
-    positions = np.asarray(order, np.int64)
-    return float(np.abs(np.diff(positions)).mean() / ((len(positions) + 1) / 3))
-
-
-def _without(whole: float, part: float, share: float) -> float:
-    """The mean of the rest, of numbers with the mean `whole` of which a `share` has the mean `part`."""
+def _mean_of_rest(whole: float, part: float, share: float) -> float:
+    """The mean of the rest, if numbers have the mean `whole` and a `share` of them has the mean `part`."""
     return (whole - share * part) / (1 - share) if share < 1 else part
 
 

@@ -1,15 +1,14 @@
-"""Where a split is held while it is fed: decided once, by arithmetic, and said in one line."""
+"""Where a split is held while it is fed: decided once, by arithmetic, and reported in one line."""
 
 import dataclasses
-import os
-import pathlib
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, size_text
+from pipeline.feed.free_memory import free_memory
 from pipeline.feed.order import PageOrder
 
 FEEDS = ("auto", "host", "device", "stream")
 
-_BYTES_A_ROW = 4 + 8 + 2 * 4 + 2 * 8  # label, id, this epoch's order and the next one's, and what drawing that takes
+_BYTES_PER_ROW = 4 + 8 + 2 * 4 + 2 * 8  # label, id, this epoch's order and the next one's, and what drawing that takes
 _DEVICE_SHARE = 4  # a split may take this part of a device's memory; the rest is the network's
 _BUDGET_SHARE = 2  # of the memory that is free when a run starts
 
@@ -18,7 +17,7 @@ _BUDGET_SHARE = 2  # of the memory that is free when a run starts
 class FeedPlan:
     """`feed` is host, device or stream; `bytes_held` what the training split takes there; `budget` in bytes.
 
-    `shuffle` says how near a streamed order is to a true permutation, which the other feeds have.
+    `shuffle` compares a streamed order with a true permutation, which the other feeds have.
     """
 
     feed: str
@@ -33,7 +32,7 @@ class FeedPlan:
         return f"{line}; {self.shuffle}" if self.shuffle else line
 
     def with_order(self, pages: PageOrder, batch_size: int) -> "FeedPlan":
-        """The plan of a stream in this order, with the quality of its shuffle, by arithmetic."""
+        """The plan of a stream in this order, with the expected quality of its shuffle."""
         rows = min(pages.window_rows, pages.num_examples)
         shuffle = (
             f"shuffled in windows of {rows:,} rows: {pages.expected_read_distance():.0%} of a true permutation's "
@@ -48,63 +47,37 @@ def plan_feed(
     """Choose the feed for a split of `num_examples` images of `image_bytes` bytes.
 
     Args:
-        feed: one of FEEDS; anything but "auto" is taken as it is, if it fits.
+        feed: one of FEEDS; anything but "auto" is taken if it fits.
         budget: host memory to use at most, bytes.
-        device_memory: memory of one accelerator in bytes, None where replicas run on the host's processors.
+        device_memory: memory of one accelerator in bytes, None if replicas run on the host's processors.
         replicas: copies that the device feed keeps on this machine.
 
     Raises:
-        InputError: the feed asked for does not fit.
+        InputError: the requested feed does not fit.
     """
-    held = num_examples * (image_bytes + _BYTES_A_ROW)
+    held = num_examples * (image_bytes + _BYTES_PER_ROW)
     if feed == "stream":
-        return FeedPlan("stream", 0, budget, "asked for")
+        return FeedPlan("stream", 0, budget, "as requested")
     if feed == "auto":
         if held > budget:
-            return FeedPlan("stream", 0, budget, f"the data take {size_text(held)}, over the budget")
+            return FeedPlan("stream", 0, budget, f"the data takes {size_text(held)}, over the budget")
         if device_memory and held <= device_memory // _DEVICE_SHARE:
             return FeedPlan("device", held, budget, "it fits in each accelerator, so only indices cross the bus")
         return FeedPlan("host", held, budget, "it fits in host memory")
     if feed == "device" and device_memory and held > device_memory // _DEVICE_SHARE:
         raise InputError(
-            f"--feed device: the data take {size_text(held)}, over a quarter of an accelerator's "
-            f"{size_text(device_memory)}; use --feed host"
+            f"feed device: the data takes {size_text(held)}, over a quarter of an accelerator's "
+            f"{size_text(device_memory)}; use feed host"
         )
     copies = replicas if feed == "device" and not device_memory else 1
     if held * copies > budget:
         raise InputError(
-            f"--feed {feed}: the data take {size_text(held * copies)}, over the memory budget of {size_text(budget)}; "
-            "use --feed stream or raise --memory-budget"
+            f"feed {feed}: the data takes {size_text(held * copies)}, over the memory budget of {size_text(budget)}; "
+            "use feed stream or raise the memory budget"
         )
-    return FeedPlan(feed, held * copies, budget, "asked for")
+    return FeedPlan(feed, held * copies, budget, "as requested")
 
 
 def default_memory_budget() -> int:
-    """Half of the memory that is free now, in bytes; a container's own limit counts where it is lower."""
-    return _free_memory() // _BUDGET_SHARE
-
-
-def _free_memory() -> int:
-    free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    try:
-        lines = pathlib.Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        kib = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
-        free = min(free, kib * 1024)
-    except (OSError, StopIteration, ValueError):
-        pass  # not Linux: total memory stands in
-    try:
-        group = pathlib.Path("/sys/fs/cgroup")
-        limit = int((group / "memory.max").read_text(encoding="ascii"))
-        used = int((group / "memory.current").read_text(encoding="ascii"))
-        free = min(free, max(limit - used, 0))
-    except (OSError, ValueError):
-        pass  # no control group, or no limit in it ("max")
-    return free
-
-
-def size_text(count: int) -> str:
-    """A size in memory for people, in MiB, or in smaller units where it is below one."""
-    for unit, size in (("MiB", 2**20), ("KiB", 2**10)):
-        if count >= size:
-            return f"{count / size:,.0f} {unit}"
-    return f"{count:,} byte{'s' * (count != 1)}"
+    """Half of the memory that is free now, in bytes; a container's own limit counts if it is lower."""
+    return free_memory() // _BUDGET_SHARE

@@ -1,12 +1,11 @@
-"""Reading parts of a split that does not fit in memory: runs of whole records, decoded by the block."""
+"""Reading parts of a split that does not fit in memory: runs of whole records, decoded block by block."""
 
 import pathlib
 from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.feed.host_memory import aligned_matrix
-from pipeline.feed.order import PageOrder, example_index
+from pipeline.feed.order import PageOrder
 from pipeline.feed.resident import SplitArrays, open_shards
 from pipeline.format.manifest import Manifest
 from pipeline.format.pages import page_rows
@@ -21,15 +20,16 @@ def plan_pages(shard_rows: Sequence[int], stride: int, memory_budget: int, rows_
     return PageOrder(tuple(shard_rows), page_rows(stride), window_rows)
 
 
-class ShardReader:
-    """Random access to the records of a split, by (shard, first record, count) or by rows of the CSV.
+class SplitReader:
+    """Random access to the records of a split, by (shard, first record, count) or by rows of the split.
 
     Raises:
-        InputError: a shard is missing or has another size (at once), or a record is damaged (when it is read).
+        InputError: a shard is missing or has another size (at once), or a record is corrupt (when it is read).
     """
 
     def __init__(self, directory: str | pathlib.Path, manifest: Manifest, split_name: str) -> None:
         self._shards = open_shards(directory, manifest, split_name)
+        self._starts = manifest.split(split_name).shard_starts
         self._stride = manifest.stride
         self.shard_rows = tuple(shard.num_examples for shard in self._shards)
         self.num_examples = sum(self.shard_rows)
@@ -41,29 +41,21 @@ class ShardReader:
 
     def read(self, reads: np.ndarray) -> tuple[SplitArrays, np.ndarray]:
         """Rows of `reads` int64 [m, 3] (shard, first record, count) in turn, and their rows in the split, int64 [n]."""
-        arrays = self._empty(int(reads[:, 2].sum()))
-        index = np.empty(len(arrays), np.int64)
-        end = 0
+        arrays = SplitArrays.empty(int(reads[:, 2].sum()), self.image_bytes)
+        rows = np.empty(len(arrays), np.int64)
+        start = 0
         for shard, first, count in reads.tolist():
-            start, end = end, end + count
-            self._read_run(shard, first, arrays, slice(start, end))
-            index[start:end] = example_index(shard, np.arange(first, first + count), len(self._shards))
-        return arrays, index
+            target = slice(start, start + count)
+            start += count
+            arrays.read_from(self._shards[shard], first, target)
+            rows[target] = np.arange(first, first + count) + self._starts[shard]
+        return arrays, rows
 
     def read_rows(self, low: int, high: int) -> SplitArrays:
-        """Rows low .. high - 1 in the order of the CSV."""
-        arrays = self._empty(high - low)
-        num_shards = len(self._shards)
-        for shard in range(num_shards):
-            first = -(-(low - shard) // num_shards) if low > shard else 0
-            offset = first * num_shards + shard - low
-            if offset < high - low:
-                self._read_run(shard, first, arrays, slice(offset, high - low, num_shards))
+        """Rows low .. high - 1 of the split."""
+        arrays = SplitArrays.empty(high - low, self.image_bytes)
+        for shard, start, stop in zip(self._shards, self._starts.tolist(), self._starts[1:].tolist(), strict=False):
+            first, last = max(low, start), min(high, stop)
+            if first < last:
+                arrays.read_from(shard, first - start, slice(first - low, last - low))
         return arrays
-
-    def _empty(self, rows: int) -> SplitArrays:
-        return SplitArrays(aligned_matrix((rows, self.image_bytes)), np.empty(rows, np.int32), np.empty(rows, np.int64))
-
-    def _read_run(self, shard: int, first: int, arrays: SplitArrays, target: slice) -> None:
-        rows = len(range(*target.indices(len(arrays))))
-        arrays.images[target], arrays.labels[target], arrays.ids[target] = self._shards[shard].read(first, rows)

@@ -6,6 +6,7 @@ sums. Types and bounds are declared with the fields and checked by msgspec, what
 hash, so an edited manifest is detected.
 """
 
+import collections
 import functools
 import hashlib
 import math
@@ -105,7 +106,7 @@ class Validation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: _Count = 0
 
 
-class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):  # dict: for cached properties
     """Everything a reader needs. `class_names[k]` is the label that the sources had for class k.
 
     `pixel_mean` and `pixel_std` have one value per channel, over the split `train`, in pixel units (0..255).
@@ -156,20 +157,12 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
         return " ".join(["python tools/inspect_tfrecord.py repair", shlex.quote(str(directory)), *options])
 
     def check(self) -> None:
-        """Apply the rules that a reader applies.
-
-        Raises:
-            InputError (a ValueError): the first rule that a field breaks.
-        """
-        _decode(_to_bytes(self), Manifest)
+        """Raise InputError (a ValueError) for the first rule of a reader that a field breaks."""
+        _decode(_to_bytes(self), Manifest)  # msgspec checks what it decodes, not what Python constructs
         _check_fields(self)
 
     def to_json(self) -> str:
-        """The text of the file.
-
-        Raises:
-            InputError (a ValueError): a reader would refuse it.
-        """
+        """The text of the file; InputError (a ValueError) if a reader would refuse it."""
         self.check()
         text = _to_bytes(_ManifestFile(**msgspec.structs.asdict(self), stated_sha256=self.own_sha256))
         if len(text) > _MAX_FILE_BYTES:
@@ -222,7 +215,7 @@ def read_manifest(directory: str | pathlib.Path) -> tuple[Manifest, str]:
     if not path.is_file():
         raise InputError(f"{directory}: no {FILE_NAME}, so not a data set; create one with tools/csv_to_tfrecord.py")
     with path.open("rb") as file:
-        data = file.read(_MAX_FILE_BYTES + 1)
+        data = file.read(_MAX_FILE_BYTES + 1)  # not by the file's size, which may change in between
     if len(data) > _MAX_FILE_BYTES:
         raise InputError(f"{path}: over {_MAX_FILE_BYTES >> 20} MiB, so not a manifest of ours; convert again")
     try:
@@ -256,7 +249,31 @@ def _decode(data: bytes, kind: type) -> Any:
 
 
 def _check_fields(manifest: Manifest) -> None:
-    """The rules between fields; sizes come first, as later ones allocate by them."""
+    """The rules between fields; sizes come first, as later rules allocate memory by them."""
+    _check_shape(manifest)
+    for name in manifest.class_names:
+        if not is_class_name(name):
+            raise InputError(f"class name {shorten(name)} is not 1 to {_MAX_CLASS_NAME} printable characters")
+    if len(set(manifest.class_names)) != manifest.num_classes:
+        raise InputError("two class names are equal")
+    if manifest.planned_shards.keys() - {source.split for source in manifest.sources}:
+        raise InputError("planned_shards names a split without a source")
+    for name, split in manifest.splits.items():
+        if split.name != name:
+            raise InputError(f"split {name!r} has the name {split.name!r}")
+        _check_split(split, manifest)
+    names = collections.Counter(shard.name for split in manifest.splits.values() for shard in split.shards)
+    name, times = names.most_common(1)[0]
+    if times > 1:
+        raise InputError(f"shard {name!r} is listed {times} times")
+
+
+def is_class_name(name: str) -> bool:
+    """Whether a class may have this name, so that it can be shown and stored on one line."""
+    return 0 < len(name) <= _MAX_CLASS_NAME and name.isprintable()
+
+
+def _check_shape(manifest: Manifest) -> None:
     if math.prod(manifest.image_shape) > MAX_IMAGE_BYTES:
         raise InputError(f"image_shape {shorten(manifest.image_shape)} is over {MAX_IMAGE_BYTES:,} bytes")
     if manifest.stride != manifest.layout.stride:
@@ -265,31 +282,6 @@ def _check_fields(manifest: Manifest) -> None:
     for field in ("pixel_mean", "pixel_std"):
         if len(getattr(manifest, field)) != channels:
             raise InputError(f"{field} needs one value for {pluralize(channels, 'channel')}")
-    _check_class_names(manifest.class_names)
-    if manifest.planned_shards.keys() - {source.split for source in manifest.sources}:
-        raise InputError("planned_shards names a split without a source")
-    names: set[str] = set()
-    for name, split in manifest.splits.items():
-        if split.name != name:
-            raise InputError(f"split {name!r} has the name {split.name!r}")
-        _check_split(split, manifest)
-        for shard in split.shards:
-            if shard.name in names:
-                raise InputError(f"shard {shard.name!r} is listed twice")
-            names.add(shard.name)
-
-
-def _check_class_names(names: tuple[str, ...]) -> None:
-    for name in names:
-        if not is_class_name(name):
-            raise InputError(f"class name {shorten(name)} is not 1 to {_MAX_CLASS_NAME} printable characters")
-    if len(set(names)) != len(names):
-        raise InputError("two class names are equal")
-
-
-def is_class_name(name: str) -> bool:
-    """Whether a class may have this name, so that it can be shown and stored on one line."""
-    return 0 < len(name) <= _MAX_CLASS_NAME and name.isprintable()
 
 
 def _check_split(split: Split, manifest: Manifest) -> None:

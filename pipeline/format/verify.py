@@ -61,7 +61,7 @@ def inspect(directory: str | os.PathLike, manifest: Manifest) -> Inspection:
         if owner:
             shards[name] = f"holds the records of {owner}" + ("" if owner in wrong else ", which has them too")
         else:
-            shards[name] = shard_damage(directory / name, expected[name], manifest)
+            shards[name] = _shard_damage(directory / name, expected[name], manifest)
         if name in found_as:
             shards[name] += f"; its own are in {found_as[name]}"
     extra = dict.fromkeys(unlisted, "extra, the manifest does not list it")
@@ -70,7 +70,7 @@ def inspect(directory: str | os.PathLike, manifest: Manifest) -> Inspection:
     return Inspection(shards, found_as, _metadata_damage(directory, manifest), extra, contents)
 
 
-def shard_damage(path: pathlib.Path, shard: Shard, manifest: Manifest) -> str:
+def _shard_damage(path: pathlib.Path, shard: Shard, manifest: Manifest) -> str:
     """Why a shard does not have the manifest's SHA-256."""
     if not path.is_file():
         return _absence(path)
@@ -86,17 +86,6 @@ def shard_damage(path: pathlib.Path, shard: Shard, manifest: Manifest) -> str:
     elif size == shard.num_bytes:
         problems.append(_page_problem(path, shard, manifest))
     return "; ".join(problems)
-
-
-def count_classes(directory: pathlib.Path, manifest: Manifest, split: Split) -> tuple[int, ...]:
-    """Records of a split per class; one more entry counts those with no class of the manifest."""
-    counts = np.zeros(manifest.num_classes + 1, np.int64)
-    for shard in split.shards:
-        for _, records in _blocks(directory / shard.name, manifest):
-            labels = manifest.layout.decode(records)[1]
-            outside = (labels < 0) | (labels >= manifest.num_classes)
-            counts += np.bincount(np.where(outside, manifest.num_classes, labels), minlength=len(counts))
-    return tuple(counts.tolist())
 
 
 def _blocks(path: pathlib.Path, manifest: Manifest) -> Iterator[tuple[int, np.ndarray]]:
@@ -152,10 +141,14 @@ def _class_lines(directory: pathlib.Path, manifest: Manifest, wrong: dict[str, s
     """Splits whose shards are as written, but have other classes than the manifest counts."""
     for split in manifest.splits.values():
         if any(shard.name in wrong for shard in split.shards):
-            continue
-        *counts, others = count_classes(directory, manifest, split)
-        differing = [k for k, count in enumerate(counts if split.labelled else ()) if count != split.class_counts[k]]
-        if differing or bool(others) == split.labelled:
+            continue  # its counts differ anyway
+        counts = np.zeros(manifest.num_classes + 1, np.int64)  # the last one of labels that are not classes
+        for _, records in itertools.chain(*(_blocks(directory / shard.name, manifest) for shard in split.shards)):
+            labels = manifest.layout.decode(records)[1]
+            outside = (labels < 0) | (labels >= manifest.num_classes)
+            counts += np.bincount(np.where(outside, manifest.num_classes, labels), minlength=len(counts))
+        differing = [k for k, count in enumerate(split.class_counts) if count != counts[k]]
+        if differing or bool(counts[-1]) == split.labelled:
             name = f"class {manifest.class_names[differing[0]]}" if differing else "labels"
             yield f"split {split.name}: its records do not have the {name} that the manifest counts"
 
