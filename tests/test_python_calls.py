@@ -13,9 +13,12 @@ from pipeline.train.prefetch import prefetch_to_devices
 from pipeline.train.devices import make_devices
 from pipeline.feed.dataset import Position, Replicas, make_resident_dataset
 from pipeline.feed.order import Steps
-from pipeline.benchmark.synthetic import made_up_arrays
+from pipeline.feed.resident import SplitArrays
+import numpy as np
 
-held, arrays, devices = [], made_up_arrays(200_000), make_devices()
+rows = 200_000
+arrays = SplitArrays(np.zeros((rows, 784), np.uint8), np.zeros(rows, np.int32), np.arange(rows))
+held, devices = [], make_devices()
 for _ in range(8):
     dataset = make_resident_dataset(arrays, Steps(200_000, 1000, 10), 0, Position(0, 0, 99), Replicas())
     held.append({consume})

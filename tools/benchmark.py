@@ -32,7 +32,7 @@ _COMMANDS = {
     "all": "feed at two batch sizes, step and train; their JSON goes to --out",
 }
 _XLA = {"off": (False,), "on": (True,), "both": (False, True)}
-_ALL = {  # per JSON file; one process each, so that nothing of an earlier one is left
+ALL = {  # per JSON file; one process each, so that nothing of an earlier one is left
     "feed_2048": "feed --batch-size 2048 --steps-per-call 16",
     "feed_256": "feed --batch-size 256 --steps-per-call 16",
     "step": "step --xla both",
@@ -42,7 +42,7 @@ _ALL = {  # per JSON file; one process each, so that nothing of an earlier one i
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print the tables, and write the JSON if requested; returns the exit code."""
-    args = _parser().parse_args(argv)
+    args = make_parser().parse_args(argv)
     if args.rounds < 1:
         raise InputError(f"--rounds {args.rounds}: it must be at least 1")
     if not 0 < args.seconds < 3600:
@@ -87,11 +87,11 @@ def _configs(args: argparse.Namespace) -> list[TrainConfig]:
 
 
 def _run_all(args: argparse.Namespace) -> int:
-    """Run each command of _ALL; returns the exit code of the first that fails, else 0."""
+    """Run each command of ALL; returns the exit code of the first that fails, else 0."""
     if not args.out.is_dir():
         raise InputError(f"--out {args.out}: not a directory; create it first")
     common = ["--data", str(args.data), "--rounds", str(args.rounds), "--seconds", str(args.seconds)]
-    for name, command in _ALL.items():
+    for name, command in ALL.items():
         line = [*command.split(), *common, "--json", str(args.out / f"{name}.json")]
         print(f"\n## benchmark.py {shlex.join(line)}\n", flush=True)
         if code := subprocess.run([sys.executable, __file__, *line], check=False).returncode:
@@ -99,7 +99,8 @@ def _run_all(args: argparse.Namespace) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """A parser with one command per kind of measurement."""
     summary, usage = __doc__.split("\n\n", 1)
     parser = Parser(
         prog="benchmark.py", description=summary, epilog=usage, formatter_class=argparse.RawDescriptionHelpFormatter
