@@ -32,3 +32,8 @@ def test_diagnosis_names_the_bottleneck_and_the_option(rates, settings, kind, bo
 def test_an_option_in_use_is_not_suggested(settings):
     diagnosis = diagnose(Stages(*SLOW_COPY), **{**GPU, **settings})
     assert not any(diagnosis.endswith(f"try --{name} {value}") for name, value in settings.items())
+
+
+def test_utilisation_far_above_one_is_called_noise():
+    assert "utilisation 144.0% (above 100% is noise" in diagnose(Stages(6000, 5000, 1000, 1440), **GPU)
+    assert "noise" not in diagnose(Stages(6000, 5000, 1000, 1010), **GPU)

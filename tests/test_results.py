@@ -12,7 +12,7 @@ MACHINE = {
 SETTINGS = {"batch_size": 256, "steps_per_call": 4, "precision": "float32", "xla": False}
 
 
-def results(fast=(100.0, 300.0), slow=(50.0, 100.0)) -> Results:
+def results(fast: tuple[float, ...] = (100.0, 300.0), slow: tuple[float, ...] = (50.0, 100.0)) -> Results:
     rows = [
         Row("fast", "a gather", Rates(fast, (1e-6, 3e-6)), bytes_per_image=784),
         Row("slow", "a loop", Rates(slow), BASELINE),

@@ -30,7 +30,9 @@ def diagnose(stages: Stages, feed: str, scale: str, accelerator: str, steps_per_
         accelerator: GPU or CPU.
         steps_per_call: of the measured run.
     """
-    utilisation = f"accelerator utilisation {stages.utilisation:.1%}"
+    noisy = stages.utilisation > 2 - _BUSY
+    remark = " (above 100% is noise: measure more or longer rounds)" if noisy else ""
+    utilisation = f"accelerator utilisation {stages.utilisation:.1%}{remark}"
     longer_calls = f"--steps-per-call {4 * steps_per_call}"
     if stages.utilisation >= _BUSY:
         return (
