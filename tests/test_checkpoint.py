@@ -49,8 +49,8 @@ def test_everything_comes_back(tmp_path, model, optimizer):
 
 def test_what_is_written_in_the_background_is_of_the_moment_of_the_save(tmp_path, model, optimizer, monkeypatch):
     go = threading.Event()
-    write = checkpoint.write_bytes_atomically
-    monkeypatch.setattr(checkpoint, "write_bytes_atomically", lambda *given: (go.wait(60), write(*given)))
+    write = checkpoint.write_bytes
+    monkeypatch.setattr(checkpoint, "write_bytes", lambda *given: (go.wait(60), write(*given)))
     store = CheckpointStore(tmp_path, in_background=True)
     save_steps(store, model, optimizer, 3)
     model.set_weights([weight * 0 for weight in model.get_weights()])

@@ -1,34 +1,39 @@
 import pytest
 
-from pipeline.benchmark.diagnosis import Stages, verdict_of
+from pipeline.benchmark.diagnosis import Stages, diagnose
 
 GPU = {"feed": "host", "scale": "device", "accelerator": "GPU", "steps_per_call": 16}
+SLOW_COPY, SLOW_FEED, IDLE = (900, 500, 1000, 400), (500, 500, 1000, 400), (6000, 5000, 1000, 400)
 
 
 @pytest.mark.parametrize(
-    ("rates", "settings", "kind", "stage", "flag"),
+    ("rates", "settings", "kind", "bottleneck", "option"),
     [
-        ((6000, 5000, 1000, 990), {}, "compute-bound", "the step", "benchmark.py step"),
-        ((6000, 5000, 1000, 400), {}, "bound by the host", "the host's loop", "--steps-per-call 64"),
-        ((6000, 5000, 1000, 400), {"accelerator": "CPU"}, "bound by the host", "step's own processor", "--steps-per"),
-        ((900, 500, 1000, 400), {}, "input-bound", "the hand-over to the devices", "--feed device"),
-        ((500, 500, 1000, 400), {}, "input-bound", "the gather on the host", "--feed device"),
-        ((500, 500, 1000, 400), {"accelerator": "CPU"}, "input-bound", "the gather on the host", "--steps-per-call 64"),
-        ((500, 500, 1000, 400), {"scale": "host"}, "input-bound", "scaling on the host", "--scale device"),
-        ((500, 500, 1000, 400), {"feed": "stream"}, "input-bound", "reading from disk", "larger --memory-budget"),
-        ((500, 500, 1000, 400), {"feed": "device"}, "input-bound", "drawing the order", "--steps-per-call 64"),
-        ((900, 500, 1000, 400), {"feed": "device"}, "input-bound", "the hand-over", "--steps-per-call 64"),
+        ((6000, 5000, 1000, 990), {}, "compute-bound", "the feed delivers 5.0 times", "tools/benchmark.py step"),
+        (IDLE, {}, "host-bound", "the host's loop;", "--steps-per-call 64"),
+        (IDLE, {"accelerator": "CPU"}, "host-bound", "on the step's own cores", "--steps-per-call 64"),
+        (SLOW_COPY, {}, "input-bound", "copying batches to the devices", "--feed device"),
+        (SLOW_COPY, {"feed": "device"}, "input-bound", "copying batches to the devices", "--steps-per-call 64"),
+        (SLOW_FEED, {}, "input-bound", "gathering batches on the host", "--feed device"),
+        (SLOW_FEED, {"accelerator": "CPU"}, "input-bound", "gathering batches on the host", "--steps-per-call 64"),
+        (SLOW_FEED, {"scale": "host"}, "input-bound", "scaling on the host", "--scale device"),
+        (SLOW_FEED, {"feed": "stream"}, "input-bound", "reading from disk", "larger --memory-budget"),
+        (SLOW_FEED, {"feed": "device"}, "input-bound", "drawing the order", "--steps-per-call 64"),
     ],
 )
-def test_the_verdict_names_the_slow_stage_and_the_flag(rates, settings, kind, stage, flag):
-    verdict = verdict_of(Stages(*rates), **{**GPU, **settings})
-    assert verdict.startswith(f"{kind}: the devices compute {rates[3] / rates[2]:.0%} of the time")
-    told, advice = verdict.split("the slow stage is ")[1].split("try" if "try" in verdict else "and", 1)
-    assert stage in told
-    assert flag in advice
+def test_diagnosis_names_the_bottleneck_and_the_option(rates, settings, kind, bottleneck, option):
+    diagnosis = diagnose(Stages(*rates), **{**GPU, **settings})
+    assert diagnosis.startswith(f"{kind}: accelerator utilisation {rates[3] / rates[2]:.1%}")
+    assert bottleneck in diagnosis
+    assert diagnosis.endswith(option)
 
 
 @pytest.mark.parametrize("settings", [{"feed": "device"}, {"feed": "stream"}, {"scale": "host"}])
-def test_a_flag_is_not_advised_where_it_is_given(settings):
-    verdict = verdict_of(Stages(900, 500, 1000, 400), **{**GPU, **settings})
-    assert not any(verdict.endswith(f"try --{name} {value}") for name, value in settings.items())
+def test_an_option_in_use_is_not_suggested(settings):
+    diagnosis = diagnose(Stages(*SLOW_COPY), **{**GPU, **settings})
+    assert not any(diagnosis.endswith(f"try --{name} {value}") for name, value in settings.items())
+
+
+def test_utilisation_far_above_one_is_called_noise():
+    assert "utilisation 144.0% (above 100% is noise" in diagnose(Stages(6000, 5000, 1000, 1440), **GPU)
+    assert "noise" not in diagnose(Stages(6000, 5000, 1000, 1010), **GPU)

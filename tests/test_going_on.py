@@ -241,7 +241,7 @@ def test_a_journal_that_does_not_fit_on_the_disk_is_told_of_as_a_full_disk(tmp_p
     def full(path, _):
         raise InputError(f"{path}: full") from OSError(errno.ENOSPC, "full")
 
-    monkeypatch.setattr("pipeline.files.write_bytes_atomically", full)
+    monkeypatch.setattr("pipeline.files.write_bytes", full)
     with pytest.raises(InputError, match="data: No space left on device, with .* written; about .* more are needed"):
         go(tmp_path, {"train": table(6000)}, error=SystemExit)
     assert left_over(tmp_path) == []

@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.train.meter import Rates, ThroughputMeter, measure_rounds
+from pipeline.train.meter import ThroughputMeter
 
 
 class FakeClock:
@@ -33,23 +33,3 @@ def test_a_partial_last_batch_counts_by_its_images():
     for images in (32, 32, 8):
         meter.mark(images)
     assert meter.images_per_second == 40 / 1.5
-
-
-def test_rates_give_median_and_spread():
-    rates = Rates((90.0, 100.0, 120.0))
-    assert (rates.median, rates.spread) == (100.0, 0.3)
-
-
-def test_rounds_are_interleaved():
-    started = []
-
-    def kind(name):
-        def start():
-            started.append(name)
-            return iter((1, 1))
-
-        return start
-
-    first, second = measure_rounds([kind("a"), kind("b")], rounds=2, clock=FakeClock(0, 1, 1, 3, 3, 4, 4, 6))
-    assert started == ["a", "b", "a", "b"]
-    assert (first.rounds, second.rounds) == ((1.0, 1.0), (0.5, 0.5))

@@ -1,225 +1,141 @@
-"""Measure images/s: of the feed, of the step, of both and what holds them back; and what the host and growth cost.
+"""Measure images/s of the feed, of the training step, and of both together, and name the bottleneck.
 
-python tools/benchmark.py feed --data data/kannada --batch-size 2048 --steps-per-call 16
-python tools/benchmark.py step --data data/kannada --precision float32,mixed_bfloat16 --steps-per-call 1,4,16 --xla both
-python tools/benchmark.py train --data data/kannada --strategy mirrored --json figures.json
-python tools/benchmark.py scale --rows 6000000
-python tools/benchmark.py handover
-python tools/benchmark.py host
-python tools/benchmark.py memory --rows 6000000 --memory-budget 512MiB
-python tools/benchmark.py convert --csv train.csv
-python tools/benchmark.py article --csv train.csv
-python tools/benchmark.py all --data data/kannada --csv train.csv --out docs/benchmarks
+python tools/benchmark.py feed --data data/mine --batch-size 2048 --steps-per-call 16
+python tools/benchmark.py step --data data/mine --precision float32 mixed_bfloat16 --steps-per-call 1 4 16 --xla both
+python tools/benchmark.py train --data data/mine --strategy mirrored --json train.json
+python tools/benchmark.py all --data data/mine --out results
+
+The output is Markdown. --json keeps every round with the machine, versions and settings.
 """
 
+import argparse
 import itertools
 import pathlib
+import shlex
+import subprocess
+import sys
 from collections.abc import Sequence
+from typing import Any
 
-from pipeline.benchmark.arguments import XLA, make_parser
-from pipeline.benchmark.suite import lines_of_all, run_all
-from pipeline.cli import run_command
+from pipeline.cli import Parser, run_command
 from pipeline.errors import InputError
-from pipeline.train.config import TrainConfig
+from pipeline.feed.plan import FEEDS
+from pipeline.files import write_text
+from pipeline.format.manifest import load_manifest
+from pipeline.train.config import PRECISIONS, SCALES, STRATEGIES, TrainConfig
 from pipeline.train.environment import import_tensorflow
 
-# A call of many steps takes a processor minutes.
-_STEPS_PER_CALL = {"GPU": (1, 4, 16, 64), "CPU": (1, 4)}
-_MIN_ARTICLE_ROWS = 1000
-_MIN_SCALE_ROWS = 60_000  # what larger sizes are compared with
+_COMMANDS = {
+    "feed": "every stage of every feed, next to baselines and limits of the machine",
+    "step": "the training step on a fixed batch, per setting: images/s, operations/s and share of the peak",
+    "train": "feed, step and both together: accelerator utilisation and the bottleneck",
+    "all": "feed at two batch sizes, step and train; their JSON goes to --out",
+}
+_XLA = {"off": (False,), "on": (True,), "both": (False, True)}
+ALL = {  # per JSON file; one process each, so that nothing of an earlier one is left
+    "feed_2048": "feed --batch-size 2048 --steps-per-call 16",
+    "feed_256": "feed --batch-size 256 --steps-per-call 16",
+    "step": "step --xla both",
+    "train": "train",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print the table, and write the JSON if asked; returns the exit code."""
-    args = make_parser(__doc__).parse_args(argv)
-    _check_duration(args)
+    """Measure, print the tables, and write the JSON if requested; returns the exit code."""
+    args = make_parser().parse_args(argv)
+    if args.rounds < 1:
+        raise InputError(f"--rounds {args.rounds}: it must be at least 1")
+    if not 0 < args.seconds < 3600:
+        raise InputError(f"--seconds {args.seconds}: it must be above 0 and below 3600")
     if args.command == "all":
-        return _measure_all(args)
-    for flag in ("json", "plot"):
-        path = getattr(args, flag, None)
-        if path is not None and not path.parent.is_dir():
-            raise InputError(f"--{flag} {path}: there is no directory {path.parent}; create it first")
-        if path is not None and path.is_dir():
-            raise InputError(f"--{flag} {path}: it is a directory; give a file")
-    found = _MEASURES[args.command](args)
-    found.print()
-    if getattr(args, "plot", None) is not None:
-        from pipeline.benchmark.plots import plot
-
-        plot(found, args.plot)
+        return _run_all(args)
+    if args.json is not None and (args.json.is_dir() or not args.json.parent.is_dir()):
+        raise InputError(f"--json {args.json}: give a file in an existing directory")
+    results = _measure(args)
+    print(results.to_markdown())
     if args.json is not None:
-        from pipeline.files import write_text_atomically
-
-        write_text_atomically(args.json, found.to_json())
+        write_text(args.json, results.to_json())
     return 0
 
 
-def _check_duration(args) -> None:
-    rounds, seconds = getattr(args, "rounds", 1), getattr(args, "seconds", 1.0)
-    if rounds < 1:
-        raise InputError(f"--rounds {rounds}: it must be at least 1")
-    if not 0 < seconds < 3600:
-        raise InputError(f"--seconds {seconds}: it must be above 0 and below 3600")
-
-
-def _measure_feed(args):
-    resolved, devices = _resolve(_config(args), args)
-    from pipeline.benchmark.feed_ladder import measure_feed
-
-    return measure_feed(resolved, devices, args.rounds, args.seconds, args.rivals)
-
-
-def _measure_train(args):
-    resolved, devices = _resolve(_config(args), args)
-    from pipeline.benchmark.throughput import measure_throughput
-
-    return measure_throughput(resolved, devices, args.rounds, args.seconds)
-
-
-def _measure_step(args):
-    _variants(args, args.step_counts or (1,))  # refuses a wrong value before TensorFlow is imported
-    manifest, devices = _load(args)
-    from pipeline.benchmark.step_rate import measure_steps
-    from pipeline.train.setup import resolve
-
-    found = {}
-    for config in _variants(args, args.step_counts or _STEPS_PER_CALL[devices.accelerator]):
-        resolved = resolve(config, manifest, devices)
-        # What is asked for may come to the same: "auto" to a precision in the list, a long call to the whole epoch.
-        found[(resolved.steps, resolved.precision, config.xla)] = resolved
-    variants = list(found.values())
-    _describe(variants[0], devices)
-    return measure_steps(variants, devices, args.rounds, args.seconds)
-
-
-def _variants(args, step_counts: Sequence[int]) -> list[TrainConfig]:
-    variants = itertools.product(args.batch_sizes, args.precisions, step_counts, XLA[args.xla])
-    return [
-        _config(args, batch_size=size, precision=precision, steps_per_call=count, xla=xla)
-        for size, precision, count, xla in variants
-    ]
-
-
-def _measure_scale(args):
-    _check_scale_rows(args.rows)
-    import_tensorflow()
-    from pipeline.benchmark.scale import measure_scale
-
-    sizes = [_MIN_SCALE_ROWS]
-    while sizes[-1] * 10 <= args.rows:
-        sizes.append(sizes[-1] * 10)
-    return measure_scale(sizes, args.rounds, args.seconds)
-
-
-def _check_scale_rows(rows: int) -> None:
-    if rows < _MIN_SCALE_ROWS:
-        raise InputError(f"--rows {rows}: at least {_MIN_SCALE_ROWS}, which the larger sizes are compared with")
-
-
-def _measure_handover(args):
-    import_tensorflow()
-    from pipeline.benchmark.handover import measure_handover
-
-    return measure_handover(args.rounds, args.seconds, args.batch_size, args.steps_per_call)
-
-
-def _measure_host(args):
-    import_tensorflow()
-    from pipeline.benchmark.host_cost import measure_host_cost
-
-    return measure_host_cost(args.rounds, args.seconds)
-
-
-def _measure_memory(args):
-    from pipeline.benchmark.stream_memory import measure_stream_memory
-
-    if args.rows < 1:
-        raise InputError(f"--rows {args.rows}: it must be at least 1")
-    return measure_stream_memory(args.rows, args.memory_budget, args.dir)
-
-
-def _measure_convert(args):
-    _check_csv(args.csv)
-    import_tensorflow()
-    from pipeline.benchmark.programs import measure_convert
-
-    return measure_convert(args.csv, args.rounds)
-
-
-def _measure_article(args):
-    _check_csv(args.csv)
-    if args.rows < _MIN_ARTICLE_ROWS:
-        raise InputError(f"--rows {args.rows}: at least {_MIN_ARTICLE_ROWS:,}, as an epoch must last a while")
-    import_tensorflow()
-    from pipeline.benchmark.programs import measure_article
-
-    return measure_article(args.csv, args.rounds, args.rows)
-
-
-def _check_csv(path: pathlib.Path) -> None:
-    if not path.exists():
-        raise InputError(f"--csv {path}: no such file")
-    if not path.is_file():
-        kind = "it is a directory" if path.is_dir() else "not a regular file"
-        raise InputError(f"--csv {path}: {kind}; give a CSV file")
-
-
-def _measure_all(args) -> int:
-    """Run every kind and keep its JSON and figure; returns the exit code of the first that fails, else 0."""
-    if not args.out.is_dir():
-        raise InputError(f"--out {args.out}: there is no such directory; create it first")
-    _check_scale_rows(args.rows)
-    if args.csv is not None:
-        _check_csv(args.csv)
-    return run_all(pathlib.Path(__file__), lines_of_all(args.data, args.csv, args.out, args.rows, args.seconds))
-
-
-def _config(args, **settings) -> TrainConfig:
-    for name in ("data", "strategy", "devices", "precision", "batch_size", "steps_per_call", "feed", "scale"):
-        settings.setdefault(name, getattr(args, name, None))
-    # A benchmark has no run directory: nothing of it is kept.
-    settings["run_dir"] = pathlib.Path("benchmark")
-    return TrainConfig(**{name: value for name, value in settings.items() if value is not None})
-
-
-def _resolve(config: TrainConfig, args):
-    """The settings as they come out on these devices, and the devices; both are printed."""
-    manifest, devices = _load(args)
-    from pipeline.train.setup import resolve
-
-    resolved = resolve(config, manifest, devices)
-    _describe(resolved, devices)
-    return resolved, devices
-
-
-def _load(args):
-    """The manifest of the data, and the devices asked for."""
-    from pipeline.format.manifest import load_manifest
-
+def _measure(args: argparse.Namespace) -> Any:
+    configs = _configs(args)  # refuses invalid values before TensorFlow is imported
     manifest = load_manifest(args.data)
     import_tensorflow()
+    from pipeline.benchmark import feed, training
     from pipeline.train.devices import make_devices
+    from pipeline.train.setup import make_run_plan
 
-    return manifest, make_devices(args.strategy or "auto", args.devices)
+    devices = make_devices(configs[0].strategy, configs[0].devices)
+    plans = [make_run_plan(config, manifest, devices) for config in configs]
+    print(f"{devices.describe()}; {plans[0].plan.describe()}\n", flush=True)
+    if args.command == "feed":
+        return feed.measure_feed(plans[0], devices, args.rounds, args.seconds, args.baselines)
+    if args.command == "step":
+        return training.measure_steps(plans, devices, args.rounds, args.seconds)
+    return training.measure_training(plans[0], devices, args.rounds, args.seconds)
 
 
-def _describe(resolved, devices) -> None:
-    calls = f"batch {resolved.steps.batch_size}, {resolved.steps.steps_per_call} steps a call"
-    print(f"{devices.describe()}; {resolved.precision}; {calls}", flush=True)
-    print(resolved.plan.describe(), flush=True)
+def _configs(args: argparse.Namespace) -> list[TrainConfig]:
+    """One per combination of the settings that `step` takes several values of."""
+    common = {name: getattr(args, name) for name in ("data", "strategy", "devices", "feed", "scale")}
+    common["run_dir"] = pathlib.Path("benchmark")  # nothing is written there
+    names = ("batch_size", "precision", "steps_per_call", "xla")
+    variants = itertools.product(args.batch_size, args.precision, args.steps_per_call, _XLA[args.xla])
+    settings = ({**common, **dict(zip(names, variant, strict=True))} for variant in variants)
+    return [TrainConfig(**{name: value for name, value in given.items() if value is not None}) for given in settings]
 
 
-_MEASURES = {
-    "feed": _measure_feed,
-    "step": _measure_step,
-    "train": _measure_train,
-    "scale": _measure_scale,
-    "handover": _measure_handover,
-    "host": _measure_host,
-    "memory": _measure_memory,
-    "convert": _measure_convert,
-    "article": _measure_article,
-}
+def _run_all(args: argparse.Namespace) -> int:
+    """Run each command of ALL; returns the exit code of the first that fails, else 0."""
+    if not args.out.is_dir():
+        raise InputError(f"--out {args.out}: not a directory; create it first")
+    common = ["--data", str(args.data), "--rounds", str(args.rounds), "--seconds", str(args.seconds)]
+    for name, command in ALL.items():
+        line = [*command.split(), *common, "--json", str(args.out / f"{name}.json")]
+        print(f"\n## benchmark.py {shlex.join(line)}\n", flush=True)
+        if code := subprocess.run([sys.executable, __file__, *line], check=False).returncode:
+            return code
+    return 0
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """A parser with one command per kind of measurement."""
+    summary, usage = __doc__.split("\n\n", 1)
+    parser = Parser(
+        prog="benchmark.py", description=summary, epilog=usage, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(required=True, dest="command", metavar="|".join(_COMMANDS))
+    for name, text in _COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text)
+        add = command.add_argument
+        add("--data", type=pathlib.Path, required=True, metavar="DIR", help="data set directory")
+        add("--rounds", type=int, default=5, metavar="N", help="measurements per row, interleaved (default 5)")
+        add("--seconds", type=float, default=1.0, metavar="S", help="length of one measurement (default 1)")
+        if name == "all":
+            add("--out", type=pathlib.Path, required=True, metavar="DIR", help="directory for the JSON files")
+        else:
+            add("--json", type=pathlib.Path, metavar="FILE", help="also write the results as JSON")
+            _add_settings(command, name)
+    return parser
+
+
+def _add_settings(command: argparse.ArgumentParser, name: str) -> None:
+    """Settings of train.py, whose defaults hold; `step` takes several values of some."""
+    add = command.add_argument
+    add("--strategy", choices=STRATEGIES)
+    add("--devices", type=int, metavar="N", help="GPUs, or logical CPUs without a GPU (default: all GPUs, or 1 CPU)")
+    add("--feed", choices=FEEDS)
+    add("--scale", choices=SCALES, help="where bytes are scaled to floats")
+    several: dict[str, Any] = {"nargs": "+" if name == "step" else 1, "default": [None]}
+    add("--batch-size", type=int, metavar="N", help="global batch", **several)
+    add("--precision", choices=PRECISIONS, **several)
+    if name == "step":
+        several["default"] = [1, None]
+    add("--steps-per-call", type=int, metavar="K", help="default: as train.py; step also with 1", **several)
+    add("--xla", choices=_XLA if name == "step" else ("off", "on"), default="off", help="compile the step")
+    if name == "feed":
+        add("--no-baselines", dest="baselines", action="store_false", help="measure our own stages only")
 
 
 if __name__ == "__main__":

@@ -40,9 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         proof = prove(folder, args.kills, args.runs, args.seed, _say, keep=args.keep is not None)
     proof.print()
     if args.json is not None:
-        from pipeline.files import write_text_atomically
+        from pipeline.files import write_text
 
-        write_text_atomically(args.json, proof.to_json())
+        write_text(args.json, proof.to_json())
     return 0 if proof.proven else 1
 
 

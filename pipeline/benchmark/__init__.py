@@ -1,1 +1,1 @@
-"""Benchmarks: what the feed delivers, what the step takes, and both together."""
+"""Images per second: of the feed, of the training step, and of both together."""

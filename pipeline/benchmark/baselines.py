@@ -1,7 +1,9 @@
 """What a user would run instead of our feed, on the same shards: whole recipes, as their guides give them."""
 
+import logging
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -14,11 +16,11 @@ _SHUFFLE_BUFFER = 10_000
 def textbook(paths: Sequence[str], image_bytes: int, batch_size: int, dtype: str, cached: bool) -> tf.data.Dataset:
     """The recipe of tf.data's performance guide (https://www.tensorflow.org/guide/data_performance): image by image.
 
-    Elements are (image [batch, image_bytes], label [batch]); it repeats for ever.
+    Elements are (image [batch, image_bytes], label [batch]); they repeat without end.
     """
     features = {"image": tf.io.FixedLenFeature([], tf.string), "label": tf.io.FixedLenFeature([], tf.int64)}
 
-    def parse(record):
+    def parse(record: tf.Tensor) -> Any:
         example = tf.io.parse_single_example(record, features)
         image = tf.ensure_shape(tf.io.decode_raw(example["image"], tf.uint8), (image_bytes,))
         return (image if dtype == "uint8" else tf.cast(image, dtype) / 255), example["label"]
@@ -33,17 +35,18 @@ def textbook(paths: Sequence[str], image_bytes: int, batch_size: int, dtype: str
 
 
 def tfds_recipe(directory: str | os.PathLike, batch_size: int) -> tf.data.Dataset:
-    """TensorFlow Datasets' recipe for training (https://www.tensorflow.org/datasets/keras_example), float32.
+    """The training recipe of TensorFlow Datasets (https://www.tensorflow.org/datasets/keras_example), float32.
 
     Raises:
         ImportError: tensorflow_datasets is not installed.
     """
     import tensorflow_datasets as tfds
 
+    logging.getLogger("absl").setLevel(logging.ERROR)  # it warns of a deprecated field of its own
     builder = tfds.builder_from_directory(os.fspath(directory))
     dataset = builder.as_dataset(split="train", shuffle_files=True)
 
-    def normalize(example):
+    def normalize(example: Any) -> Any:
         return tf.cast(example["image"], tf.float32) / 255.0, example["label"]
 
     dataset = dataset.map(normalize, num_parallel_calls=tf.data.AUTOTUNE).cache()
@@ -53,6 +56,7 @@ def tfds_recipe(directory: str | os.PathLike, batch_size: int) -> tf.data.Datase
 
 def keras_arrays(arrays: SplitArrays, batch_size: int) -> tf.data.Dataset:
     """What `fit(x, y)` makes of NumPy arrays, as uint8; one epoch after another."""
+    # Keras has no public way to get at it.
     from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
 
     adapter = ArrayDataAdapter(arrays.images, arrays.labels, batch_size=batch_size, shuffle=True)

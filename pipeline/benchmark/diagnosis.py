@@ -1,14 +1,14 @@
-"""One sentence on what holds training back: the slow stage, and the flag of train.py that mends it."""
+"""One sentence on the bottleneck of training, with the option of train.py that may remove it."""
 
 import dataclasses
 
-_BUSY = 0.95  # of the time: what is missing then is within what rounds differ by
-_ALIKE = 1.25  # the hand-over is to blame only where the data set alone is faster by more than this
+_BUSY = 0.95  # utilisation from which training counts as compute-bound: rounds differ by about as much
+_MUCH_FASTER = 1.25  # the copy to the devices is the bottleneck if the data set alone is faster by this factor
 
 
 @dataclasses.dataclass(frozen=True)
 class Stages:
-    """Images/s of the data set alone, handed to the devices, of the step on a fixed batch, and of all together."""
+    """Images per second of the data set alone, copied to the devices, of the step on a fixed batch, and in training."""
 
     dataset: float
     feed: float
@@ -17,43 +17,44 @@ class Stages:
 
     @property
     def utilisation(self) -> float:
-        """Share of the time in which the devices compute, as MLPerf Storage defines it."""
+        """Share of the time in which the accelerators compute (accelerator utilisation of MLPerf Storage)."""
         return self.train / self.step
 
 
-def verdict_of(stages: Stages, feed: str, scale: str, accelerator: str, steps_per_call: int) -> str:
-    """What holds training back with these settings.
+def diagnose(stages: Stages, feed: str, scale: str, accelerator: str, steps_per_call: int) -> str:
+    """The bottleneck of training with these settings.
 
     Args:
         feed: host, device or stream.
-        scale: device or host, where bytes become numbers.
+        scale: device or host; where bytes are scaled to floats.
         accelerator: GPU or CPU.
         steps_per_call: of the measured run.
     """
-    share = f"the devices compute {stages.utilisation:.0%} of the time"
-    headroom = stages.feed / stages.step
+    noisy = stages.utilisation > 2 - _BUSY
+    remark = " (above 100% is noise: measure more or longer rounds)" if noisy else ""
+    utilisation = f"accelerator utilisation {stages.utilisation:.1%}{remark}"
     longer_calls = f"--steps-per-call {4 * steps_per_call}"
     if stages.utilisation >= _BUSY:
         return (
-            f"compute-bound: {share}, and the feed could deliver {headroom:,.1f} times what the step takes; the slow "
-            "stage is the step, and benchmark.py step finds its fastest --precision, --steps-per-call and --xla"
+            f"compute-bound: {utilisation}; the feed delivers {stages.feed / stages.step:,.1f} times what the step "
+            "takes; to train faster, compare --precision, --steps-per-call and --xla with tools/benchmark.py step"
         )
-    if headroom > 1:
-        slow = "the host's loop" if accelerator == "GPU" else "the host's loop or the feed, on the step's own processor"
-        why = "though the feed is faster than the step"
-        return f"bound by the host: {share}, {why}; the slow stage is {slow}; try {longer_calls}"
-    slow, flag = _slow_stage(stages, feed, scale, accelerator, longer_calls)
-    return f"input-bound: {share}, and the feed is slower than the step; the slow stage is {slow}; try {flag}"
+    if stages.feed > stages.step:
+        slow = "the host's loop" + (", or the feed on the step's own cores" if accelerator == "CPU" else "")
+        why = "although the feed is faster than the step"
+        return f"host-bound: {utilisation}, {why}; bottleneck: {slow}; try {longer_calls}"
+    slow, option = _slow_stage(stages, feed, scale, accelerator, longer_calls)
+    return f"input-bound: {utilisation}, and the feed is slower than the step; bottleneck: {slow}; try {option}"
 
 
 def _slow_stage(stages: Stages, feed: str, scale: str, accelerator: str, longer_calls: str) -> tuple[str, str]:
-    """What it is called, and the flag; only of a feed that is slower than the step."""
+    """Name of the bottleneck and what to try, for a feed that is slower than the step."""
     if scale == "host":
-        return "scaling on the host, or the floats on their way to the devices", "--scale device"
-    if stages.dataset > _ALIKE * stages.feed:
-        return "the hand-over to the devices", longer_calls if feed == "device" else "--feed device"
+        return "scaling on the host, or copying floats to the devices", "--scale device"
+    if stages.dataset > _MUCH_FASTER * stages.feed:
+        return "copying batches to the devices", longer_calls if feed == "device" else "--feed device"
     if feed == "stream":
         return "reading from disk", "--feed host with a larger --memory-budget"
     if feed == "device":
         return "drawing the order", longer_calls
-    return "the gather on the host", "--feed device" if accelerator == "GPU" else longer_calls
+    return "gathering batches on the host", "--feed device" if accelerator == "GPU" else longer_calls

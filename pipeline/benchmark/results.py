@@ -1,63 +1,67 @@
-"""What a benchmark found: rows of rates, ratios between them, and the machine they were measured on."""
+"""What a benchmark measured: rows of rates, ratios between rows, the machine; as JSON and as Markdown."""
 
 import dataclasses
 import json
 import statistics
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pipeline.train.meter import Rates
+from pipeline.benchmark.timing import Rates
 
-OURS, OTHERS, LIMIT = "ours", "others", "limit"  # groups of rows
-
-_FILE_WIDTH = 120
+OURS, BASELINE, LIMIT = "ours", "baseline", "limit"  # groups of rows
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One measured thing: its rates, and the bytes that leave it for one image (0 where none is meant).
+    """One measured kind of work. Code picks rows by `id`; `text` is for people only.
 
-    `unit` is what the rates count: "image", "step" or "flop". `group` tells what is ours from what others made (OTHERS)
-    and from what the machine allows (LIMIT). `flops_per_image` are the operations that training on an image takes, and
-    `peak_flops` those that the devices could do a second; 0 where it is not meant.
+    Args:
+        group: OURS, BASELINE (what a user would run instead) or LIMIT (what the machine allows).
+        bytes_per_image: that leave this stage; 0 if that has no meaning here.
+        flops_per_image: floating-point operations that training takes per image; 0 if they are not counted.
+        peak_flops: operations per second that the devices can do; 0 if not measured.
     """
 
-    name: str
-    note: str
+    id: str
+    text: str
     rates: Rates
-    bytes_per_image: int = 0
-    unit: str = "image"
     group: str = OURS
+    bytes_per_image: int = 0
     flops_per_image: int = 0
     peak_flops: float = 0.0
 
     @property
+    def bytes_per_second(self) -> float:
+        return self.rates.median * self.bytes_per_image
+
+    @property
     def flops_per_second(self) -> float:
-        """Floating-point operations, where they are counted, else 0."""
-        return self.rates.median * (1 if self.unit == "flop" else self.flops_per_image)
+        return self.rates.median * self.flops_per_image
+
+    @property
+    def share_of_peak(self) -> float:
+        """`flops_per_second` over `peak_flops`; 0.0 if that was not measured."""
+        return self.flops_per_second / self.peak_flops if self.peak_flops else 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: every round is kept, so that a reader can judge the spread."""
-        found = {
-            "name": self.name,
-            "note": self.note,
-            "group": self.group,
-            f"{self.unit}s_per_second": self.rates.median,
+        """For JSON. It keeps every round, so that a reader can judge the spread."""
+        fields = dataclasses.asdict(self)
+        del fields["rates"]
+        return {
+            **fields,
+            "images_per_second": self.rates.median,
+            "rounds": self.rates.rounds,
             "spread": self.rates.spread,
-            "rounds": list(self.rates.rounds),
-            "bytes_per_second": self.rates.median * self.bytes_per_image,
-            f"cpu_microseconds_per_{self.unit}": self.rates.cpu_microseconds,
+            "cpu_microseconds_per_image": self.rates.cpu_microseconds,
         }
-        if self.flops_per_image:
-            share = self.flops_per_second / self.peak_flops if self.peak_flops else None
-            found |= {"flops_per_second": self.flops_per_second, "share_of_peak": share}
-        return found
 
 
 @dataclasses.dataclass(frozen=True)
 class Ratio:
-    """How many times faster `above` is than `below`, compared round by round, as both met the same noise then."""
+    """How many times faster the row with id `above` is than the row with id `below`, in each round.
+
+    It is taken round by round because a noisy minute slows both rows of its round.
+    """
 
     above: str
     below: str
@@ -69,115 +73,123 @@ class Ratio:
 
     @property
     def unstable(self) -> bool:
-        """Whether the rounds differ by more than the ratio itself, so that it says nothing."""
+        """Whether the rounds differ by more than the ratio itself, so that it shows nothing."""
         return max(self.rounds) - min(self.rounds) > self.median
 
     def to_dict(self) -> dict[str, Any]:
-        return {
-            "above": self.above,
-            "below": self.below,
-            "ratio": self.median,
-            "rounds": list(self.rounds),
-            "unstable": self.unstable,
-        }
+        return {**dataclasses.asdict(self), "median": self.median, "unstable": self.unstable}
 
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """All that one run of a benchmark found. `figures` are single numbers by name, with the unit in the name."""
+    """All rows of one run of a benchmark.
 
-    kind: str
-    rows: Sequence[Row]
+    Args:
+        compared: pairs of row ids (above, below), for which ratios are reported.
+        diagnosis: one sentence that says what the figures mean.
+
+    Raises:
+        ValueError: two rows have the same id.
+        KeyError: `compared` names a row that does not exist.
+    """
+
+    command: str
     machine: Mapping[str, Any]
-    ratios: Sequence[Ratio] = ()
-    figures: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    verdict: str = ""
+    rows: Sequence[Row]
+    compared: Sequence[tuple[str, str]] = ()
+    diagnosis: str = ""
 
-    def row(self, name: str) -> Row:
-        """The row of that name."""
-        return next(row for row in self.rows if row.name == name)
+    def __post_init__(self) -> None:
+        if len({row.id for row in self.rows}) < len(self.rows):
+            raise ValueError(f"rows must have different ids: {[row.id for row in self.rows]}")
+        for pair in self.compared:
+            self.ratio(*pair)
+
+    def row(self, row_id: str) -> Row:
+        """Raises KeyError if no row has this id."""
+        return {row.id: row for row in self.rows}[row_id]
+
+    def ratio(self, above: str, below: str) -> Ratio:
+        """The ratio of two rows by their ids; they have equally many rounds."""
+        pairs = zip(self.row(above).rates.rounds, self.row(below).rates.rounds, strict=True)
+        return Ratio(above, below, tuple(high / low for high, low in pairs))
 
     def to_json(self) -> str:
-        found = {
-            "kind": self.kind,
-            "machine": dict(self.machine),
-            "verdict": self.verdict,
-            "figures": dict(self.figures),
+        """Machine, rows with every round, ratios, diagnosis; indented, with a newline at the end."""
+        content = {
+            "command": self.command,
+            "machine": self.machine,
+            "diagnosis": self.diagnosis,
             "rows": [row.to_dict() for row in self.rows],
-            "ratios": [ratio.to_dict() for ratio in self.ratios],
+            "ratios": [self.ratio(*pair).to_dict() for pair in self.compared],
         }
-        return json.dumps(found, indent=1, sort_keys=True) + "\n"
+        return json.dumps(content, indent=1) + "\n"
 
-    def print(self) -> None:
-        """The same as a table for people."""
-        from rich import box
-        from rich.console import Console
-        from rich.table import Table
-
-        # What is piped into a file has no width of its own.
-        console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else _FILE_WIDTH)
-        columns = [column for column in _COLUMNS if any(column.text(row) for row in self.rows)]
-        table = Table("", box=box.SIMPLE_HEAD)
-        for column in columns:
-            table.add_column(column.title, justify="right", no_wrap=True)
-        table.add_column("what it is")
-        for row in self.rows:
-            table.add_row(row.name, *(column.text(row) for column in columns), row.note)
-        if self.rows:
-            console.print(table)
-        for ratio in self.ratios:
-            text = "unstable" if ratio.unstable else f"{ratio.median:.2f}x"
-            console.print(f"{ratio.above} / {ratio.below}: {text}", soft_wrap=True)
-        for name, value in self.figures.items():
-            console.print(f"{name}: {figure_text(value)}", soft_wrap=True)
-        if self.verdict:
-            console.print(self.verdict, soft_wrap=True)
+    def to_markdown(self) -> str:
+        """The same for people, in a terminal and in docs/benchmarks.md."""
+        parts = [describe_machine(self.machine), _table(_ROW_COLUMNS, self.rows)]
+        if self.compared:
+            parts.append(_table(_RATIO_COLUMNS, [self.ratio(*pair) for pair in self.compared]))
+        if self.diagnosis:
+            parts.append(self.diagnosis)
+        return "\n\n".join(parts)
 
 
-def ratio_of(above: Row, below: Row) -> Ratio:
-    """The ratio of two rows of one run, which have as many rounds."""
-    pairs = zip(above.rates.rounds, below.rates.rounds, strict=True)
-    return Ratio(above.name, below.name, tuple(high / low for high, low in pairs))
-
-
-def rate_text(row: Row) -> str:
-    """The median rate for people."""
-    return f"{row.rates.median:,.0f}"
-
-
-def figure_text(value: float) -> str:
-    """A single number for people: whole from 100 on, else three digits."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+def describe_machine(machine: Mapping[str, Any]) -> str:
+    """Date, hardware, settings that all rows share, and versions, in one line."""
+    instructions = f" ({', '.join(machine['instructions'])})" if machine["instructions"] else ""
+    parts = [machine["date"], f"{', '.join(machine['hardware'])}{instructions}", f"{machine['cores']} cores"]
+    if "batch_size" in machine:
+        parts += [
+            f"batch {machine['batch_size']}",
+            f"{machine['steps_per_call']} steps per call",
+            machine["precision"],
+            f"XLA {'on' if machine['xla'] else 'off'}",
+        ]
+    names = {"python": "Python", "tensorflow": "TensorFlow", "keras": "Keras"}
+    parts += [f"{name} {machine['versions'][key]}" for key, name in names.items()]
+    return "; ".join(parts)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Column:
-    """A column of the table: `text(row)` is empty where the row has none; a column without any text is left out."""
+    """`text(item)` is "" if an item has no value; a column without any value is omitted."""
 
     title: str
-    text: Callable[[Row], str]
+    text: Callable[[Any], str]
+    to_the_right: bool = True
 
 
-def _cpu_text(row: Row, unit: str) -> str:
-    cpu = row.rates.cpu_microseconds
-    return "" if cpu is None or row.unit != unit else f"{cpu:,.3g}"
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _share_text(row: Row) -> str:
-    return f"{row.flops_per_second / row.peak_flops:.0%}" if row.peak_flops else ""
-
-
-def _megabytes_text(row: Row) -> str:
-    return f"{row.rates.median * row.bytes_per_image / 1e6:,.0f}" if row.bytes_per_image else ""
-
-
-_COLUMNS = (
-    _Column("images/s", lambda row: rate_text(row) if row.unit == "image" else ""),
-    _Column("ms/step", lambda row: f"{1000 / row.rates.median:,.3f}" if row.unit == "step" else ""),
-    _Column("GFLOP/s", lambda row: f"{row.flops_per_second / 1e9:,.3g}" if row.flops_per_second else ""),
-    _Column("of peak", _share_text),
+_ROW_COLUMNS = (
+    _Column("row", lambda row: row.id, to_the_right=False),
+    _Column("images/s", lambda row: f"{row.rates.median:,.0f}"),
+    _Column("GFLOP/s", lambda row: f"{row.flops_per_second / 1e9:,.0f}" if row.flops_per_image else ""),
+    _Column("of peak", lambda row: f"{row.share_of_peak:.0%}" if row.peak_flops else ""),
     _Column("spread", lambda row: f"{row.rates.spread:.0%}"),
-    _Column("MB/s", _megabytes_text),
-    _Column("CPU us/image", lambda row: _cpu_text(row, "image")),
-    _Column("CPU us/step", lambda row: _cpu_text(row, "step")),
+    _Column("MB/s", lambda row: f"{row.bytes_per_second / 1e6:,.0f}" if row.bytes_per_image else ""),
+    _Column("CPU us/image", lambda row: _short(row.rates.cpu_microseconds) if row.rates.cpu_seconds else ""),
+    _Column("what it is", lambda row: row.text, to_the_right=False),
 )
+_RATIO_COLUMNS = (
+    _Column("ratio", lambda ratio: f"{ratio.above} / {ratio.below}", to_the_right=False),
+    _Column("median", lambda ratio: "unstable" if ratio.unstable else f"{ratio.median:,.2f}"),
+    _Column("rounds", lambda ratio: ", ".join(f"{value:,.2f}" for value in ratio.rounds), to_the_right=False),
+)
+
+
+def _table(columns: Sequence[_Column], items: Sequence[Any]) -> str:
+    """A Markdown table whose columns also line up in a terminal."""
+    lines = []
+    for column in columns:
+        texts = [column.text(item) for item in items]
+        if not any(texts):
+            continue
+        width = max(map(len, [column.title, *texts]))
+        rule = "-" * (width - 1) + (":" if column.to_the_right else "-")
+        align = str.rjust if column.to_the_right else str.ljust
+        lines.append([align(column.title, width), rule, *(align(text, width) for text in texts)])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in zip(*lines, strict=True))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 import numpy as np
 
 from pipeline.errors import InputError
-from pipeline.files import write_text_atomically
+from pipeline.files import write_text
 from pipeline.format.records import UNLABELLED
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def to_json(evaluations: Iterable[Evaluation]) -> str:
 
 def write_evaluations(path: str | os.PathLike, evaluations: Iterable[Evaluation]) -> None:
     """Write evaluation.json for all the evaluated splits at once; it is complete or not there."""
-    write_text_atomically(path, to_json(evaluations))
+    write_text(path, to_json(evaluations))
 
 
 def print_evaluations(evaluations: Sequence[Evaluation], file: TextIO | None = None) -> None:

@@ -20,7 +20,7 @@ import keras
 import numpy as np
 
 from pipeline.errors import InputError
-from pipeline.files import write_bytes_atomically
+from pipeline.files import write_bytes
 
 _PATTERN = re.compile(r"checkpoint-(\d{9})\.npz")
 BEST = "best.npz"
@@ -141,8 +141,8 @@ class CheckpointStore:
         data = file.getvalue()
         # The best one first: a newest one whose history calls a lost file the best would never be put right.
         if best:
-            write_bytes_atomically(self._directory / BEST, data)
-        write_bytes_atomically(self._path(step), data)
+            write_bytes(self._directory / BEST, data)
+        write_bytes(self._path(step), data)
         self._remove_others(step)
 
     def _remove_others(self, newest: int) -> None:

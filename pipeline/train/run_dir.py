@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.errors import InputError
-from pipeline.files import lock_file, remove_stale, write_text_atomically
+from pipeline.files import lock_file, remove_stale, write_text
 
 CONFIG_NAME = "config.json"
 HISTORY_NAME = "history.csv"
@@ -69,7 +69,7 @@ class RunDirectory:
         for folder in (self.path, *filter(pathlib.Path.is_dir, self.path.iterdir())):
             remove_stale(folder)
         remarks += self._other_versions(config)
-        write_text_atomically(self.path / CONFIG_NAME, json.dumps(config, indent=1, sort_keys=True) + "\n")
+        write_text(self.path / CONFIG_NAME, json.dumps(config, indent=1, sort_keys=True) + "\n")
         return remarks
 
     def check(self, config: Mapping[str, Any], any_settings: bool = False) -> None:
@@ -96,7 +96,7 @@ class RunDirectory:
         writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(history)
-        write_text_atomically(self.path / HISTORY_NAME, text.getvalue())
+        write_text(self.path / HISTORY_NAME, text.getvalue())
 
     def _take_lock(self) -> list[str]:
         """Hold the directory until the process ends; the kernel lets go of it even after SIGKILL."""
