@@ -23,7 +23,7 @@ from pipeline.feed.dataset import HostScaling, Position, make_resident_dataset, 
 from pipeline.feed.normalize import Normalization
 from pipeline.feed.order import Steps, epoch_order, in_calls
 from pipeline.feed.resident import SplitArrays, load_split
-from pipeline.feed.stream import ShardReader
+from pipeline.feed.stream import SplitReader
 from pipeline.splits import TRAIN
 from pipeline.train.devices import Devices
 from pipeline.train.prefetch import prefetch_to_devices
@@ -156,7 +156,7 @@ def _other_feeds(plan: RunPlan, devices: Devices, arrays: SplitArrays) -> Iterat
     )
     indices = make_resident_dataset(None, steps, 0, FOREVER, replicas)
     yield _feed_stage("indices", "what --feed device copies", 4, indices, steps)
-    reader = ShardReader(plan.config.data, manifest, TRAIN)
+    reader = SplitReader(plan.config.data, manifest, TRAIN)
     # Half of the split per window, however large the budget is: a window of the whole split would not be streaming.
     budget = min(plan.plan.budget, 2 * steps.num_examples * manifest.stride)
     for dtype in ("uint8", "float32"):
