@@ -44,9 +44,7 @@ _Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME)]
 _SplitName = Annotated[str, msgspec.Meta(pattern=rf"^{SPLIT_NAME.pattern}\Z", max_length=255)]
 _DatasetName = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]*\Z", max_length=255)]
 # Without a slash or a leading dot, and neither the manifest nor another file of the directory.
-_ShardName = Annotated[
-    str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*\.tfrecord[A-Za-z0-9_.-]*\Z", max_length=255)
-]
+_ShardName = Annotated[str, msgspec.Meta(pattern=r"(?a)^\w[\w.-]*\.tfrecord[\w.-]*\Z", max_length=255)]
 
 
 class Shard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -151,10 +149,11 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
 
     def repair_command(self, directory: Any, split: str) -> str:
         """The command that repairs a split; sources have the names under which they were converted."""
-        sources = self.sources_of(split)
-        files = [(source.split, source.name if source.name.isprintable() else "FILE") for source in sources]
-        options = [f"--from {shlex.quote(f'{name}={file}')}" for name, file in files]
-        return " ".join(["python tools/inspect_tfrecord.py repair", shlex.quote(str(directory)), *options])
+        command = f"python tools/inspect_tfrecord.py repair {shlex.quote(str(directory))}"
+        for source in self.sources_of(split):
+            file = source.name if source.name.isprintable() else "FILE"
+            command += f" --from {shlex.quote(f'{source.split}={file}')}"
+        return command
 
     def check(self) -> None:
         """Raise InputError (a ValueError) for the first rule of a reader that a field breaks."""
@@ -192,8 +191,7 @@ def load_manifest(directory: str | pathlib.Path) -> Manifest:
     """Read DIRECTORY/manifest.json.
 
     Raises:
-        InputError: the directory or the manifest is missing, unreadable, of another version, invalid, or changed since
-            it was written.
+        InputError: the manifest is missing, unreadable, of another version, invalid, or changed since it was written.
     """
     manifest, stated_hash = read_manifest(directory)
     if stated_hash != manifest.own_sha256:
@@ -205,11 +203,7 @@ def load_manifest(directory: str | pathlib.Path) -> Manifest:
 
 
 def read_manifest(directory: str | pathlib.Path) -> tuple[Manifest, str]:
-    """The manifest and the hash that it states of itself, which only a search for changes may find not to match.
-
-    Raises:
-        InputError: the directory or the manifest is missing, unreadable, of another version, or invalid.
-    """
+    """The manifest, and its stated hash, which the caller compares; raises as `load_manifest` otherwise."""
     directory = pathlib.Path(directory)
     path = directory / FILE_NAME
     if not path.is_file():
@@ -219,17 +213,21 @@ def read_manifest(directory: str | pathlib.Path) -> tuple[Manifest, str]:
     if len(data) > _MAX_FILE_BYTES:
         raise InputError(f"{path}: over {_MAX_FILE_BYTES >> 20} MiB, so not a manifest of ours; convert again")
     try:
-        version = _decode(data, _Version).version
-        if version != VERSION:
-            raise InputError(f"version {shorten(version)}, expected {VERSION}")
-        fields = msgspec.structs.asdict(_decode(data, _ManifestFile))
-        stated_hash = fields.pop("stated_sha256")
-        # Training first, then validation: the order in which people read them.
-        names = sorted(fields["splits"], key=lambda name: (name != TRAIN, name != VAL, name))
-        manifest = Manifest(**{**fields, "splits": {name: fields["splits"][name] for name in names}})
-        _check_fields(manifest)
+        return _parse(data)
     except InputError as error:
         raise InputError(f"{path}: not a manifest of ours ({error}); convert again") from error
+
+
+def _parse(data: bytes) -> tuple[Manifest, str]:
+    version = _decode(data, _Version).version
+    if version != VERSION:
+        raise InputError(f"version {shorten(version)}, expected {VERSION}")
+    fields = msgspec.structs.asdict(_decode(data, _ManifestFile))
+    stated_hash = fields.pop("stated_sha256")
+    # Training first, then validation: the order in which people read them.
+    splits = sorted(fields.pop("splits").items(), key=lambda item: (item[0] != TRAIN, item[0] != VAL, item[0]))
+    manifest = Manifest(**fields, splits=dict(splits))
+    _check_fields(manifest)
     return manifest, stated_hash
 
 
