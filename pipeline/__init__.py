@@ -1,1 +1,3 @@
-"""A tf.data training pipeline for image data kept as CSVs."""
+"""From CSVs of images to a trained classifier: convert, feed, train, evaluate."""
+
+__version__ = "0.2.0.dev0"
