@@ -29,7 +29,7 @@ _STYLES = {OK: "green", NOTE: "cyan", FIX: "bold red"}
 _INSTALL = "python -m pip install -e ."
 _MIN_MEMORY = 2 << 30  # TensorFlow alone takes half a gigabyte
 _MIN_DISK = 1 << 30
-_DRIVER_SECONDS, _PROBE_SECONDS = 20, 300  # a broken driver may never answer; TensorFlow computes for 5
+_DRIVER_SECONDS, _PROBE_SECONDS = 20, 300  # a driver may never answer; TensorFlow computes for 5
 # A process of its own, because a driver can end it or hang, and because oneDNN reports itself once per process.
 _PROBE = """
 import json, keras, tensorflow as tf
