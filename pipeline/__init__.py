@@ -1,3 +1,3 @@
-"""From CSVs of images to a trained classifier: convert, feed, train, evaluate."""
+"""A tf.data training pipeline for image data kept as CSVs."""
 
-__version__ = "0.2.0.dev0"
+__version__ = "0.2.0"
