@@ -8,6 +8,7 @@ import pathlib
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 
 from pipeline.errors import InputError
@@ -56,6 +57,12 @@ def replacing(path: str | os.PathLike, size: int | None = None) -> Iterator[path
         raise
     finally:
         _remove(temporary)
+
+
+def check_writable_file(path: str | os.PathLike) -> None:
+    """InputError if `path` is a directory, device, FIFO or symlink: only a regular file may be replaced."""
+    if os.path.lexists(path) and not stat.S_ISREG(pathlib.Path(path).lstat().st_mode):
+        raise InputError(f"{os.fspath(path)}: not a regular file; name another one")
 
 
 def write_text_atomically(path: str | os.PathLike, text: str) -> None:
