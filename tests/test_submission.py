@@ -142,7 +142,7 @@ def test_file_that_cannot_be_published_takes_the_others_back(home, tmp_path, mon
 
     monkeypatch.setattr("pipeline.evaluate.submission.Outputs.check", lambda *_, **__: None)
     monkeypatch.setattr("pipeline.evaluate.submission.check_finite", block_submission)
-    with pytest.raises(OSError, match="out.csv"):
+    with pytest.raises((InputError, OSError), match="out.csv"):
         run_predict(home, tmp_path, *all_outputs(tmp_path), "--batch-size", 23)
     assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
 

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import json
-import math
 import os
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TextIO
@@ -37,7 +36,10 @@ class ClassMetrics(NamedTuple):
 
     def to_dict(self) -> dict[str, str | float | None]:
         """Plain values for JSON; undefined figures are None."""
-        return {key: _none(value) for key, value in self._asdict().items()}
+        figures = {
+            key: None if np.isnan(value) else value for key, value in zip(self._fields[1:], self[1:], strict=True)
+        }
+        return {"name": self.name, **figures}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -134,15 +136,10 @@ def evaluate(
     )
 
 
-def to_json(evaluations: Iterable[Evaluation]) -> str:
-    """The text of evaluation.json: {"splits": {name: figures}}, in the order given."""
-    splits = {evaluation.split: evaluation.to_dict() for evaluation in evaluations}
-    return json.dumps({"splits": splits}, indent=1, allow_nan=False) + "\n"
-
-
 def write_evaluations(path: str | os.PathLike, evaluations: Iterable[Evaluation]) -> None:
-    """Write evaluation.json for all the evaluated splits at once; it is complete or absent."""
-    write_text_atomically(path, to_json(evaluations))
+    """Write {"splits": {name: figures}} for all evaluated splits, in their order; the file is complete or absent."""
+    splits = {evaluation.split: evaluation.to_dict() for evaluation in evaluations}
+    write_text_atomically(path, json.dumps({"splits": splits}, indent=1, allow_nan=False) + "\n")
 
 
 def print_evaluations(evaluations: Sequence[Evaluation], file: TextIO | None = None) -> None:
@@ -177,7 +174,3 @@ def _report_worst(classes: Sequence[ClassMetrics]) -> str:
 
 def _printable(name: str) -> str:
     return (name if name.isprintable() else repr(name))[:_MAX_NAME]
-
-
-def _none(value: str | float) -> str | float | None:
-    return None if isinstance(value, float) and math.isnan(value) else value

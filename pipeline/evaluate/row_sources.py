@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import InputError
-from pipeline.evaluate.saved_run import SavedRun
+from pipeline.evaluate.saved_run import SavedRun, shape_text
 from pipeline.format.manifest_file import load_manifest
 from pipeline.format.records import UNLABELLED
 
@@ -44,11 +44,7 @@ def rows_of_split(run: SavedRun, data_dir: pathlib.Path, split_name: str, batch_
 def rows_of_csv(run: SavedRun, path: pathlib.Path, batch_size: int, **options: Any) -> Rows:
     """The rows of a CSV, read when they are needed; without an id column ids count from 0.
 
-    Args:
-        run: whose images and classes the rows must have.
-        path: the CSV.
-        batch_size: rows per batch.
-        **options: `has_header`, `label_column` and `id_column`, as for a conversion.
+    The `options` are `has_header`, `label_column` and `id_column`, as for a conversion.
 
     Raises:
         InputError: the file is missing or invalid, or its images are not of the run's size. While the rows are read: a
@@ -59,7 +55,7 @@ def rows_of_csv(run: SavedRun, path: pathlib.Path, batch_size: int, **options: A
     if num_pixels != needed:
         raise InputError(
             f"{path}: {num_pixels} pixel columns, but {run.directory} was trained on {run.data_name} with images of "
-            f"{run.shape_text}, which need {needed}; use data of that shape"
+            f"{shape_text(run.image_shape)}, which need {needed}; use data of that shape"
         )
     return Rows(path.name, _join_and_cut(_add_ids(blocks, path, run), batch_size))
 

@@ -52,18 +52,13 @@ class SavedRun:
     class_names: tuple[str, ...]
     normalization: Normalization
 
-    @property
-    def shape_text(self) -> str:
-        """The shape of an image as messages show it, such as 28x28x1."""
-        return _shape_text(self.image_shape)
-
     def check_fits(self, where: str, image_shape: Sequence[int], class_names: Sequence[str]) -> None:
         """InputError unless the data of `where` have the images and classes that this run's model was trained on."""
         run = f"{self.directory} was trained on {self.data_name}"
         if tuple(image_shape) != self.image_shape:
+            given, needed = shape_text(image_shape), shape_text(self.image_shape)
             raise InputError(
-                f"{where} has images of {_shape_text(image_shape)}, but {run} with images of {self.shape_text}; "
-                "use data of that shape"
+                f"{where} has images of {given}, but {run} with images of {needed}; use data of that shape"
             )
         if tuple(class_names) != self.class_names:
             raise InputError(
@@ -130,7 +125,8 @@ def read_run(directory: str | pathlib.Path) -> SavedRun:
     return SavedRun(directory, data.name, data.image_shape, data.class_names, config.normalization)
 
 
-def _shape_text(image_shape: Sequence[int]) -> str:
+def shape_text(image_shape: Sequence[int]) -> str:
+    """The shape of an image as messages show it, such as 28x28x1."""
     return "x".join(map(str, image_shape))
 
 

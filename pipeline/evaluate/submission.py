@@ -58,10 +58,6 @@ class Summary:
     num_correct: int = 0
     seconds: float = 0.0
 
-    @property
-    def num_rows(self) -> int:
-        return int(self.class_counts.sum())
-
     def add(self, batch: Predictions) -> None:
         """Count more rows."""
         self.class_counts += np.bincount(batch.predicted, minlength=len(self.class_counts))
@@ -70,8 +66,9 @@ class Summary:
 
     def text(self, class_names: Sequence[str], out: pathlib.Path) -> str:
         """One line for people."""
-        rate = self.num_rows / self.seconds if self.seconds else 0
-        parts = [f"{out}: {self.num_rows:,} rows in {self.seconds:.1f} s ({rate:,.0f} images/s)"]
+        num_rows = int(self.class_counts.sum())
+        rate = num_rows / self.seconds if self.seconds else 0
+        parts = [f"{out}: {num_rows:,} rows in {self.seconds:.1f} s ({rate:,.0f} images/s)"]
         if self.num_labelled:
             accuracy = self.num_correct / self.num_labelled
             parts.append(f"accuracy {accuracy:.2%} of {self.num_labelled:,} labelled rows")
