@@ -149,6 +149,8 @@ def full_disk_explained(path: pathlib.Path, written: pathlib.Path, size: int | N
     try:
         yield
     except Exception as error:
+        if isinstance(error, InputError) and not str(error).startswith(str(written)):
+            raise  # another file's, explained already
         # The words, because HDF5 and TensorFlow do not pass on the number.
         reason = next((text for text in map(os.strerror, _FULL) if text in str(error)), None)
         if reason is not None:

@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-
-from pipeline.convert import compressed
 from pipeline.convert.csv_source import CsvSource, ReadOptions
 from pipeline.convert.lines import cut_lines
+
+from pipeline.convert import compressed
 from pipeline.errors import InputError
 
 HEADER = "label,p0,p1,p2,p3\n"

@@ -3,9 +3,9 @@ import io
 import zipfile
 
 import pytest
-
 from pipeline.convert.csv_source import CsvSource
 from pipeline.convert.disk_space import Need, check_space, estimate_need
+
 from pipeline.errors import InputError
 
 STRIDE = 1000

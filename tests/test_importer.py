@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-
 from pipeline.convert.tfrecord_import import import_tfrecords
+
 from pipeline.errors import InputError
 from pipeline.feed.dataset import Position, Replicas, make_resident_dataset
 from pipeline.feed.order import Steps

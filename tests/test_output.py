@@ -3,8 +3,8 @@ import fcntl
 import os
 
 import pytest
-
 from pipeline.convert.shard_writer import SplitWriter
+
 from pipeline.errors import InputError
 from tests.helpers.conversion import GOOD, all_bytes, convert_texts, left_over, read_split, table
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from pipeline.convert.val_split import ValidationSampler
+
 from pipeline.errors import InputError
 
 

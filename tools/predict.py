@@ -1,9 +1,9 @@
-"""Predict the labels of a split or a CSV with a trained run, and write them as Kaggle wants them.
+"""Predict the labels of a split or a CSV with a trained run, and write them as Kaggle expects them.
 
 python tools/predict.py --run runs/first --data data/kannada --split test --out submission.csv
 python tools/predict.py --run runs/first --csv test.csv --out submission.csv
 
-The file has the header id,label and one line for each row, in the order of the CSV.
+The file has the header id,label and one line per row, in the order of the CSV.
 """
 
 import argparse
@@ -13,23 +13,22 @@ from collections.abc import Sequence
 from pipeline.cli import Parser, run_command
 from pipeline.errors import InputError
 
-_LARGEST_BATCH = 1 << 20
+_MAX_BATCH_SIZE = 1 << 20
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = _parse(argv)
-    from pipeline.convert.csv_source import ReadOptions
     from pipeline.evaluate.row_sources import rows_of_csv, rows_of_split
     from pipeline.evaluate.saved_run import read_run
     from pipeline.evaluate.submission import Outputs, predict_rows
     from pipeline.train.environment import import_tensorflow
 
-    outputs = Outputs(args.out, args.probabilities, args.grid)
-    outputs.check(args.overwrite, source=args.csv)
+    outputs = Outputs(args.out, args.probabilities, args.grid, args.overwrite)
+    outputs.check(source=args.csv)
     run = read_run(args.run)
     if args.csv:
-        options = ReadOptions(not args.no_header, args.label_column, args.id_column)
-        rows = rows_of_csv(run, args.csv, options, args.batch_size)
+        options = {"label_column": args.label_column, "id_column": args.id_column, "has_header": not args.no_header}
+        rows = rows_of_csv(run, args.csv, args.batch_size, **options)
     else:
         rows = rows_of_split(run, args.data, args.split, args.batch_size)
     import_tensorflow()
@@ -52,17 +51,17 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--id-column", metavar="COLUMN", help=column.format("id"))
     parser.add_argument("--out", type=path, required=True, help="the CSV to write: id,label")
     parser.add_argument("--probabilities", type=path, help="a CSV to write: id and a column for each class")
-    parser.add_argument("--grid", type=path, help="a PNG to write: pictures with predictions, the wrong ones marked")
+    parser.add_argument("--grid", type=path, help="a PNG to write: images with predictions, the wrong ones marked")
     parser.add_argument("--batch-size", type=int, default=1024, help="rows predicted at a time (default: 1024)")
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
     args = parser.parse_args(argv)
     if args.csv and args.split:
-        raise InputError(f"--split {args.split}: a CSV has no splits; give --data or leave --split away")
+        raise InputError(f"--split {args.split}: a CSV has no splits; use --data or omit --split")
     if args.data and (args.no_header or args.label_column or args.id_column):
-        raise InputError("--no-header, --label-column and --id-column are about a CSV; leave them away with --data")
+        raise InputError("--no-header, --label-column and --id-column are for a CSV; omit them with --data")
     args.split = args.split or "test"
-    if not 1 <= args.batch_size <= _LARGEST_BATCH:
-        raise InputError(f"--batch-size {args.batch_size}: give a number of rows from 1 to {_LARGEST_BATCH}")
+    if not 1 <= args.batch_size <= _MAX_BATCH_SIZE:
+        raise InputError(f"--batch-size {args.batch_size}: choose a number of rows from 1 to {_MAX_BATCH_SIZE}")
     return args
 
 

@@ -1,9 +1,9 @@
-"""A trained model as files: model.keras for Keras, saved_model/ for whatever serves TensorFlow."""
+"""A trained model as files: model.keras for Keras, saved_model/ for TensorFlow Serving and the like."""
 
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.feed.normalize import Normalization
 from pipeline.files import replacing
@@ -21,21 +21,21 @@ def export_model(
     normalization: Normalization,
     class_names: Sequence[str],
 ) -> None:
-    """Write RUN_DIR/model.keras and RUN_DIR/saved_model; each takes the place of an older one when it is complete.
+    """Write RUN_DIR/model.keras and RUN_DIR/saved_model; each replaces an older one when it is complete.
 
     Args:
         run_dir: an existing directory.
-        model: built from plain layers in float32, [n, H, W, C] normalised to float32 [n, num_classes] probabilities.
-        normalization: goes into the SavedModel's graph; model.keras expects normalised images.
-        class_names: one for each output.
+        model: built from plain layers in float32, normalized [n, H, W, C] to float32 [n, num_classes] probabilities.
+        normalization: becomes part of the SavedModel's graph; model.keras expects normalized images.
+        class_names: one per output.
 
     Raises:
-        ValueError: the model has another number of outputs than there are names, or does not compute in float32.
+        ValueError: the number of outputs is not that of the names, or the model does not compute in float32.
     """
     if model.output_shape[-1] != len(class_names):
-        raise ValueError(f"the model has {model.output_shape[-1]} outputs, expected {len(class_names)}, one a class")
+        raise ValueError(f"the model has {model.output_shape[-1]} outputs, expected {len(class_names)}, one per class")
     if model.compute_dtype != "float32" or any(layer.compute_dtype != "float32" for layer in model.layers):
-        raise ValueError("the model computes in another type than float32; export its float32 twin")
+        raise ValueError("the model does not compute in float32; export its float32 inference model")
     run_dir = pathlib.Path(run_dir)
     with replacing(run_dir / KERAS_NAME) as temporary:
         model.save(temporary)
@@ -49,7 +49,7 @@ def write_saved_model(
     normalization: Normalization,
     class_names: Sequence[str],
 ) -> None:
-    """Write a SavedModel whose signature `serving_default` needs nothing but the pixels.
+    """Write a SavedModel whose signature `serving_default` takes plain pixels.
 
     It takes `images` uint8 [n, H, W, C] in 0..255, and gives `probabilities` float32 [n, num_classes], `class_names`
     string [num_classes], and `label` string [n], the name of the most probable class.
@@ -65,7 +65,7 @@ def write_saved_model(
         label = tf.gather(names, tf.argmax(probabilities, axis=-1))
         return {"probabilities": probabilities, "class_names": names, "label": label}
 
-    module = tf.Module()
+    module: Any = tf.Module()
     # The variables alone: with the Keras model itself the file would hold Keras's own objects and functions too.
     module.variables_of_model = [variable.value for variable in model.variables]
     module.serve = serve

@@ -1,27 +1,21 @@
-"""Grids of pictures: examples of each class, and predictions with the wrong ones marked."""
+"""Grids of images: examples of each class, and predictions with the wrong ones marked."""
 
-import dataclasses
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from pipeline.evaluate.predict import Predictions
 from pipeline.evaluate.style import BLUE, GREY, RED, drawing, label_classes, names_length, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-_SAMPLES_A_CLASS = 10
+_SAMPLES_PER_CLASS = 10
 _MAX_CLASSES = 60
 _COLUMNS, _ROWS = 8, 5  # of the predictions
-# Inches:
-_CELL = 1.3  # a prediction's picture
-_GAP = 0.06  # between pictures
-_MARGIN = 0.15
-_TITLE = 0.65
-_NARROWEST = 6.8  # holds the titles
+_MIN_WIDTH = 6.8  # inches that hold the titles
 
 
 def samples(
@@ -31,71 +25,60 @@ def samples(
     path: str | os.PathLike,
     split: str = "train",
 ) -> None:
-    """One line of pictures a class: up to ten rows of images uint8 [n, H, W, C], evenly spread over the class."""
+    """One row of the grid per class: up to ten of the images uint8 [n, H, W, C], evenly spread over the class."""
     names = class_names[:_MAX_CLASSES]
-    left = names_length(names) + 2 * _MARGIN
-    grid = _Grid(_SAMPLES_A_CLASS, len(names), 0.62 if len(names) <= 20 else 0.45, _aspect(images))
-    with drawing(path, *grid.figure_size(left), layout="none") as figure:
-        axes = grid.add_axes(figure, left)
-        for label in range(len(names)):
-            rows = evenly(np.flatnonzero(labels == label), _SAMPLES_A_CLASS)
-            for column, row in enumerate(rows):
-                grid.place(axes, images[row], column, label)
-            if not len(rows):
-                axes.text(-0.4, label, "no rows", va="center", color=GREY)
+    chosen = [evenly(np.flatnonzero(labels == label), _SAMPLES_PER_CLASS) for label in range(len(names))]
+    mosaic = _mosaic(_drawable(images), chosen)
+    cell, aspect = 0.62 if len(names) <= 20 else 0.45, _aspect(images)
+    width = max(_MIN_WIDTH, cell * _SAMPLES_PER_CLASS + names_length(names) + 0.4)
+    with drawing(path, width, cell * aspect * len(names) + 0.8) as figure:
+        axes = figure.subplots()
+        extent = (-0.5, _SAMPLES_PER_CLASS - 0.5, len(names) - 0.5, -0.5)  # one unit per image
+        axes.imshow(mosaic, cmap="gray", vmin=0, vmax=255, extent=extent, aspect=aspect, interpolation="nearest")
+        for label in (label for label, rows in enumerate(chosen) if not len(rows)):
+            axes.text(-0.4, label, "no rows", va="center", color=GREY)
+        axes.spines[:].set_visible(False)
+        axes.set_xticks([])
         label_classes(axes.yaxis, names)
         title = f"{shorten(split)}: examples of each class, from {len(labels):,} rows"
         if len(names) < len(class_names):
             title += f"\n(the first {len(names)} of {len(class_names):,} classes)"
-        grid.add_title(figure, title)
+        figure.suptitle(title)
 
 
 def predictions(
     images: np.ndarray,
-    labels: np.ndarray | None,
-    probabilities: np.ndarray,
+    predictions: Predictions,
     class_names: Sequence[str],
-    path: str | os.PathLike,
-    split: str = "",
+    path: str | os.PathLike | BinaryIO,
+    split: str,
 ) -> None:
-    """Up to 40 rows with what the model says and its probability; wrong ones come first, framed in red.
+    """Up to 40 of the images uint8 [n, H, W, C] with the prediction and its probability.
 
-    Args:
-        images: uint8 [n, H, W, C].
-        labels: int [n], or None; rows of label -1 are shown as unlabelled.
-        probabilities: float32 [n, C].
-        class_names: C names.
-        path: the PNG to write.
-        split: what the rows are, for the title.
+    Wrong ones are framed in red and come first; then others, evenly spread. `split` is what the title calls the rows.
     """
-    labels = np.full(len(images), -1) if labels is None else labels
-    predicted = probabilities.argmax(axis=1)
-    chosen = choose_rows(labels, probabilities, _COLUMNS * _ROWS)
-    true = [None if labels[row] < 0 else class_names[labels[row]] for row in chosen]
-    texts = [
-        caption(name, class_names[predicted[row]], probabilities[row].max())
-        for name, row in zip(true, chosen, strict=True)
-    ]
-    under = 0.1 + 0.15 * max((text.count("\n") + 1 for text in texts), default=0)
-    grid = _Grid(min(_COLUMNS, max(len(chosen), 1)), max(-(-len(chosen) // _COLUMNS), 1), _CELL, _aspect(images), under)
-    left = max(_MARGIN, (_NARROWEST - grid.width) / 2)
-    with drawing(path, *grid.figure_size(left), layout="none") as figure:
-        axes = grid.add_axes(figure, left)
-        for place, (row, text) in enumerate(zip(chosen, texts, strict=True)):
-            wrong = labels[row] not in (-1, predicted[row])
-            line, column = divmod(place, _COLUMNS)
-            grid.place(axes, images[row], column, line, text, RED if wrong else BLUE, framed=wrong)
-        axes.set_yticks([])
-        grid.add_title(figure, _title(split, labels, predicted, len(chosen)))
+    chosen = choose_rows(predictions, _COLUMNS * _ROWS)
+    columns, lines = min(_COLUMNS, len(chosen)), -(-len(chosen) // _COLUMNS)
+    captions = [_caption_of(predictions, row, class_names) for row in chosen]
+    line_height = 1.25 * _aspect(images) + 0.15 + 0.15 * max(text.count("\n") + 1 for text in captions)
+    with drawing(path, max(_MIN_WIDTH, 1.32 * columns), lines * line_height + 0.65) as figure:
+        panels = figure.subplots(lines, columns, squeeze=False).ravel()
+        for axes, row, text in zip(panels, chosen, captions, strict=False):
+            wrong = predictions.labels[row] not in (-1, predictions.predicted[row])
+            _draw_image(axes, images[row], text, wrong)
+        for axes in panels[len(chosen) :]:
+            axes.set_axis_off()
+        figure.set_layout_engine("constrained", w_pad=0.03, h_pad=0.06, wspace=0, hspace=0)
+        figure.suptitle(_title(split, predictions, len(chosen)))
 
 
-def choose_rows(labels: np.ndarray, probabilities: np.ndarray, limit: int) -> np.ndarray:
+def choose_rows(predictions: Predictions, limit: int) -> np.ndarray:
     """Up to `limit` rows to show: half of it for doubtful ones, the rest evenly spread over the others.
 
-    Doubtful are the wrong rows, the surest first; where no row has a label, those that the model is least sure of.
+    Doubtful are the wrong rows, the most confident first; if no row has a label, the least confident rows.
     """
-    confidence = probabilities.max(axis=1)
-    wrong = np.flatnonzero((labels >= 0) & (labels != probabilities.argmax(axis=1)))
+    labels, predicted, confidence, _ = predictions
+    wrong = np.flatnonzero((labels >= 0) & (labels != predicted))
     doubtful = wrong[np.argsort(-confidence[wrong], kind="stable")]
     if (labels < 0).all():
         doubtful = np.argsort(confidence, kind="stable")
@@ -106,14 +89,14 @@ def choose_rows(labels: np.ndarray, probabilities: np.ndarray, limit: int) -> np
 
 
 def evenly(values: np.ndarray, limit: int) -> np.ndarray:
-    """Up to `limit` of the values [n], evenly spread, in their order and each at most once."""
+    """Up to `limit` of the values [n], evenly spread, in their order, without repeats."""
     if len(values) <= limit:
         return values
     return values[np.arange(limit) * len(values) // limit]
 
 
 def caption(true: str | None, predicted: str, probability: float) -> str:
-    """At most two lines: `true -> predicted` and the probability where it is wrong, else what was predicted."""
+    """At most two lines: `true -> predicted` and the probability if it is wrong, else what was predicted."""
     percent = f"({probability:.0%})"
     if true is None or true == predicted:
         return f"{shorten(predicted, 14)} {percent}"
@@ -123,79 +106,49 @@ def caption(true: str | None, predicted: str, probability: float) -> str:
     return f"{shorten(true, 16)} {arrow}\n{shorten(predicted, 14)} {percent}"
 
 
-def _title(split: str, labels: np.ndarray, predicted: np.ndarray, num_shown: int) -> str:
-    what = f"{shorten(split)}: " if split else ""
-    labelled = labels >= 0
+def _caption_of(predictions: Predictions, row: int, class_names: Sequence[str]) -> str:
+    label = predictions.labels[row]
+    true = None if label < 0 else class_names[label]
+    return caption(true, class_names[predictions.predicted[row]], predictions.confidence[row])
+
+
+def _title(split: str, predictions: Predictions, num_shown: int) -> str:
+    labelled = predictions.labels >= 0
     if not labelled.any():
-        title = f"{what}predictions for {num_shown} of {len(labels):,} rows"
-        return f"{title}\nthe least sure first, then others evenly spread"
-    wrong = int((labels != predicted)[labelled].sum())
+        title = f"{shorten(split)}: predictions for {num_shown} of {len(labelled):,} rows"
+        return f"{title}\nthe least confident first, then others evenly spread"
+    wrong = int((predictions.labels != predictions.predicted)[labelled].sum())
     return (
-        f"{what}{wrong:,} of {labelled.sum():,} predictions are wrong; {num_shown} rows shown\n"
-        "red: wrong, the surest first (true \N{RIGHTWARDS ARROW} predicted); blue: others, evenly spread"
+        f"{shorten(split)}: {wrong:,} of {labelled.sum():,} predictions are wrong; {num_shown} rows shown\n"
+        "red: wrong, the most confident first (true \N{RIGHTWARDS ARROW} predicted); blue: others, evenly spread"
     )
 
 
+def _draw_image(axes: "Axes", image: np.ndarray, text: str, wrong: bool) -> None:
+    height, width = image.shape[:2]
+    axes.imshow(_drawable(image), cmap="gray", vmin=0, vmax=255, aspect=_aspect(image[np.newaxis]) * width / height)
+    axes.set(xticks=[], yticks=[])
+    axes.set_xlabel(text, fontsize=8, color=RED if wrong else BLUE)
+    axes.spines[:].set(visible=wrong, color=RED, linewidth=3)
+
+
+def _mosaic(images: np.ndarray, rows: Sequence[np.ndarray]) -> np.ndarray:
+    """One image uint8 [len(rows) * h, 10 * w, C] of all images: images[rows[i]] in line i, with white between them."""
+    height, width, channels = images.shape[1:]
+    gap = max(1, width // 14)
+    shape = (len(rows), _SAMPLES_PER_CLASS, height + 2 * gap, width + 2 * gap, channels)
+    tiles = np.full(shape, 255, np.uint8)
+    for line, chosen in enumerate(rows):
+        tiles[line, : len(chosen), gap:-gap, gap:-gap] = images[chosen]
+    return tiles.swapaxes(1, 2).reshape(shape[0] * shape[2], shape[1] * shape[3], channels)
+
+
+def _drawable(images: np.ndarray) -> np.ndarray:
+    """Three channels are colours; of images [..., C] with other channels the first one is shown."""
+    return images if images.shape[-1] == 3 else images[..., :1]
+
+
 def _aspect(images: np.ndarray) -> float:
+    """Height over width as drawn: a strip of one pixel's height or width would not be visible."""
     height, width = images.shape[1:3]
     return min(max(height / width, 0.25), 4.0)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Grid:
-    """Lines of cells `cell` inches wide and `aspect` times as high, with `under` inches for text below each line.
-
-    The axes have one unit a cell in x and one a line in y, with whole numbers at the pictures' centres.
-    """
-
-    columns: int
-    lines: int
-    cell: float
-    aspect: float
-    under: float = 0.0
-
-    @property
-    def pitch(self) -> float:
-        return self.cell * self.aspect + self.under
-
-    @property
-    def width(self) -> float:
-        return self.columns * self.cell
-
-    def figure_size(self, left: float) -> tuple[float, float]:
-        return max(left + self.width + _MARGIN, _NARROWEST), self.lines * self.pitch + _TITLE + _MARGIN
-
-    def add_axes(self, figure: "Figure", left: float) -> "Axes":
-        width, height = figure.get_size_inches()
-        box = (left / width, _MARGIN / height, self.width / width, self.lines * self.pitch / height)
-        axes = figure.add_axes(box)
-        above = self.cell * self.aspect / 2 / self.pitch  # from a picture's centre to the top of its line
-        axes.set(xlim=(-0.5, self.columns - 0.5), ylim=(self.lines - above, -above), xticks=[])
-        axes.spines[:].set_visible(False)
-        return axes
-
-    def add_title(self, figure: "Figure", title: str) -> None:
-        figure.suptitle(title, y=1 - 0.12 / figure.get_size_inches()[1], va="top")
-
-    def place(
-        self,
-        axes: "Axes",
-        image: np.ndarray,
-        column: int,
-        line: int,
-        text: str = "",
-        color: str = "black",
-        framed: bool = False,
-    ) -> None:
-        from matplotlib.patches import Rectangle
-
-        across = (self.cell - _GAP) / self.cell / 2
-        down = (self.cell * self.aspect - _GAP) / self.pitch / 2
-        box = (column - across, column + across, line + down, line - down)
-        # Only three channels are colours; of other images the first channel is shown.
-        pixels = image if image.shape[-1] == 3 else image[..., 0]
-        axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, extent=box, aspect="auto", interpolation="nearest")
-        if framed:
-            frame = Rectangle((box[0], box[3]), 2 * across, 2 * down, fill=False, edgecolor=color, linewidth=3)
-            axes.add_patch(frame)
-        axes.text(column, line + down + 0.05 / self.pitch, text, ha="center", va="top", fontsize=8, color=color)

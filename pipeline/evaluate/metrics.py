@@ -1,35 +1,54 @@
-"""How good the predictions of a split are: loss, accuracy, confusion, and figures for each class."""
+"""How good the predictions of a split are: loss, accuracy, figures per class, and which classes are confused."""
 
 import dataclasses
+import functools
 import json
-import math
 import os
-import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, TextIO
+from typing import NamedTuple, TextIO
 
 import numpy as np
 
 from pipeline.errors import InputError
+from pipeline.evaluate.predict import Predictions
 from pipeline.files import write_text
 from pipeline.format.records import UNLABELLED
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
 FILE_NAME = "evaluation.json"
+MAX_MATRIX_CLASSES = 200  # a confusion matrix grows with their square; above it there are only the pairs that occur
+
 # Keras clips probabilities here before it takes the logarithm (keras.config.epsilon()), so both losses agree.
-_SMALLEST_PROBABILITY = 1e-7
-_NOT_AVAILABLE = "n/a"
+_MIN_PROBABILITY = 1e-7
+_MAX_PAIRS = 10_000  # in the file
+_MAX_REPORT_CLASSES = 100
+_MAX_WORST_CLASSES = 10
+_MAX_NAME = 24  # characters
+
+
+class ClassMetrics(NamedTuple):
+    """Figures of a class; NaN if undefined (0/0: the class does not occur, or was never predicted)."""
+
+    name: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+    def to_dict(self) -> dict[str, str | float | None]:
+        """Plain values for JSON; undefined figures are None."""
+        figures = {
+            key: None if np.isnan(value) else value for key, value in zip(self._fields[1:], self[1:], strict=True)
+        }
+        return {"name": self.name, **figures}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What came out for `num_examples` rows of a split that has `split_examples`.
+    """The results for `num_examples` rows of a split that has `split_examples`.
 
-    `loss` is the mean cross-entropy in nats. `confusion` is int64 [C, C], rows true and columns predicted. `precision`,
-    `recall` and `f1` are float64 [C], NaN where they are undefined (0/0: the class does not occur, or was never
-    predicted); `support` is int64 [C], the rows of each true class.
+    `loss` is the mean cross-entropy in nats. `pairs` int64 [p, 3] has the true class, the predicted class and the
+    number of rows of all pairs that occur, right or wrong, the most frequent first. `class_report` is the text of the
+    figures per class.
     """
 
     split: str
@@ -37,171 +56,121 @@ class Evaluation:
     split_examples: int
     loss: float
     accuracy: float
-    class_names: tuple[str, ...]
-    confusion: np.ndarray
-    precision: np.ndarray
-    recall: np.ndarray
-    f1: np.ndarray
-    support: np.ndarray
+    classes: tuple[ClassMetrics, ...]
+    pairs: np.ndarray
+    class_report: str
+
+    @property
+    def errors(self) -> np.ndarray:
+        """The wrong ones of `pairs`."""
+        return self.pairs[self.pairs[:, 0] != self.pairs[:, 1]]
+
+    @property
+    def rows_text(self) -> str:
+        """How many rows were evaluated, and of how many if they are a sample."""
+        if self.num_examples == self.split_examples:
+            return f"{self.num_examples:,} rows"
+        return f"{self.num_examples:,} of {self.split_examples:,} rows, evenly spread"
+
+    def confusion_matrix(self) -> np.ndarray:
+        """int64 [C, C]: rows true and columns predicted."""
+        from sklearn.metrics import confusion_matrix
+
+        true, predicted, rows = self.pairs.T
+        return confusion_matrix(true, predicted, labels=np.arange(len(self.classes)), sample_weight=rows)
 
     def to_dict(self) -> dict:
-        """Plain values for JSON; undefined figures are None."""
-        columns = (self.precision, self.recall, self.f1, self.support)
-        classes = [
-            {"name": name, "precision": _none(p), "recall": _none(r), "f1": _none(f), "support": int(support)}
-            for name, p, r, f, support in zip(self.class_names, *columns, strict=True)
-        ]
+        """Plain values for JSON; "confusion", or above 200 classes the most frequent "confused_pairs"."""
+        if len(self.classes) <= MAX_MATRIX_CLASSES:
+            confusion = {"confusion": self.confusion_matrix().tolist()}
+        else:
+            names = [figures.name for figures in self.classes]
+            pairs = self.errors[:_MAX_PAIRS].tolist()
+            confusion = {"confused_pairs": [[names[true], names[wrong], rows] for true, wrong, rows in pairs]}
         return {
             "num_examples": self.num_examples,
             "split_examples": self.split_examples,
             "loss": self.loss,
             "accuracy": self.accuracy,
-            "confusion": self.confusion.tolist(),
-            "classes": classes,
+            **confusion,
+            "classes": [figures.to_dict() for figures in self.classes],
         }
 
 
-def evaluate_probabilities(
-    split: str,
-    labels: np.ndarray,
-    probabilities: np.ndarray,
-    class_names: Sequence[str],
-    split_examples: int | None = None,
+def evaluate(
+    split: str, predictions: Predictions, class_names: Sequence[str], split_examples: int | None = None
 ) -> Evaluation:
-    """Compare probabilities float32 [n, C] with labels int [n] of the classes 0..C-1.
+    """Compare predictions with their labels, which are of the classes 0..C-1.
 
-    `split_examples` is the size of the split where these rows are a sample of it. Source of the figures a class:
-    scikit-learn's confusion_matrix and precision_recall_fscore_support.
+    `split_examples` is the size of the split if these rows are a sample of it. Source of the figures per class:
+    scikit-learn's classification_report.
 
     Raises:
-        InputError: there are no rows, a row has no label, or a probability is not a number (training diverged).
-        ValueError: shapes or label values do not fit the classes.
+        InputError: there are no rows, or a row has no label.
     """
-    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+    from sklearn.metrics import classification_report
 
-    _check(split, labels, probabilities, len(class_names))
-    classes = np.arange(len(class_names))
-    predicted = probabilities.argmax(axis=1)
-    of_true = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    precision, recall, f1, support = precision_recall_fscore_support(
-        labels, predicted, labels=classes, zero_division=np.nan
+    labels, predicted = predictions.labels, predictions.predicted
+    if not len(labels):
+        raise InputError(f"split {split}: no rows to evaluate")
+    if (labels == UNLABELLED).any():
+        row = int((labels == UNLABELLED).argmax())
+        raise InputError(f"split {split}: row {row} has no label, so the split cannot be evaluated")
+    make_report = functools.partial(
+        classification_report, labels, predicted, labels=np.arange(len(class_names)), zero_division=np.nan
     )
+    classes = tuple(map(_class_metrics, class_names, make_report(output_dict=True).values()))
+    if len(classes) <= _MAX_REPORT_CLASSES:
+        text = make_report(target_names=[_printable(name) for name in class_names], digits=4)
+    else:
+        text = _report_worst(classes)
     return Evaluation(
         split=split,
         num_examples=len(labels),
         split_examples=len(labels) if split_examples is None else split_examples,
-        loss=float(-np.log(of_true.clip(_SMALLEST_PROBABILITY, 1)).mean()),
+        loss=float(-np.log(predictions.label_probability.astype(np.float64).clip(_MIN_PROBABILITY, 1)).mean()),
         accuracy=float((predicted == labels).mean()),
-        class_names=tuple(class_names),
-        confusion=confusion_matrix(labels, predicted, labels=classes).astype(np.int64),
-        precision=precision,
-        recall=recall,
-        f1=f1,
-        support=support.astype(np.int64),
+        classes=classes,
+        pairs=_count_pairs(labels, predicted, len(class_names)),
+        class_report=text,
     )
 
 
-def to_json(evaluations: Iterable[Evaluation]) -> str:
-    """The text of evaluation.json: {"splits": {name: figures}}, in the order given."""
-    splits = {evaluation.split: evaluation.to_dict() for evaluation in evaluations}
-    return json.dumps({"splits": splits}, indent=1, allow_nan=False) + "\n"
-
-
 def write_evaluations(path: str | os.PathLike, evaluations: Iterable[Evaluation]) -> None:
-    """Write evaluation.json for all the evaluated splits at once; it is complete or not there."""
-    write_text(path, to_json(evaluations))
+    """Write {"splits": {name: figures}} for all evaluated splits, in their order; the file is complete or absent."""
+    splits = {evaluation.split: evaluation.to_dict() for evaluation in evaluations}
+    write_text(path, json.dumps({"splits": splits}, indent=1, allow_nan=False) + "\n")
 
 
 def print_evaluations(evaluations: Sequence[Evaluation], file: TextIO | None = None) -> None:
-    """Print a table of the splits, then one of the classes for each split but train; plain ASCII rules off a terminal.
+    """Print a line per split, then scikit-learn's report of the classes for each split except train.
 
-    The classes of train are in evaluation.json: they tell what was learned by heart, which nobody asks first.
+    The classes of train are only in evaluation.json: they show what was memorized, which is rarely the question.
     """
-    from rich.console import Console
-
-    file = file or sys.stdout
-    # Off a terminal rich would cut the rows at 80 columns; 200 hold any table of ours.
-    console = Console(file=file, width=None if file.isatty() else 200)
-    tables = [_splits_table(evaluations), *(_classes_table(found) for found in evaluations if found.split != "train")]
-    for table in tables:
-        with console.capture() as capture:
-            console.print(_plain(table) if not console.is_terminal else table)
-        # A class name may have letters that the stream's encoding lacks (a C locale): better a "?" than no table.
-        encoding = file.encoding or "utf-8"
-        lines = (line.rstrip() for line in capture.get().splitlines())
-        file.write("\n".join([*lines, ""]).encode(encoding, "replace").decode(encoding))
-
-
-def _check(split: str, labels: np.ndarray, probabilities: np.ndarray, num_classes: int) -> None:
-    if probabilities.shape != (len(labels), num_classes):
-        raise ValueError(f"probabilities {probabilities.shape}, expected {(len(labels), num_classes)}")
-    if not len(labels):
-        raise InputError(f"split {split}: no rows to evaluate")
-    unlabelled = np.flatnonzero(labels == UNLABELLED)
-    if len(unlabelled):
-        raise InputError(f"split {split}: row {unlabelled[0]} has no label, so the split cannot be evaluated")
-    if labels.min() < 0 or labels.max() >= num_classes:
-        raise ValueError(f"labels {labels.min()}..{labels.max()}, expected 0..{num_classes - 1}")
-    broken = np.flatnonzero(~np.isfinite(probabilities).all(axis=1))
-    if len(broken):
-        raise InputError(
-            f"split {split}: the model's output for row {broken[0]} is not a number, so training diverged; "
-            "train again with a lower learning rate"
-        )
-
-
-def _splits_table(evaluations: Sequence[Evaluation]) -> "Table":
-    table = _table("Evaluation", "split", "rows", "loss", "accuracy")
     for evaluation in evaluations:
-        rows = rows_text(evaluation).split(" rows")[0]
-        table.add_row(_text(evaluation.split), rows, f"{evaluation.loss:.4f}", f"{evaluation.accuracy:.2%}")
-    return table
+        results = f"loss {evaluation.loss:.4f}  accuracy {evaluation.accuracy:.2%}"
+        print(f"{evaluation.split:<8} {results}  ({evaluation.rows_text})", file=file)
+    for evaluation in evaluations:
+        if evaluation.split != "train":
+            print(f"\n{evaluation.split}:\n{evaluation.class_report}", file=file)
 
 
-def rows_text(evaluation: Evaluation) -> str:
-    """How many rows were evaluated, and of how many if they are a sample."""
-    if evaluation.num_examples == evaluation.split_examples:
-        return f"{evaluation.num_examples:,} rows"
-    return f"{evaluation.num_examples:,} of {evaluation.split_examples:,} rows, evenly spread"
+def _class_metrics(name: str, row: dict[str, float]) -> ClassMetrics:
+    return ClassMetrics(name, row["precision"], row["recall"], row["f1-score"], int(row["support"]))
 
 
-def _classes_table(evaluation: Evaluation) -> "Table":
-    title = f"{evaluation.split}: {rows_text(evaluation)}"
-    table = _table(title, "class", "rows", "precision", "recall", "f1")
-    columns = (evaluation.precision, evaluation.recall, evaluation.f1)
-    for name, support, *figures in zip(evaluation.class_names, evaluation.support, *columns, strict=True):
-        table.add_row(_text(name), f"{support:,}", *map(_figure, figures))
-    return table
+def _count_pairs(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
+    pairs, rows = np.unique(labels.astype(np.int64) * num_classes + predicted, return_counts=True)
+    order = np.argsort(-rows, kind="stable")
+    return np.column_stack([*np.divmod(pairs, num_classes), rows])[order]
 
 
-def _table(title: str, first: str, *columns: str) -> "Table":
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title=_text(title), title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column(first, overflow="fold")
-    for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
-    return table
+def _report_worst(classes: Sequence[ClassMetrics]) -> str:
+    """A line instead of the report: of so many classes it would scroll away everything else."""
+    evaluated = sorted((figures for figures in classes if figures.support), key=lambda figures: figures.f1)
+    worst = ", ".join(f"{_printable(figures.name)} {figures.f1:.4f}" for figures in evaluated[:_MAX_WORST_CLASSES])
+    return f"lowest f1 of {len(classes):,} classes: {worst}; all are in {FILE_NAME}"
 
 
-def _plain(table: "Table") -> "Table":
-    from rich import box
-
-    table.box = box.ASCII
-    return table
-
-
-def _text(name: str):
-    from rich.text import Text
-
-    # A Text is printed as it stands: in a string, rich would read "[red]" or ":apple:" as markup.
-    return Text(name)
-
-
-def _figure(value: float) -> str:
-    return _NOT_AVAILABLE if math.isnan(value) else f"{value:.4f}"
-
-
-def _none(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
+def _printable(name: str) -> str:
+    return (name if name.isprintable() else repr(name))[:_MAX_NAME]

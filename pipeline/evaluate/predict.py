@@ -1,16 +1,43 @@
-"""Probabilities for rows of bytes: one compiled function, every row exactly once."""
+"""Predicting: a model and images give probabilities, by one compiled function, every row exactly once."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from pipeline.errors import InputError
 from pipeline.feed.normalize import Normalization
+from pipeline.format.records import UNLABELLED
 
 if TYPE_CHECKING:
     import keras
 
 Predictor = Callable[[np.ndarray], np.ndarray]
+
+
+class Predictions(NamedTuple):
+    """What a model predicts for n rows, without the probabilities [n, C]: of thousands of classes they are gigabytes.
+
+    `labels` int [n] is the true class, -1 if there is none; `predicted` int64 [n] the most probable class, `confidence`
+    float32 [n] its probability, and `label_probability` float32 [n] that of the true class (NaN if there is none).
+    """
+
+    labels: np.ndarray
+    predicted: np.ndarray
+    confidence: np.ndarray
+    label_probability: np.ndarray
+
+    @classmethod
+    def of(cls, probabilities: np.ndarray, labels: np.ndarray) -> "Predictions":
+        """From probabilities float32 [n, C] and labels int [n]; IndexError if a label is C or more."""
+        rows, predicted = np.arange(len(labels)), probabilities.argmax(axis=1)
+        label_probability = np.where(labels == UNLABELLED, np.nan, probabilities[rows, np.maximum(labels, 0)])
+        return cls(labels, predicted, probabilities[rows, predicted], label_probability)
+
+    @classmethod
+    def join(cls, parts: Sequence["Predictions"]) -> "Predictions":
+        """The rows of all parts, in turn."""
+        return cls(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def make_predictor(
@@ -21,7 +48,8 @@ def make_predictor(
 ) -> Predictor:
     """A function of images uint8 [n, H*W*C] to probabilities float32 [n, num_classes], for any n.
 
-    It is traced once, for batches of `batch_size`; a last one that is smaller is filled up and the filling dropped.
+    It is traced once, for batches of `batch_size`: a smaller last batch is padded and the padding dropped. It raises
+    InputError if a batch does not fit in memory.
     """
     import tensorflow as tf
 
@@ -36,22 +64,23 @@ def make_predictor(
         probabilities = np.empty((len(images), num_classes), np.float32)
         for first in range(0, len(images), batch_size):
             batch = images[first : first + batch_size]
-            filling = ((0, batch_size - len(batch)), (0, 0))
-            found = predict_batch(tf.constant(np.pad(batch, filling) if filling[0][1] else batch))
-            probabilities[first : first + len(batch)] = found[: len(batch)]
+            missing = batch_size - len(batch)
+            padded = np.pad(batch, ((0, missing), (0, 0))) if missing else batch
+            try:
+                outputs = predict_batch(tf.constant(padded))
+            except tf.errors.ResourceExhaustedError as error:
+                raise InputError(f"out of memory with batch_size {batch_size}; use a smaller one") from error
+            probabilities[first : first + len(batch)] = outputs[: len(batch)]
         return probabilities
 
     return predict
 
 
-def predict_probabilities(
-    model: "keras.Model",
-    normalization: Normalization,
-    images: np.ndarray,
-    image_shape: tuple[int, int, int],
-    batch_size: int = 1024,
-) -> np.ndarray:
-    """Probabilities float32 [n, num_classes] for images uint8 [n, H*W*C]; for many calls use `make_predictor`."""
-    # A batch larger than there are rows would only be filled up.
-    batch_size = max(1, min(batch_size, len(images)))
-    return make_predictor(model, normalization, image_shape, batch_size)(images)
+def check_finite(probabilities: np.ndarray, ids: np.ndarray, where: str) -> None:
+    """InputError if a row of probabilities [n, C] has NaN or infinity; it names `where` and the row's id."""
+    invalid = np.flatnonzero(~np.isfinite(probabilities).all(axis=1))
+    if len(invalid):
+        raise InputError(
+            f"{where}: the model's output for id {ids[invalid[0]]} is not a number, so its training diverged; "
+            "train again with a lower learning rate"
+        )

@@ -1,12 +1,12 @@
-"""What a run directory says: the data that its model was trained on, how images are normalised, and the model."""
+"""A run that ended: the data that its model was trained on, how images are normalized, and the model."""
 
+import contextlib
 import dataclasses
-import json
 import pathlib
-import zipfile
-import zlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
 
 from pipeline.errors import InputError
 from pipeline.evaluate.export import KERAS_NAME
@@ -16,12 +16,30 @@ if TYPE_CHECKING:
     import keras
 
 CONFIG_NAME = "config.json"
-# What Keras raises for files that are cut, changed, or no model at all.
-_UNREADABLE = (
-    *(ValueError, TypeError, KeyError, AttributeError, ImportError, NotImplementedError),
-    *(OSError, EOFError, zipfile.BadZipFile, zlib.error),
-)
-_MAX_NAMES = 12
+_MAX_NAMES = 12  # class names that a message repeats
+_MAX_REASON = 200  # characters
+
+_Size = Annotated[int, msgspec.Meta(ge=1, le=1 << 24)]
+
+
+class _Data(msgspec.Struct):
+    name: str
+    image_shape: tuple[_Size, _Size, _Size]
+    class_names: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+
+
+class _Config(msgspec.Struct):
+    """What is read of config.json; msgspec ignores its other fields, and refuses NaN and Infinity anywhere."""
+
+    data: _Data
+    normalization: Normalization
+
+    def __post_init__(self) -> None:
+        mean, std = self.normalization.mean, self.normalization.std
+        if self.normalization.kind == "standard" and len(mean) != self.data.image_shape[-1]:
+            raise ValueError(f"{len(mean)} means for {self.data.image_shape[-1]} channels")
+        if not all(0 <= value <= 255 for value in (*mean, *std)):
+            raise ValueError(f"mean {mean} and std {std} must be from 0 to 255")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,23 +52,18 @@ class SavedRun:
     class_names: tuple[str, ...]
     normalization: Normalization
 
-    @property
-    def shape_text(self) -> str:
-        """The shape of an image as messages give it, such as 28x28x1."""
-        return _by(self.image_shape)
-
     def check_fits(self, where: str, image_shape: Sequence[int], class_names: Sequence[str]) -> None:
-        """InputError unless data of `where` have the images and classes that this run's model was trained on."""
+        """InputError unless the data of `where` have the images and classes that this run's model was trained on."""
         run = f"{self.directory} was trained on {self.data_name}"
         if tuple(image_shape) != self.image_shape:
+            given, needed = shape_text(image_shape), shape_text(self.image_shape)
             raise InputError(
-                f"{where} has images of {_by(image_shape)}, but {run} with images of {self.shape_text}; "
-                "give data of that shape"
+                f"{where} has images of {given}, but {run} with images of {needed}; use data of that shape"
             )
         if tuple(class_names) != self.class_names:
             raise InputError(
-                f"{where} has the classes {_some(class_names)}, but {run} with {_some(self.class_names)}; "
-                "give data of the same classes"
+                f"{where} has the classes {_names_text(class_names)}, but {run} with {_names_text(self.class_names)}; "
+                "use data of the same classes"
             )
 
     def load_model(self) -> "keras.Model":
@@ -60,27 +73,39 @@ class SavedRun:
             InputError: the file cannot be read, or its model has other inputs or outputs than the run's data.
         """
         import keras
+        import tensorflow as tf
 
         path = self.directory / KERAS_NAME
-        try:
-            model = keras.saving.load_model(path, compile=False, safe_mode=True)
-        except _UNREADABLE as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise InputError(f"{path}: Keras cannot read this model ({reason}); train again") from error
         expected = (None, *self.image_shape), (None, len(self.class_names))
-        if (model.input_shape, model.output_shape) != expected:
+        with _refusing(path):
+            model = keras.saving.load_model(path, compile=False, safe_mode=True)
+            shapes = model.input_shape, model.output_shape
+        if shapes != expected:
             raise InputError(
-                f"{path}: a model of {model.input_shape} to {model.output_shape}, but {CONFIG_NAME} beside it says "
-                f"{expected[0]} to {expected[1]}; the files are of different runs"
+                f"{path}: a model of {shapes[0]} to {shapes[1]}, but the {CONFIG_NAME} beside it is of a run of "
+                f"{expected[0]} to {expected[1]}; put the files of one run together, or train again"
             )
+        with _refusing(path):  # some models load, but cannot compute
+            traced = tf.function(model, autograph=False)
+            traced.get_concrete_function(tf.TensorSpec(expected[0], tf.float32), training=False)
         return model
 
 
+@contextlib.contextmanager
+def _refusing(path: pathlib.Path) -> Iterator[None]:
+    """Around nothing but Keras reading a file: it raises whatever the layers raise that the file names."""
+    try:
+        yield
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:_MAX_REASON]
+        raise InputError(f"{path}: Keras cannot read this model ({reason}); train again") from error
+
+
 def read_run(directory: str | pathlib.Path) -> SavedRun:
-    """Read DIRECTORY/config.json, having seen that a model is there; the model itself is loaded later.
+    """Read DIRECTORY/config.json and check that there is a model, which is loaded later.
 
     Raises:
-        InputError: there is no such directory, no model in it, or a config.json that is not of the form of ours.
+        InputError: there is no such directory, no model in it, or config.json is invalid.
     """
     directory = pathlib.Path(directory)
     if not directory.is_dir():
@@ -93,23 +118,18 @@ def read_run(directory: str | pathlib.Path) -> SavedRun:
     if not path.is_file():
         raise InputError(f"{directory}: no {CONFIG_NAME} here; is this a run directory?")
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        height, width, channels = map(int, raw["data"]["image_shape"])
-        return SavedRun(
-            directory=directory,
-            data_name=str(raw["data"]["name"]),
-            image_shape=(height, width, channels),
-            class_names=tuple(map(str, raw["data"]["class_names"])),
-            normalization=Normalization.from_dict(raw["normalization"]),
-        )
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise InputError(f"{path}: not a run's configuration ({type(error).__name__}: {error}); train again") from error
+        config = msgspec.json.decode(path.read_bytes(), type=_Config)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InputError(f"{path}: not the configuration of a run ({error}); train again") from error
+    data = config.data
+    return SavedRun(directory, data.name, data.image_shape, data.class_names, config.normalization)
 
 
-def _by(image_shape: Sequence[int]) -> str:
+def shape_text(image_shape: Sequence[int]) -> str:
+    """The shape of an image as messages show it, such as 28x28x1."""
     return "x".join(map(str, image_shape))
 
 
-def _some(class_names: Sequence[str]) -> str:
+def _names_text(class_names: Sequence[str]) -> str:
     names = ", ".join(class_names[:_MAX_NAMES])
     return f"{names}, ... ({len(class_names)} in all)" if len(class_names) > _MAX_NAMES else names

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pipeline.files import replacing
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's palette, which people with any colour vision tell apart (https://jfly.uni-koeln.de/color).
 BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#767676"
-RED = "#C1121F"  # for what is wrong; dark enough for text, and no one takes it for the blue
+RED = "#C1121F"  # for what is wrong; dark enough for text, and not to be confused with the blue
 
 _DPI = 120
 _FONT = "DejaVu Sans"  # comes with matplotlib, so that figures look the same everywhere
+_INCHES_PER_CHARACTER = 0.08  # at the font size below, a little more than the average
 _MAX_TICKS = 60
-_FONT_SIZE = 9  # points
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.family": _FONT,
-    "font.size": _FONT_SIZE,
+    "font.size": 9,
     "axes.titlesize": 10,
     "axes.titlelocation": "left",
     "axes.spines.top": False,
@@ -36,46 +36,38 @@ _STYLE = {
 
 
 @contextlib.contextmanager
-def drawing(path: str | os.PathLike, width: float, height: float, layout: str = "constrained") -> Iterator["Figure"]:
-    """Give an empty figure of width x height inches; at the end it is written to `path` as PNG.
+def drawing(path: str | os.PathLike | BinaryIO, width: float, height: float) -> Iterator["Figure"]:
+    """Give an empty figure of width x height inches; at the end it is written to `path`, or an open file, as PNG.
 
-    `layout` "constrained" makes room for all text; "none" leaves the places of the axes to the caller. There is no
-    pyplot, so no window system, no global list of figures and nothing to close.
+    Constrained layout makes room for all text. The figure is not one of pyplot's: no window system, nothing to close.
     """
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(width, height), layout=layout)
+        figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
-        with replacing(path) as temporary:
-            figure.savefig(temporary, dpi=_DPI, format="png")
+        with contextlib.nullcontext(path) if hasattr(path, "write") else replacing(path) as target:
+            figure.savefig(target, dpi=_DPI, format="png", bbox_inches="tight", pad_inches=0.1)
 
 
 def shorten(name: str, length: int = 24) -> str:
     """`name` as it can be drawn: at most `length` characters, those without a glyph as their code points."""
-    drawable = "".join(char if _has_glyph(char) else _escape(char) for char in name)
-    return drawable if len(drawable) <= length else drawable[: length - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    drawable = "".join(char if _has_glyph(char) else f"U+{ord(char):04X}" for char in name[:length])
+    return drawable if len(name) <= length >= len(drawable) else drawable[: length - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def names_length(names: Sequence[str], length: int = 24) -> float:
-    """Inches that the longest of the names takes, as drawn with at most `length` characters."""
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import text_to_path
-
-    font = FontProperties(family=_FONT, size=_FONT_SIZE)
-    widths = (
-        text_to_path.get_text_width_height_descent(shorten(name, length), font, ismath=False)[0] for name in names
-    )
-    return max(widths) / 72  # points an inch
+    """Inches to plan for the longest of the names, drawn with at most `length` characters."""
+    return _INCHES_PER_CHARACTER * max(len(shorten(name, length)) for name in names)
 
 
-def names_height(class_names: Sequence[str], inches_a_class: float) -> float:
-    """Inches that the names need below an x axis: those that do not fit side by side are turned upright."""
+def names_height(class_names: Sequence[str], inches_per_class: float) -> float:
+    """Inches that the names need below an x axis: if they do not fit side by side they are turned upright."""
     length = names_length(class_names)
-    return length if length > 0.9 * inches_a_class * _tick_step(class_names) else 0.0
+    return length if length > 0.9 * inches_per_class * _tick_step(class_names) else 0.0
 
 
 def label_classes(axis: "Axis", class_names: Sequence[str], upright: bool = False) -> None:
@@ -95,7 +87,3 @@ def _has_glyph(char: str) -> bool:
     from matplotlib.font_manager import findfont, get_font
 
     return char.isprintable() and get_font(findfont(_FONT)).get_char_index(ord(char)) > 0
-
-
-def _escape(char: str) -> str:
-    return f"U+{ord(char):04X}"

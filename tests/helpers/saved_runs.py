@@ -1,5 +1,6 @@
-"""A small data set and a run on it, whose probabilities NumPy alone can tell."""
+"""A small data set and a run on it, whose probabilities NumPy alone can compute."""
 
+import csv
 import json
 
 import keras
@@ -7,16 +8,16 @@ import numpy as np
 
 from pipeline.evaluate import export
 from pipeline.feed.normalize import Normalization
-from pipeline.format.manifest import Manifest, Shard, Split, Validation
-from pipeline.format.pages import ShardDigest
-from pipeline.format.records import RecordLayout
+from tools import csv_to_tfrecord, predict
 
 SHAPE, NAMES = (4, 3, 1), ("0", "3", "7")
 NORMALIZATION = Normalization("standard", (100.0,), (50.0,))
+IDS = 1000 + 3 * np.arange(23)
 
 
-def pixels(rows):
-    return (np.arange(rows * 12) * 37 % 251).astype(np.uint8).reshape(rows, 12)
+def pixels(rows, image_shape=SHAPE):
+    size = np.prod(image_shape)
+    return (np.arange(rows * size) * 37 % 251).astype(np.uint8).reshape(rows, size)
 
 
 def tiny_model():
@@ -34,35 +35,48 @@ def expected(images):
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def write_split(directory, name, images, labels, ids):
-    layout, shards = RecordLayout(12), []
-    for place in range(2):
-        part = slice(place, None, 2)
-        records = layout.encode(images[part], labels[part], ids[part])
-        digest = ShardDigest(layout.stride)
-        digest.update(records.reshape(-1))
-        file = f"{name}-{place}.tfrecord"
-        shards.append(Shard(file, len(records), records.nbytes, digest.page_crc32c, digest.sha256))
-        (directory / shards[-1].name).write_bytes(records.tobytes())
-    counts = () if (labels < 0).all() else tuple(int((labels == k).sum()) for k in range(3))
-    return Split(name, len(images), counts, tuple(shards))
+def expected_names(rows):
+    """The class that the model predicts for each of so many rows."""
+    return [NAMES[label] for label in expected(pixels(rows)).argmax(axis=1)]
 
 
-def write_data(directory, names=NAMES, image_shape=SHAPE):
-    directory.mkdir()
-    images, ids = pixels(23), 1000 + 3 * np.arange(23)
-    right = expected(images).argmax(axis=1)
-    wrong = np.where(np.arange(23) < 4, (right + 1) % 3, right)
-    parts = [("train", right), ("val", wrong), ("test", np.full(23, -1))]
-    splits = {name: write_split(directory, name, images, labels.astype(np.int64), ids) for name, labels in parts}
-    stride = RecordLayout(12).stride
-    manifest = Manifest("marks", image_shape, names, splits, (), Validation(), (100.0,), (50.0,), stride)
-    (directory / "manifest.json").write_text(manifest.to_json())
-    return manifest
+def write_csv(path, rows=23, width=12, labels=None, ids=None, header=True):
+    columns = {"id": ids, "label": labels, **{f"pixel{k}": pixels(rows)[:, k % 12] for k in range(width)}}
+    columns = {name: values for name, values in columns.items() if values is not None}
+    lines = [",".join(map(str, line)) for line in zip(*columns.values(), strict=True)]
+    path.write_text("\n".join([",".join(columns)] * header + lines) + "\n")
+    return path
+
+
+def write_data(directory):
+    """23 rows of train, labelled as the model predicts; the same as val with 4 other labels, and as test without."""
+    right = expected_names(23)
+    wrong = [NAMES[(NAMES.index(name) + 1) % 3] if row < 4 else name for row, name in enumerate(right)]
+    args = ["--out", directory, "--shards", "2", "--image-shape", *SHAPE]
+    for split, labels in (("train", right), ("val", wrong), ("test", None)):
+        path = write_csv(directory.with_name(f"{split}.csv"), labels=labels, ids=IDS)
+        args += ["--split", f"{split}={path}"]
+    csv_to_tfrecord.main([str(arg) for arg in args])
 
 
 def write_run(directory, model=None):
     directory.mkdir()
     export.export_model(directory, model or tiny_model(), NORMALIZATION, NAMES)
-    data = {"name": "marks", "manifest_sha256": "", "image_shape": SHAPE, "class_names": NAMES}
+    data = {"name": "data", "manifest_sha256": "", "image_shape": SHAPE, "class_names": NAMES}
     (directory / "config.json").write_text(json.dumps({"data": data, "normalization": NORMALIZATION.to_dict()}))
+
+
+def write_home(path):
+    """A folder with `data` and `run`."""
+    write_data(path / "data")
+    write_run(path / "run")
+    return path
+
+
+def run_predict(home, folder, *more, split="val", out="out.csv"):
+    """Run tools/predict.py on a split of `home` (None: on what is in `more`); returns the lines of FOLDER/OUT."""
+    source = ["--data", home / "data", "--split", split] if split else []
+    args = ["--run", home / "run", *source, "--out", folder / out, "--batch-size", 10, *more]
+    predict.main([str(arg) for arg in args])
+    with (folder / out).open(newline="") as file:
+        return list(csv.reader(file))

@@ -1,0 +1,202 @@
+"""A run directory may hold anything: each invalid file gives one line, and no code in it is executed."""
+
+import io
+import json
+import os
+import zipfile
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.evaluate.saved_run import read_run
+from tests.helpers.saved_runs import NAMES, NORMALIZATION, SHAPE, expected, pixels, write_run
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    write_run(tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_run_reads_back(run_dir):
+    run = read_run(run_dir)
+    assert (run.data_name, run.image_shape, run.class_names) == ("data", SHAPE, NAMES)
+    assert run.normalization == NORMALIZATION
+    images = NORMALIZATION.apply(pixels(5).reshape(5, *SHAPE))
+    np.testing.assert_allclose(run.load_model()(images), expected(pixels(5)), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("image_shape", "class_names", "message"),
+    [
+        ((28, 28, 1), NAMES, "here has images of 28x28x1, but .*run was trained on data with images of 4x3x1; use"),
+        (SHAPE, ("0", "3", "8"), "here has the classes 0, 3, 8, but .*run was trained on data with 0, 3, 7; use"),
+        (SHAPE, tuple(map(str, range(99))), r"0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, ... \(99 in all\), but"),
+    ],
+    ids=["another shape", "other classes", "very many classes"],
+)
+def test_data_that_do_not_fit_are_refused(run_dir, image_shape, class_names, message):
+    with pytest.raises(InputError, match=message):
+        read_run(run_dir).check_fits("here", image_shape, class_names)
+
+
+@pytest.mark.parametrize("name", ["", "model.keras", "config.json"], ids=["no directory", "no model", "no config"])
+def test_incomplete_run_is_refused(run_dir, name):
+    path = run_dir / name
+    path.rename(path.with_name("elsewhere"))
+    with pytest.raises(InputError, match=f"run: no {name or 'such run directory'}"):
+        read_run(run_dir)
+
+
+@pytest.mark.parametrize(
+    ("part", "changes"),
+    [
+        ("data", {"image_shape": 28}),
+        ("data", {"image_shape": [4, 3]}),
+        ("data", {"image_shape": [4, "3", 1]}),
+        ("data", {"image_shape": [4, 3, float("inf")]}),
+        ("data", {"image_shape": [4, 3, -1]}),
+        ("data", {"image_shape": [4, 3, 10**400]}),
+        ("data", {"class_names": [0, 3, 7]}),
+        ("data", {"class_names": []}),
+        ("data", {"name": None}),
+        ("normalization", {"kind": "log"}),
+        ("normalization", {"kind": ["unit"]}),
+        ("normalization", {"mean": None}),
+        ("normalization", {"mean": [100.0, 100.0], "std": [50.0, 50.0]}),
+        ("normalization", {"std": [float("nan")]}),
+        ("normalization", {"std": [-1.0]}),
+        ("normalization", {"std": ["50"]}),
+    ],
+    ids=str,
+)
+def test_edited_config_is_refused(run_dir, part, changes):
+    config = json.loads((run_dir / "config.json").read_text())
+    config[part].update(changes)
+    (run_dir / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"config\.json: not the configuration of a run \(.+\); train again") as error:
+        read_run(run_dir)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b"null", b"\xff{}", b"[" * 100_000, b'{"data": {}}', b'{"data": [1]}'])
+def test_other_file_as_config_is_refused(run_dir, text):
+    (run_dir / "config.json").write_bytes(text)
+    with pytest.raises(InputError, match="not the configuration of a run"):
+        read_run(run_dir)
+
+
+def refuse_model(run_dir, message="Keras cannot read this model"):
+    with pytest.raises(InputError, match=message) as error:
+        read_run(run_dir).load_model()
+    assert "\n" not in str(error.value) and str(error.value).endswith("train again")
+
+
+def edit_model(run_dir, name, edit):
+    """Replace one file inside model.keras by edit(its bytes), or remove it if that is None."""
+    path = run_dir / "model.keras"
+    with zipfile.ZipFile(path) as archive:
+        files = {entry: archive.read(entry) for entry in archive.namelist()}
+    files[name] = edit(files[name])
+    with zipfile.ZipFile(path, "w") as archive:
+        for entry, data in files.items():
+            if data is not None:
+                archive.writestr(entry, data)
+
+
+@pytest.mark.parametrize("length", [0, 4, 900, -1], ids=str)
+def test_truncated_model_is_refused(run_dir, length):
+    path = run_dir / "model.keras"
+    path.write_bytes(path.read_bytes()[:length])
+    refuse_model(run_dir)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.weights.h5"])
+@pytest.mark.parametrize(
+    "content", [None, b"", b"[]", b"null", b"\xff\x00", b"[" * 100_000], ids=lambda data: str(data)[:9]
+)
+def test_invalid_file_inside_a_model_is_refused(run_dir, name, content):
+    edit_model(run_dir, name, lambda _: content)
+    refuse_model(run_dir)
+
+
+@pytest.mark.parametrize("value", [np.zeros((2, 2)), "text"], ids=["another shape", "text"])
+def test_invalid_weights_are_refused(run_dir, value):
+    def edit(data):
+        file = io.BytesIO(data)
+        with h5py.File(file, "r+") as weights:
+            del weights["layers/dense/vars/0"]
+            weights["layers/dense/vars/0"] = value
+        return file.getvalue()
+
+    edit_model(run_dir, "model.weights.h5", edit)
+    refuse_model(run_dir)
+
+
+@pytest.mark.parametrize(
+    ("layer", "changes"),
+    [
+        (None, {"layers": None}),
+        (None, {"layers": [1]}),
+        (None, {"output_layers": [["other", 0, 0]]}),
+        (None, {"name": "\ud800"}),
+        (0, {"batch_shape": [None, -4, 3, 1]}),
+        (0, {"batch_shape": [None, 10**30, 3, 1]}),
+        (0, {"dtype": "string"}),
+        (2, {"units": "many"}),
+        (2, {"units": -3}),
+        (2, {"units": 10**30}),
+        (2, {"activation": "none"}),
+        (2, {"activation": {"module": "os", "class_name": "system", "config": "touch mark"}}),
+    ],
+    ids=str,
+)
+def test_edited_model_is_refused(run_dir, layer, changes):
+    def edit(data):
+        config = json.loads(data)
+        (config["config"] if layer is None else config["config"]["layers"][layer]["config"]).update(changes)
+        return json.dumps(config).encode()
+
+    edit_model(run_dir, "config.json", edit)
+    refuse_model(run_dir)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        lambda inputs: keras.layers.Dense(3)(inputs),
+        lambda inputs: [keras.layers.Dense(3)(keras.layers.Flatten()(inputs))] * 2,
+    ],
+    ids=["another output", "two outputs"],
+)
+def test_model_of_another_run_is_refused(run_dir, model):
+    inputs = keras.Input(SHAPE)
+    keras.Model(inputs, model(inputs)).save(run_dir / "model.keras")
+    refuse_model(run_dir, r"a model of .* but the config\.json beside it is of a run of")
+
+
+def test_code_within_a_model_is_not_executed(run_dir):
+    inputs = keras.Input(SHAPE)
+    keras.Model(inputs, keras.layers.Lambda(lambda images: images[:, 0, :, 0])(inputs)).save(run_dir / "model.keras")
+    refuse_model(run_dir)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "config"),
+    [("subprocess", "Popen", {"args": ["touch", "MARK"]}), ("os", "system", {"command": "touch MARK"})],
+)
+def test_function_that_a_model_names_as_a_layer_is_not_called(run_dir, module, name, config):
+    mark = run_dir / "mark"
+
+    def edit(data):
+        model = json.loads(data)
+        changes = {"module": module, "class_name": name, "registered_name": None, "config": config}
+        model["config"]["layers"][1].update(changes)
+        return json.dumps(model).replace("MARK", os.fspath(mark)).encode()
+
+    edit_model(run_dir, "config.json", edit)
+    refuse_model(run_dir)
+    assert not mark.exists()
