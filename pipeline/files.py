@@ -160,7 +160,8 @@ def full_disk_explained(path: pathlib.Path, written: pathlib.Path, size: int | N
             raise InputError(
                 f"{path}: {reason}; it takes {needed} and {free:,} are free there; make room and try again"
             ) from error
-        if isinstance(error, OSError) and str(error.filename or written).startswith(str(written)):
+        unnamed = isinstance(error, OSError) and error.errno is not None and error.filename is None
+        if unnamed or (isinstance(error, OSError) and str(error.filename).startswith(str(written))):
             error.filename = str(path)  # a failed write() names no file, and the temporary name tells the user nothing
         raise
 
