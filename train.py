@@ -6,16 +6,15 @@
 The same command again resumes a run that was stopped.
 """
 
-import argparse
 import pathlib
 from collections.abc import Sequence
 
-from pipeline.cli import Parser, run_command
-from pipeline.feed.normalize import KINDS
-from pipeline.feed.plan import FEEDS
-from pipeline.train.config import PRECISIONS, SCALES, SCHEDULES, STRATEGIES, TrainConfig, size_argument
+from pipeline.cli import Parser, add_settings, run_command, settings_from
+from pipeline.train.config import TrainConfig
 
 SAMPLE_DIR = pathlib.Path("data/sample")
+# 10,800 images: small batches and few epochs, so that a first look takes about two minutes on two cores.
+FIRST_LOOK = {"data": SAMPLE_DIR, "batch_size": 64, "epochs": 2}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -150,63 +149,15 @@ def _report(run, model, resolved, history, config, reporter) -> None:
 
 
 def parse_config(argv: Sequence[str] | None) -> TrainConfig:
-    """The configuration that a command line asks for; argparse exits with 2 on one that it cannot read."""
-    args = vars(_make_parser().parse_args(argv))
-    if args["data"] is None:
-        args["data"] = SAMPLE_DIR
-        # 10,800 rows: small batches and few epochs, so that a first look takes about two minutes on two cores.
-        args["batch_size"] = 64 if args["batch_size"] is None else args["batch_size"]
-        args["epochs"] = 2 if args["epochs"] is None else args["epochs"]
-    if args["run_dir"] is None:
-        args["run_dir"] = pathlib.Path("runs") / (args["data"].resolve().name or "run")
-    given = {name: value for name, value in args.items() if value is not None}
-    return TrainConfig(**given)
-
-
-def _make_parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="train.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("--data", type=pathlib.Path, help="data set directory (default: sample data, made in data/sample)")
-    add("--run-dir", type=pathlib.Path, help="where results go (default: runs/NAME OF THE DATA)")
-    add("--fresh", action="store_true", help="start anew; an earlier run in the run directory is renamed, not deleted")
-    group = parser.add_argument_group("devices")
-    group.add_argument("--strategy", choices=STRATEGIES, help="default auto: by the devices there are, and TF_CONFIG")
-    group.add_argument("--devices", type=int, metavar="N", help="GPUs to use, or logical CPUs where there is no GPU")
-    group.add_argument("--precision", choices=PRECISIONS, help="default auto: what the device computes fastest")
-    group.add_argument(
-        "--xla", action="store_true", help="compile the step; measure first: tools/benchmark.py step --xla"
-    )
-    group.add_argument(
-        "--steps-per-call", type=int, metavar="K", help="steps a host call, at most; default 16, on CPUs fewer if large"
-    )
-    group = parser.add_argument_group("training")
-    group.add_argument("--epochs", type=int, metavar="N", help="default 6 (sample data: 2)")
-    group.add_argument("--batch-size", type=int, metavar="N", help="global batch, default 256 (sample data: 64)")
-    group.add_argument("--learning-rate", type=float, metavar="R", help="peak, default 0.001 * sqrt(batch / 32)")
-    group.add_argument("--schedule", choices=SCHEDULES, help="default cosine, after a short warm-up")
-    group.add_argument("--seed", type=int, metavar="N", help="of weights, order and dropout; default 0")
-    group.add_argument("--patience", type=int, metavar="N", help="stop after N epochs without a better val accuracy")
-    group.add_argument("--checkpoint-every", type=int, metavar="STEPS", help="besides each epoch's, after the call")
-    group.add_argument(
-        "--keep-checkpoints", type=int, metavar="K", help="the newest to keep, besides the best; default 2"
-    )
-    group.add_argument(
-        "--recover", type=int, metavar="N", help="where the loss becomes NaN, go back at half the rate, N times at most"
-    )
-    group.add_argument("--audit", action="store_true", help="prove at each epoch's end that it saw each example once")
-    group = parser.add_argument_group("feed")
-    group.add_argument("--feed", choices=FEEDS, help="where the training split is held; default auto: by its size")
-    group.add_argument(
-        "--memory-budget", type=size_argument, metavar="SIZE", help="such as 4GiB; default half of what is free"
-    )
-    group.add_argument("--normalization", choices=KINDS, help="unit: x / 255 (default); standard: mean 0, deviation 1")
-    group.add_argument("--scale", choices=SCALES, help="where bytes become numbers; default device: in the step")
-    group = parser.add_argument_group("output")
-    group.add_argument(
-        "--tensorboard", action="store_true", help="scalars and weight histograms in RUN_DIR/tensorboard"
-    )
-    group.add_argument("--log-json", action="store_true", help="one JSON object a line, for machines")
-    return parser
+    """The configuration that a command line asks for."""
+    parser = Parser(prog="train.py", description=__doc__)
+    add_settings(parser, TrainConfig)
+    args = parser.parse_args(argv)
+    if args.data is None:
+        parser.set_defaults(**FIRST_LOOK)
+        args = parser.parse_args(argv)
+    run_dir = args.run_dir or pathlib.Path("runs") / (args.data.resolve().name or "run")
+    return settings_from(TrainConfig, args, run_dir=run_dir)
 
 
 if __name__ == "__main__":
