@@ -23,6 +23,7 @@ class _Calls:
         self._lock = threading.Lock()
         self._begun = self._done = 0
         self._ending = False
+        self.last_error: BaseException | None = None
 
     def run(self, function: Callable, arguments: Sequence):
         with self._lock:
@@ -31,6 +32,9 @@ class _Calls:
             if self._ending:
                 raise StopIteration  # the end of the data for TensorFlow, which then logs nothing
             return function(*arguments)
+        except Exception as error:
+            self.last_error = error
+            raise
         finally:
             with self._lock:
                 self._done += 1
@@ -52,3 +56,13 @@ atexit.register(_calls.drain)
 def python_call(function: Callable, arguments: Sequence[tf.Tensor], dtypes: Sequence[tf.DType]) -> Sequence[tf.Tensor]:
     """`tf.numpy_function` of a function without state, for use in a pipeline."""
     return tf.numpy_function(lambda *given: _calls.run(function, given), arguments, dtypes, stateful=False)
+
+
+def original_error(error: BaseException) -> BaseException | None:
+    """The exception of a Python callback that ended a pipeline with this TensorFlow error, or None."""
+    kept, _calls.last_error = _calls.last_error, None
+    return (
+        kept
+        if isinstance(error, tf.errors.OpError) and kept is not None and type(kept).__name__ in str(error)
+        else None
+    )
