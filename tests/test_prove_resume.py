@@ -1,160 +1,134 @@
+import csv
 import json
 import random
+import signal
 import sys
+import tempfile
 
-import numpy as np
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.feed.dataset import Position
-from pipeline.prove.conversion import prove_conversion
-from pipeline.prove.evidence import Ending, Ledger, hash_directory, newest_step
-from pipeline.prove.instants import REPORT, STARTUP, TRAINING, draw_instants
-from pipeline.prove.results import Proof, Row, Start
-from pipeline.train import setup
-from pipeline.watched import WatchedCommand
-from tests.helpers import faults
+from tests.helpers.commands import WatchedCommand
 from tests.helpers.small_run import SmallRun
 from tools import prove_resume
+from tools.prove_resume import NotProven, Run, _compare, differences, kill_schedule, max_weight_difference, newest_step
 
 
 @pytest.mark.parametrize("kills", [1, 5, 100])
-def test_instants_are_spread_over_the_whole_run(kills):
-    found = draw_instants(kills, 40, random.Random(1))
-    assert found == draw_instants(kills, 40, random.Random(1)) != draw_instants(kills, 40, random.Random(2))
-    phases = [instant.phase for instant in found]
-    assert (phases.count(STARTUP), phases.count(REPORT), len(phases)) == (kills // 5, kills // 5, kills)
-    assert phases[0] == TRAINING
-    steps = [instant.step for instant in found if instant.phase == TRAINING]
-    assert steps == sorted(steps)
-    assert all(1 <= step <= 40 for step in steps)
+def test_kills_are_spread_over_the_whole_run(kills):
+    steps = kill_schedule(kills, 48, random.Random(1))
+    assert steps == kill_schedule(kills, 48, random.Random(1))
+    assert (steps.count(0), steps.count(48), len(steps)) == (kills // 5, kills // 5, kills)
+    training = [step for step in steps if step not in (0, 48)]
+    assert steps[0] == training[0]
+    assert training == sorted(training)
+    assert 1 <= training[0] <= training[-1] <= 40
     if kills == 100:
-        assert steps[0] <= 4
-        assert steps[-1] >= 36
+        assert training[0] <= 4 and training[-1] >= 36
 
 
-def test_the_ledger_is_what_the_feed_serves(monkeypatch, digits, tmp_path):
-    run = SmallRun(monkeypatch, digits, tmp_path, steps_per_call=1, seed=7)
-    ledger = Ledger(digits, batch_size=16, seed=7)
-    feed = setup.make_feeds(run.resolved, run.devices).train(Position(0, 0, 2))
-    for step, element in enumerate(feed):
-        rows = element["replicas"][0]["index"].numpy().ravel()
-        np.testing.assert_array_equal(ledger.ids(step), rows[rows >= 0])  # without an id column, ids are row numbers
-    assert step + 1 == 2 * ledger.steps_per_epoch == 26
-    assert sorted(id for step in range(13) for id in ledger.ids(step)) == list(range(203))
-
-
-def test_the_ledger_tells_a_step_that_is_lost_doubled_or_moved(digits):
-    ledger = Ledger(digits, batch_size=16, seed=0)
-    whole = ledger.sha256([range(26)])
-    assert ledger.sha256([range(5), range(5, 5), range(5, 26)]) == whole
-    for wrong in ([range(5), range(6, 26)], [range(6), range(5, 26)], [range(5, 26), range(5)]):
-        assert ledger.sha256(wrong) != whole
-
-
-def test_an_ending_tells_runs_apart_and_not_their_times(monkeypatch, digits, tmp_path):
-    endings = {}
-    for name, seed in (("one", 0), ("same", 0), ("other", 1)):
-        SmallRun(monkeypatch, digits, tmp_path / name, epochs=1, seed=seed).fit()
+def test_differences_name_what_differs_and_ignore_times(monkeypatch, digits, tmp_path):
+    for name, seed in (("first", 0), ("same", 0), ("other", 1)):
+        state = SmallRun(monkeypatch, digits, tmp_path / name, epochs=1, seed=seed).fit()
         (tmp_path / name / "evaluation.json").write_text("{}")
-        endings[name] = Ending.read(tmp_path / name)
-    assert newest_step(tmp_path / "one") == 13
-    assert endings["one"].hashes() == endings["same"].hashes()
-    assert endings["one"].farthest_weight(endings["same"]) == 0
-    one, other = endings["one"].hashes(), endings["other"].hashes()
-    assert [part for part in one if one[part] == other[part]] == ["evaluation"]
-    assert endings["one"].farthest_weight(endings["other"]) > 0.01
+        with (tmp_path / name / "history.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, state.history[0])
+            writer.writeheader()
+            writer.writerows(state.history)
+    first, same, other = (tmp_path / name for name in ("first", "same", "other"))
+    assert newest_step(first) == 13
+    assert differences(first, same) == []
+    assert max_weight_difference(first, same) == 0
+    assert differences(first, other) == ["weights", "optimizer", "history"]
+    assert max_weight_difference(first, other) > 0.01
+    with pytest.raises(NotProven, match="weights, optimizer, history DIFFER"):
+        _compare(Run(tmp_path, "other", 1, 0), Run(tmp_path, "first", 1, 0), exact=True)
+    with pytest.raises(NotProven, match="weights DIFFER"):
+        _compare(Run(tmp_path, "other", 1, 0), Run(tmp_path, "first", 1, 0), exact=False)
+    (same / "evaluation.json").write_text('{"val": 1}')
+    assert differences(first, same) == ["evaluation"]
 
 
-def test_a_directory_hash_tells_bytes_and_names(tmp_path):
-    (tmp_path / "a").write_bytes(b"12")
-    (tmp_path / "b").write_bytes(b"3")
-    before = hash_directory(tmp_path)
-    faults.swap(tmp_path / "a", tmp_path / "b")
-    assert hash_directory(tmp_path) != before
-    faults.swap(tmp_path / "a", tmp_path / "b")
-    assert hash_directory(tmp_path) == before
-    faults.flip_bit(tmp_path / "a", 1)
-    assert hash_directory(tmp_path) != before
+class Starts:
+    """A stand-in for train.py that prints these events, writes a checkpoint of `step`, and ends with `code`."""
+
+    PROGRAM = (
+        "import pathlib, sys\n"
+        "arguments = dict(zip(sys.argv, sys.argv[1:]))\n"
+        "folder = pathlib.Path(arguments['--run-dir'], 'checkpoints')\n"
+        "folder.mkdir(parents=True, exist_ok=True)\n"
+        "(folder / 'checkpoint-{step:09d}.npz').touch()\n"
+        "print({out!r})\n"
+        "sys.exit({code!r})\n"
+    )
+
+    def __init__(self, monkeypatch, tmp_path) -> None:
+        self._root = tmp_path / "root"
+        self._root.mkdir()
+        monkeypatch.setattr(prove_resume, "ROOT", self._root)
+        self.run = Run(tmp_path, "killed 1", epochs=2, seed=0)
+
+    def write(self, *events, step=32, code=0):
+        out = "\n".join(map(json.dumps, events)) + "\n{cut"
+        (self._root / "train.py").write_text(self.PROGRAM.format(out=out, step=step, code=code))
+
+    def finish(self, *events, **options):
+        self.write(*events, **options)
+        self.run.finish()
 
 
-def test_a_kill_takes_what_the_command_started_too(tmp_path):
-    child = "import pathlib, time; time.sleep(2); pathlib.Path('alive').touch()"
-    code = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {child!r}]); print(1, flush=True)"
-    with WatchedCommand([sys.executable, "-c", code + "; time.sleep(60)"], cwd=tmp_path) as command:
-        command.wait_until(lambda: command.lines)
-    # Reading its output ended, and so nobody holds the other end any more.
-    assert command.killed
-    assert list(tmp_path.iterdir()) == []
+@pytest.fixture
+def starts(monkeypatch, tmp_path):
+    return Starts(monkeypatch, tmp_path)
 
 
-def test_a_command_that_does_not_end_is_killed_in_time():
-    with WatchedCommand([sys.executable, "-c", "import time; time.sleep(60)"]) as command:
-        command.wait_at_most(0.1)
-        assert command.killed
-    with WatchedCommand([sys.executable, "-c", "raise SystemExit(3)"]) as command:
-        assert command.wait_at_most(60) == 3
+AUDITS = [{"event": "audit", "epoch": epoch, "complete": True} for epoch in (1, 2)]
 
 
-def test_conversions_killed_and_repeated_are_proven(tmp_path, capsys):
-    keep, found = tmp_path / "kept", tmp_path / "found.json"
-    command = ["--what", "convert", "--kills", "3", "--keep", str(keep), "--json", str(found)]
-    assert prove_resume.main(command) == 0
-    assert "PROVEN: 3 kill(s) changed nothing" in capsys.readouterr().out
-    proof = json.loads(found.read_text())
-    assert [row["kills"] for row in proof["rows"]] == [0, 3]
-    assert [start["killed"] for start in proof["rows"][1]["starts"]].count(True) == 3
-    assert hash_directory(keep / "unbroken" / "data") == proof["rows"][1]["found"]["SHA-256 of all"]
+def test_a_run_is_complete_when_its_starts_audited_every_epoch(starts):
+    with pytest.raises(NotProven, match=r"epochs \[2\] were not audited as complete"):
+        starts.finish(AUDITS[0], {**AUDITS[1], "complete": False}, step=16)
+    starts.finish({"event": "resumed", "global_step": 16}, AUDITS[1])
 
 
-def test_a_conversion_that_ends_otherwise_is_not_proven(tmp_path, capsys):
-    def change_the_source(_):
-        with (tmp_path / "train.csv").open("a") as file:
-            file.write("3" + ",0" * 784 + "\n")
-
-    proof = prove_conversion(tmp_path, kills=2, runs=1, seed=1, say=change_the_source)
-    assert (proof.proven, [row.proven for row in proof.rows]) == (False, [True, False])
-    proof.print()
-    out = capsys.readouterr().out
-    assert "DIFFERENT" in out
-    assert "NOT PROVEN: 1 run(s) differ" in out
+@pytest.mark.parametrize("event", [{"event": "note"}, {"event": "resumed", "global_step": 14}])
+def test_a_start_that_does_not_resume_at_the_newest_checkpoint_is_not_proven(starts, event):
+    with pytest.raises(NotProven, match="not audited"):
+        starts.finish(step=16)
+    with pytest.raises(NotProven, match=r"start 2 resumed at step \[.*\]; the newest checkpoint is of step 16"):
+        starts.finish(event, *AUDITS)
 
 
-def test_a_start_that_fails_is_said_and_not_proven(tmp_path):
-    def lose_a_source(_):
-        (tmp_path / "test.csv").unlink(missing_ok=True)
-
-    proof = prove_conversion(tmp_path, kills=2, runs=1, seed=1, say=lose_a_source)
-    assert not proof.proven
-    assert "ended with exit code 2: error: " in proof.rows[1].verdict
+def test_a_start_that_fails_is_not_proven_and_its_error_is_shown(starts):
+    with pytest.raises(NotProven, match="start 1 ended with exit code 1: error: no space"):
+        starts.finish(*AUDITS, code="error: no space")
 
 
-def test_a_training_killed_and_resumed_is_proven(tmp_path, capsys):
-    found = tmp_path / "found.json"
-    assert prove_resume.main(["--kills", "1", "--json", str(found)]) == 0
-    out = capsys.readouterr().out
-    assert all(name in out for name in ("unbroken", "killed 1", "on 2 replicas", "ids ledger", "weights", "identical"))
-    whole, killed, other = json.loads(found.read_text())["rows"]
-    assert [row["kills"] for row in (whole, killed, other)] == [0, 1, 1]
-    assert killed["found"] == whole["found"]
-    assert other["found"]["ids ledger"] == whole["found"]["ids ledger"]
-    assert whole["found"]["audited"] == "3 epochs"
-    assert "PROVEN: 1 kill(s) changed nothing" in out
-    (first, end), (again, last) = (start["steps"] for start in killed["starts"])
-    assert (first, again, last) == (0, end, 48)
-    assert 0 < end < 48
+def test_a_training_killed_and_resumed_is_proven(capfd):
+    assert prove_resume.main(["--kills", "1"]) == 0
+    out = capfd.readouterr().out
+    assert "killed 1: identical bit for bit after 1 kill" in out
+    assert "on 2 replicas: weights within " in out
+    assert out.endswith("PROVEN: the kills changed nothing\n")
+    assert "unbroken, start 1: ended at step 48" in out
+
+
+def test_a_failed_proof_keeps_its_folder_and_exits_with_1(starts, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    starts.write(code="error: no space")
+    assert prove_resume.main([]) == 1
+    (folder,) = tmp_path.glob("prove-resume-*")
+    assert f"exit code 1: error: no space; data and runs are in {folder}" in capsys.readouterr().out
+    assert (folder / "unbroken-start-1.err").read_text() == "error: no space\n"
 
 
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--kills", "0"], "--kills 0: it must be from 1 to 10,000"),
-        (["--kills", "10001"], "--kills 10001: it must be from 1 to 10,000"),
-        (["--runs", "0"], "--runs 0: it must be from 1 to 10,000"),
-        (["--seed", "-1"], "--seed -1: it must be from 0"),
-        (["--json", "no/where.json"], "there is no directory no; create it first"),
-        (["--json", "."], "--json .: it is a directory"),
-        (["--keep", "."], "--keep .: it is there and not an empty directory"),
+        (["--kills", "0"], "--kills 0: must be from 1 to 10,000"),
+        (["--kills", "10001"], "--kills 10001: must be from 1 to 10,000"),
+        (["--runs", "0"], "--runs 0: must be from 1 to 10,000"),
+        (["--seed", "-1"], "--seed -1: must be from 0"),
     ],
 )
 def test_bad_arguments_are_refused(argv, message):
@@ -162,11 +136,23 @@ def test_bad_arguments_are_refused(argv, message):
         prove_resume.main(argv)
 
 
-def test_a_table_has_a_row_a_run(capsys):
-    starts = [Start(True, "killed", 1.0, range(4)), Start(False, "done", 2.0, range(4, 9))]
-    rows = [Row("killed 1", starts, {"weights": "ab" * 32, "steps": "9"}, "identical", True)]
-    proof = Proof("train", {"seed": 0}, rows)
-    proof.print()
-    line = next(line for line in capsys.readouterr().out.splitlines() if "killed 1" in line)
-    assert line.split() == ["killed", "1", "2", "1", "abababab", "9", "identical"]
-    assert json.loads(proof.to_json())["rows"][0]["starts"][1]["steps"] == [4, 9]
+# ---- tests/helpers/commands.py --------------------------------------------------------------------------------------
+
+
+def test_a_kill_reaches_what_the_command_started(tmp_path):
+    child = "import pathlib, time; time.sleep(2); pathlib.Path('alive').touch()"
+    code = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {child!r}]); print(1, flush=True)"
+    with WatchedCommand([sys.executable, "-c", code + "; time.sleep(60)"], cwd=tmp_path) as command:
+        command.wait_until(lambda: command.lines)
+    # Reading its output ended, so no process holds the other end any more.
+    assert command.killed
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_command_reports_its_exit_code_and_signal():
+    with WatchedCommand([sys.executable, "-c", "raise SystemExit('no')"]) as command:
+        assert (command.wait(), command.err, command.killed) == (1, "no\n", False)
+    with WatchedCommand([sys.executable, "-c", "import time; print(1, flush=True); time.sleep(60)"]) as command:
+        assert command.wait_until(lambda: command.out)
+        command.send(signal.SIGTERM)
+        assert command.wait() == -signal.SIGTERM

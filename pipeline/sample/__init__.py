@@ -1,6 +1,6 @@
 """Sample data that the project draws itself, so that everything runs without a download."""
 
-from pipeline.sample.csv_file import write_sample_csv
-from pipeline.sample.draw import draw, draw_chunks
+from pipeline.sample.dataset import make_sample_dataset, write_sample_csv
+from pipeline.sample.draw import ROWS_PER_WRITER, draw
 
-__all__ = ["draw", "draw_chunks", "write_sample_csv"]
+__all__ = ["ROWS_PER_WRITER", "draw", "make_sample_dataset", "write_sample_csv"]

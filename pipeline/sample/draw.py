@@ -1,8 +1,8 @@
 """Draw handwritten Kannada numerals: strokes through points, then ink around the strokes.
 
-The ink at a pixel is the sum of Gaussians along the pen's way, cut at half of its height on a straight line: strokes
-that meet run together a little, as ink does. A Gaussian is a product of one in x and one in y, so a whole image is one
-small product of matrices rather than a distance from every pixel to every sample.
+The ink at a pixel is the sum of Gaussians along the pen's path, cut at half of its height on a straight line: strokes
+that meet merge a little, as ink does. A Gaussian is a product of one in x and one in y, so an image is one small matrix
+product rather than a distance from every pixel to every sample.
 """
 
 import math
@@ -24,47 +24,35 @@ _SLOPE = _HALF_WIDTH / 2  # of exp(-d^2 / 2) there
 _FORMS = make_forms()
 
 
-def draw(
-    num_rows: int, seed: int, *, start: int = 0, rows_per_writer: int = ROWS_PER_WRITER
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rows start .. start + num_rows - 1 of the endless sample that `seed` names.
+def draw(num_rows: int, seed: int, rows_per_writer: int = ROWS_PER_WRITER) -> tuple[np.ndarray, np.ndarray]:
+    """Rows 0 .. num_rows - 1 of the endless sample that `seed` names.
 
     A row depends on `seed`, `rows_per_writer` and its number alone. Another seed has other writers. Other versions of
-    NumPy may have other random streams, and other processors may round exp() otherwise.
+    NumPy may have other random streams, and other processors may round exp() differently.
 
     Returns:
         images uint8 [num_rows, 28, 28], 0 = paper and 255 = ink; labels int64 [num_rows].
 
     Raises:
-        InputError: num_rows or rows_per_writer is below 1, or seed or start below 0.
+        InputError: num_rows or rows_per_writer is below 1, or seed below 0.
     """
-    chunks = list(draw_chunks(num_rows, seed, start=start, rows_per_writer=rows_per_writer))
-    images, labels = zip(*chunks, strict=True)
+    images, labels = zip(*draw_chunks(num_rows, seed, rows_per_writer), strict=True)
     return np.concatenate(images), np.concatenate(labels)
 
 
-def draw_chunks(
-    num_rows: int,
-    seed: int,
-    *,
-    start: int = 0,
-    rows_per_writer: int = ROWS_PER_WRITER,
-    chunk_rows: int = CHUNK_ROWS,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """As `draw`, some `chunk_rows` rows at a time, so that memory does not grow with `num_rows`."""
-    limits = {"num_rows": (num_rows, 1), "rows_per_writer": (rows_per_writer, 1), "chunk_rows": (chunk_rows, 1)}
-    for name, (value, least) in (limits | {"seed": (seed, 0), "start": (start, 0)}).items():
-        if value < least:
-            raise InputError(f"{name} is {value}; give {least} or more")
-    chunks = range(start, start + num_rows, chunk_rows)
-    return (_draw(range(at, min(at + chunk_rows, chunks.stop)), seed, rows_per_writer) for at in chunks)
+def draw_chunks(num_rows: int, seed: int, rows_per_writer: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """As `draw`, CHUNK_ROWS rows at a time, so that memory does not grow with `num_rows`."""
+    for name, value, lowest in (("num_rows", num_rows, 1), ("rows_per_writer", rows_per_writer, 1), ("seed", seed, 0)):
+        if value < lowest:
+            raise InputError(f"{name} is {value}; give {lowest} or more")
+    chunks = (range(first, min(first + CHUNK_ROWS, num_rows)) for first in range(0, num_rows, CHUNK_ROWS))
+    return (_draw(rows, seed, rows_per_writer) for rows in chunks)
 
 
 def _draw(rows: range, seed: int, rows_per_writer: int) -> tuple[np.ndarray, np.ndarray]:
     labels = make_labels(rows, seed, rows_per_writer)
     style = make_style(rows, labels, seed, rows_per_writer, _FORMS.points.shape[1:], IMAGE_SIZE**2)
-    places, weights = _pen_path(labels, style)
-    places, weights = _add_stray(places, weights, style)
+    places, weights = _add_stray(*_pen_path(labels, style), style)
     ink = _ink(places, weights, style).reshape(len(rows), -1) * (1 - style.loss)
     dirty = np.flatnonzero(style.speck >= 0)
     ink[dirty, style.speck[dirty]] = 1
@@ -72,24 +60,24 @@ def _draw(rows: range, seed: int, rows_per_writer: int) -> tuple[np.ndarray, np.
 
 
 def _pen_path(labels: np.ndarray, style: Style) -> tuple[np.ndarray, np.ndarray]:
-    """Where the pen goes, pixels from the centre [n, samples, 2], and the ink that it leaves there [n, samples]."""
-    form = _FORMS.first[labels] + (style.form * _FORMS.count[labels]).astype(np.int64)
+    """Where the pen is, pixels from the centre [n, samples, 2], and the ink that it leaves there [n, samples]."""
+    form = _FORMS.first_form[labels] + (style.form * _FORMS.num_forms[labels]).astype(np.int64)
     points = _FORMS.points[form] + style.jitter
-    # einsum, and not matmul: no BLAS, whose rounding can depend on its number of threads.
+    # einsum, not matmul: no BLAS, whose rounding can depend on its number of threads.
     points = np.einsum("nij,nkj->nki", style.linear, points)
     places = np.einsum("nsk,nkc->nsc", _FORMS.position[form], points)
     steps = np.einsum("nsk,nkc->nsc", _FORMS.velocity[form], points)
     for amplitude, frequency, phase in np.moveaxis(style.warp, (1, 3), (0, 1)):
-        # Each axis is pushed by a wave along the other one, which bends strokes and never folds them.
+        # Each axis is moved by a wave along the other one, which bends strokes and never folds them.
         wave = np.sin(frequency[:, None] * places[..., ::-1] + phase[:, None])
         places = places + amplitude[:, None] * wave
 
     low, high = places.min(axis=1), places.max(axis=1)
     scale = style.size * (_BOX - 2 * style.pen) / (high - low).max(axis=-1)
-    way = np.hypot(steps[..., 0], steps[..., 1]) * scale[:, None]
-    centre = (places * way[..., None]).sum(axis=1) / way.sum(axis=1)[:, None]
+    length = np.hypot(steps[..., 0], steps[..., 1]) * scale[:, None]
+    centre = (places * length[..., None]).sum(axis=1) / length.sum(axis=1)[:, None]
     places = (places - centre[:, None]) * scale[:, None, None] + style.shift[:, None]
-    return places, way * _pressure(style, way.shape[1])
+    return places, length * _pressure(style, length.shape[1])
 
 
 def _pressure(style: Style, num_samples: int) -> np.ndarray:
@@ -109,10 +97,10 @@ def _add_stray(places: np.ndarray, weights: np.ndarray, style: Style) -> tuple[n
 
 
 def _ink(places: np.ndarray, weights: np.ndarray, style: Style) -> np.ndarray:
-    """Ink 0..1, float32 [n, 28, 28], around `places` [n, samples, 2] that weigh `weights` [n, samples]."""
+    """Ink 0..1, float32 [n, 28, 28], around `places` [n, samples, 2] with `weights` [n, samples]."""
     sigma = (style.pen / _HALF_WIDTH)[:, None, None]
-    across, down = _bells(places[..., 0], sigma), _bells(places[..., 1], sigma)
-    # A straight line of weight 1 a pixel has the height 1.
+    across, down = _gaussians(places[..., 0], sigma), _gaussians(places[..., 1], sigma)
+    # A straight line of weight 1 per pixel has the height 1.
     down *= weights[:, None] / (sigma * math.sqrt(2 * math.pi))
     height = np.einsum("nys,nxs->nyx", down, across)
     # Below a steepness of 1 the paper itself would turn grey.
@@ -120,8 +108,8 @@ def _ink(places: np.ndarray, weights: np.ndarray, style: Style) -> np.ndarray:
     return np.clip((height - 0.5) * steepness + 0.5, 0, 1)
 
 
-def _bells(places: np.ndarray, sigma: np.ndarray) -> np.ndarray:
-    """[n, 28, samples]: for each row (or column) of pixels, a Gaussian's height there around each of `places`."""
+def _gaussians(places: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+    """[n, 28, samples]: at each row (or column) of pixels, the height of a Gaussian around each of `places`."""
     pixels = np.arange(IMAGE_SIZE, dtype=np.float32)[:, None] - IMAGE_SIZE / 2
     exponent = (pixels - places[:, None]) / sigma
     exponent *= exponent

@@ -1,23 +1,23 @@
-"""Who writes, and how each time differs: the random part of the sample, apart from its geometry.
+"""Writers, and how each of their rows differs: the random part of the sample, apart from its geometry.
 
 Every quantity has a writer's habit and a smaller change from row to row. A writer's numbers come from a generator keyed
-by (seed, writer), a row's from one keyed by (seed, row): neither depends on how many rows are drawn, nor in what order.
-The amounts were set by eye beside Kannada-MNIST, and so that class means alone err about as often (17 %; there 13 %).
+by (seed, writer), a row's from one keyed by (seed, row), so they do not depend on how many rows are drawn. The amounts
+were set by eye beside Kannada-MNIST, and so that class means alone err about as often (17 %; there 13 %).
 """
 
-import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 
 NUM_DIGITS = 10
 _WRITER, _ROW, _ORDER = range(3)  # part of a generator's key, so that no two share one
 _NUM_GAPS = 2  # at most, in a row's ink
-_NUM_WAVES = 2  # of the smooth warp, an axis
-_NUM_NORMALS, _NUM_UNIFORMS = 64, 32  # how many numbers a key gives; unused ones leave room for more quantities
+_NUM_WAVES = 2  # of the smooth warp, per axis
+_NUM_NORMALS, _NUM_UNIFORMS = 64, 32  # how many numbers a key gives, more than are used
 
 # (habit of the writer, change from row to row) as standard deviations
 _POINT_JITTER = (0.65, 0.35)  # pixels
-_SLANT = (0.17, 0.07)  # pixels of x a pixel of y
+_SLANT = (0.17, 0.07)  # pixels of x per pixel of y
 _ROTATION = (0.07, 0.05)  # radians
 _ASPECT = (0.16, 0.07)  # log of width over height
 _MEAN_ASPECT = -0.1
@@ -34,48 +34,30 @@ _GAP_RATE = 0.5  # how often a gap appears where the writer's pen is at its drie
 _GAP_LENGTH = 0.025  # half of it, as a share of the form
 _STRAY_RATE, _SPECK_RATE = 0.03, 0.06  # shares of the rows
 _STRAY_REACH = np.array([[12], [7]], np.float32)  # pixels: of its beginning, of its way
-_NOISE = 0.35  # the most ink that a pixel loses, at the worst scan
+_MAX_LOSS = 0.35  # of a pixel's ink, in the worst scan
 
 
-@dataclasses.dataclass(frozen=True)
-class Style:
-    """How n rows are written; float32 unless stated, one entry a row along the first axis.
+class Style(NamedTuple):
+    """How n rows are written; float32 unless stated, one entry per row along the first axis."""
 
-    Attributes:
-        form: [n], which of the numeral's forms, as a share 0 <= form < 1 of the way through them.
-        jitter: [n, points, 2], pixels.
-        linear: [n, 2, 2], slant, rotation and aspect; times a column (x, y).
-        size: [n], relative to the usual size.
-        shift: [n, 2], pixels.
-        warp: [n, waves, 2, 3], for a wave and an axis: amplitude in pixels, frequency in radians a pixel, phase.
-        pen: [n], the pen's radius in pixels.
-        edge: [n], how steep the ink's edge is; at 1 it rises over one pixel.
-        pressure: [n, 3], amplitude, then frequency and phase in turns along the form.
-        gaps: [n, gaps, 2], middle and half length along the form, 0..1; length 0 where there is no gap.
-        stray: [n, 2, 2], where a stray line begins, pixels from the centre, and its way to the end.
-        has_stray: bool [n].
-        loss: [n, pixels], the share of ink that each pixel lacks.
-        speck: int64 [n], the pixel that dirt blackens, or -1.
-    """
-
-    form: np.ndarray
-    jitter: np.ndarray
-    linear: np.ndarray
-    size: np.ndarray
-    shift: np.ndarray
-    warp: np.ndarray
-    pen: np.ndarray
-    edge: np.ndarray
-    pressure: np.ndarray
-    gaps: np.ndarray
-    stray: np.ndarray
-    has_stray: np.ndarray
-    loss: np.ndarray
-    speck: np.ndarray
+    form: np.ndarray  # [n], which of the numeral's forms, as a share 0 <= form < 1 of the way through them
+    jitter: np.ndarray  # [n, points, 2], pixels
+    linear: np.ndarray  # [n, 2, 2], slant, rotation and aspect; times a column (x, y)
+    size: np.ndarray  # [n], relative to the usual size
+    shift: np.ndarray  # [n, 2], pixels
+    warp: np.ndarray  # [n, waves, 2, 3], per wave and axis: amplitude in pixels, frequency in radians per pixel, phase
+    pen: np.ndarray  # [n], the pen's radius in pixels
+    edge: np.ndarray  # [n], how steep the ink's edge is; at 1 it rises over one pixel
+    pressure: np.ndarray  # [n, 3], amplitude, then frequency and phase in turns along the form
+    gaps: np.ndarray  # [n, gaps, 2], middle and half length along the form, 0..1; length 0: no gap
+    stray: np.ndarray  # [n, 2, 2], where a stray line begins, pixels from the centre, and its way to the end
+    has_stray: np.ndarray  # bool [n]
+    loss: np.ndarray  # [n, pixels], the share of ink that each pixel lacks
+    speck: np.ndarray  # int64 [n], the pixel that dirt blackens, or -1
 
 
 class _Numbers:
-    """Random numbers of n rows, handed out column by column: each call gets ones that no other call got."""
+    """Random numbers of n rows, handed out column by column; no two calls get the same ones."""
 
     def __init__(self, habits: np.ndarray, changes: np.ndarray) -> None:
         self._habits, self._changes, self._used = habits, changes, 0
@@ -84,7 +66,7 @@ class _Numbers:
         """[n, *shape]: `amounts[0]` times the writer's numbers plus `amounts[1]` times the row's."""
         start, self._used = self._used, self._used + int(np.prod(shape))
         if self._used > self._habits.shape[1]:
-            raise ValueError(f"{self._used} numbers a row wanted, {self._habits.shape[1]} drawn")
+            raise ValueError(f"{self._used} numbers per row requested, {self._habits.shape[1]} drawn")
         columns = np.s_[:, start : self._used]
         mixed = np.float32(amounts[0]) * self._habits[columns] + np.float32(amounts[1]) * self._changes[columns]
         return mixed.reshape(-1, *shape)
@@ -93,13 +75,13 @@ class _Numbers:
 def make_labels(rows: range, seed: int, rows_per_writer: int) -> np.ndarray:
     """int64 [n]: a writer writes the ten digits in a new order each turn, so ten rows of a turn are ten digits."""
     labels = np.empty(len(rows), np.int64)
-    turn, order = None, None
-    for place, row in enumerate(rows):
+    turn, order = (-1, -1), labels
+    for index, row in enumerate(rows):
         writer, within = divmod(row, rows_per_writer)
         if turn != (writer, within // NUM_DIGITS):
             turn = writer, within // NUM_DIGITS
             order = _generator(seed, _ORDER, *turn).permutation(NUM_DIGITS)
-        labels[place] = order[within % NUM_DIGITS]
+        labels[index] = order[within % NUM_DIGITS]
     return labels
 
 
@@ -133,7 +115,7 @@ def _compose(forms: np.ndarray, jitter: np.ndarray, normals: _Numbers, uniforms:
     gap_length = _GAP_LENGTH * (0.5 + uniforms.take(change, _NUM_GAPS)) * has_gap
     has_speck = uniforms.take(change) < _SPECK_RATE
     speck_at = (uniforms.take(change) * loss.shape[1]).astype(np.int64)
-    worst_loss = _NOISE * uniforms.take((0.6, 0.4))
+    worst_loss = _MAX_LOSS * uniforms.take((0.6, 0.4))
     return Style(
         form=forms,
         jitter=jitter,

@@ -40,7 +40,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from pipeline.watched import WatchedCommand
+from tests.helpers.commands import WatchedCommand
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
