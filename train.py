@@ -6,16 +6,16 @@
 The same command again resumes a run that was stopped.
 """
 
-import argparse
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
-from pipeline.cli import Parser, run_command
-from pipeline.feed.normalize import KINDS
-from pipeline.feed.plan import FEEDS
-from pipeline.train.config import PRECISIONS, SCALES, SCHEDULES, STRATEGIES, TrainConfig, size_argument
+from pipeline.cli import Parser, add_settings, run_command, settings_from
+from pipeline.train.config import TrainConfig
 
 SAMPLE_DIR = pathlib.Path("data/sample")
+# 10,800 images: small batches and few epochs, so that a first look takes about two minutes on two cores.
+FIRST_LOOK = {"data": SAMPLE_DIR, "batch_size": 64, "epochs": 2}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,183 +30,81 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def train(config: TrainConfig) -> int:
     """Train, evaluate and report; returns 0, or 128 plus the signal that stopped the run."""
+    # Imported here, so that --help and wrong options are answered without waiting seconds for TensorFlow.
     from pipeline.format.manifest import load_manifest
     from pipeline.train.environment import import_tensorflow
-    from pipeline.train.run_dir import RunDirectory
 
     manifest = load_manifest(config.data)
     import_tensorflow()
-    from pipeline.train.callbacks import make_callbacks
-    from pipeline.train.devices import make_devices
-
-    callbacks = make_callbacks(config)
-    devices = make_devices(config.strategy, config.devices)
-    with RunDirectory(config.run_dir) as run, devices.watching_workers():
-        return _train(config, manifest, devices, run, callbacks)
-
-
-def _train(config: TrainConfig, manifest, devices, run, callbacks) -> int:
     from pipeline.train import setup
-    from pipeline.train.checkpoint import CheckpointStore
-    from pipeline.train.loop import LoopConfig
+    from pipeline.train.devices import make_devices
     from pipeline.train.progress import Reporter
+    from pipeline.train.run_dir import RunDirectory
+    from pipeline.train.run_plan import make_run_plan
     from pipeline.train.stop import StopRequested, listen_for_stop
 
-    reporter = Reporter(config.log_json, quiet=not devices.is_chief)
-    resolved = setup.make_run_plan(config, manifest, devices, None if config.fresh else run.identity())
-    model, optimizer = setup.make_model(resolved, devices)
-    _claim(run, resolved.describe(devices, model), config, devices, reporter)
-    _announce(resolved, devices, reporter)
-
-    trainer = setup.make_trainer(resolved, devices, model, optimizer, reporter)
-    # Other workers read checkpoints too, so there each is on the disk before the next step.
-    store = CheckpointStore(run.checkpoints, config.keep_checkpoints, in_background=devices.num_workers == 1)
-    state = _restore(store, model, optimizer, devices, reporter)
-    loop = LoopConfig(config.epochs, config.patience, config.checkpoint_every, config.recover)
+    callbacks = setup.make_callbacks(config)
+    devices = make_devices(config.strategy, config.devices)
     chief = devices.is_chief
-    with listen_for_stop() as stop:
+    reporter = Reporter(config.log_json, quiet=not chief)
+    with RunDirectory(config.run_dir) as run, devices.watching_workers():
+        plan = make_run_plan(config, manifest, devices, None if config.fresh else run.earlier())
+        model, optimizer = setup.make_model(plan, devices)
+        store = setup.claim_run(run, plan, devices, model, reporter)
+        for line in plan.announcement(devices):
+            reporter.line(line)
+        trainer = setup.make_trainer(plan, devices, model, optimizer, store, reporter)
+        state = trainer.restore()
         try:
-            state = trainer.fit(
-                loop,
-                state,
-                store,
-                callbacks if chief else (),
-                stop,
-                on_epoch=lambda state: run.write_history(state.history) if chief else None,
-            )
+            with listen_for_stop() as stop:
+                state = trainer.fit(state, callbacks if chief else (), stop, run.write_history if chief else None)
         except StopRequested as stopped:
-            reporter.line(str(stopped))
             devices.wait_for_all()
             return stopped.exit_code
-    try:
-        if chief:
-            # A run killed after its last checkpoint has not written this yet.
-            run.write_history(state.history)
-            if config.patience is not None and not store.restore_best(model):
-                reporter.line("the best checkpoint cannot be read; the report is on the last weights")
-            _report(run, model, resolved, state.history, config, reporter)
-    finally:
-        # Workers leave together: one that is gone looks to the others like one that died.
-        devices.wait_for_all()
+        try:
+            if chief:
+                # A run killed after its last checkpoint has not written this yet.
+                run.write_history(state.history)
+                if config.patience is not None and not store.restore_best(model):
+                    reporter.line("the best checkpoint cannot be read; the results are of the last weights")
+                write_results(run.path, plan, model, state.history, reporter)
+        finally:
+            # Workers leave together: to the others, one that has left looks like one that died.
+            devices.wait_for_all()
     return 0
 
 
-def _claim(run, description, config: TrainConfig, devices, reporter) -> None:
-    """Take the run directory as the chief, and find it taken for the same run on every other worker."""
-    if devices.is_chief:
-        for remark in run.claim(description, config.fresh):
-            reporter.line(remark)
-    devices.wait_for_all()  # before this, a worker might see what the chief sets aside
-    if not devices.is_chief:
-        run.check(description)
-
-
-def _restore(store, model, optimizer, devices, reporter):
-    """The state to go on from, from the newest checkpoint or the start, and the same on every worker."""
-    state, remarks = store.restore_newest(model, optimizer)
-    for remark in remarks:
-        reporter.line(remark)
-    devices.check_same(state.global_step)
-    if state.global_step:
-        reporter.line(f"resumed at epoch {state.epoch + 1}, step {state.step}", global_step=state.global_step)
-    return state
-
-
-def _announce(resolved, devices, reporter) -> None:
-    from pipeline.train.devices import precision_remark
-
-    config, steps = resolved.config, resolved.steps
-    reporter.line(f"{devices.describe()}; {resolved.precision}; run directory {config.run_dir}")
-    if devices.accelerator == "CPU" and pathlib.Path("/proc/driver/nvidia").exists():
-        reporter.line("an NVIDIA driver is here, but TensorFlow sees no GPU; python -m pip install -e '.[cuda]'")
-    if remark := precision_remark(resolved.precision, devices.accelerator):
-        reporter.line(remark)
-    reporter.line(resolved.plan.describe())
-    padding = f"; the last one has {steps.padding} places of padding, with weight 0" if steps.padding else ""
-    reporter.line(
-        f"{steps.num_examples:,} images an epoch, each once, in {steps.per_epoch} steps of {config.batch_size}"
-        f" ({config.batch_size // devices.replicas.total} a replica), {steps.steps_per_call} a call{padding}"
-    )
-
-
-def _report(run, model, resolved, history, config, reporter) -> None:
+def write_results(run_dir: pathlib.Path, plan: Any, model: Any, history: list[Any], reporter: Any) -> None:
+    """Evaluate and export the model, and draw the figures of the run."""
     from pipeline.evaluate.report import write_report
     from pipeline.train.setup import make_inference_model
 
-    twin = make_inference_model(model, resolved.manifest)
+    config = plan.config
     evaluations = write_report(
-        run.path,
-        twin,
-        resolved.manifest,
+        run_dir,
+        make_inference_model(model, plan.manifest),
+        plan.manifest,
         config.data,
-        resolved.normalization,
+        plan.normalization,
         history,
-        batch_size=min(1024, config.batch_size),  # what training has shown to fit, or less
+        batch_size=min(1024, config.batch_size),  # training has shown that so many fit
         quiet=config.log_json,
     )
-    for found in evaluations if config.log_json else ():
-        reporter.line("", event="evaluation", split=found.split, loss=found.loss, accuracy=found.accuracy)
-    reporter.line(f"model, evaluation and figures are in {run.path}", event="done", run_dir=str(run.path))
+    for result in evaluations if config.log_json else ():
+        reporter.line("", event="evaluation", split=result.split, loss=result.loss, accuracy=result.accuracy)
+    reporter.line(f"model, evaluation and figures are in {run_dir}", event="done", run_dir=str(run_dir))
 
 
 def parse_config(argv: Sequence[str] | None) -> TrainConfig:
-    """The configuration that a command line asks for; argparse exits with 2 on one that it cannot read."""
-    args = vars(_make_parser().parse_args(argv))
-    if args["data"] is None:
-        args["data"] = SAMPLE_DIR
-        # 10,800 rows: small batches and few epochs, so that a first look takes about two minutes on two cores.
-        args["batch_size"] = 64 if args["batch_size"] is None else args["batch_size"]
-        args["epochs"] = 2 if args["epochs"] is None else args["epochs"]
-    if args["run_dir"] is None:
-        args["run_dir"] = pathlib.Path("runs") / (args["data"].resolve().name or "run")
-    given = {name: value for name, value in args.items() if value is not None}
-    return TrainConfig(**given)
-
-
-def _make_parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="train.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("--data", type=pathlib.Path, help="data set directory (default: sample data, made in data/sample)")
-    add("--run-dir", type=pathlib.Path, help="where results go (default: runs/NAME OF THE DATA)")
-    add("--fresh", action="store_true", help="start anew; an earlier run in the run directory is renamed, not deleted")
-    group = parser.add_argument_group("devices")
-    group.add_argument("--strategy", choices=STRATEGIES, help="default auto: by the devices there are, and TF_CONFIG")
-    group.add_argument("--devices", type=int, metavar="N", help="GPUs to use, or logical CPUs where there is no GPU")
-    group.add_argument("--precision", choices=PRECISIONS, help="default auto: what the device computes fastest")
-    group.add_argument(
-        "--xla", action="store_true", help="compile the step; measure first: tools/benchmark.py step --xla"
-    )
-    group.add_argument(
-        "--steps-per-call", type=int, metavar="K", help="steps a host call, at most; default 16, on CPUs fewer if large"
-    )
-    group = parser.add_argument_group("training")
-    group.add_argument("--epochs", type=int, metavar="N", help="default 6 (sample data: 2)")
-    group.add_argument("--batch-size", type=int, metavar="N", help="global batch, default 256 (sample data: 64)")
-    group.add_argument("--learning-rate", type=float, metavar="R", help="peak, default 0.001 * sqrt(batch / 32)")
-    group.add_argument("--schedule", choices=SCHEDULES, help="default cosine, after a short warm-up")
-    group.add_argument("--seed", type=int, metavar="N", help="of weights, order and dropout; default 0")
-    group.add_argument("--patience", type=int, metavar="N", help="stop after N epochs without a better val accuracy")
-    group.add_argument("--checkpoint-every", type=int, metavar="STEPS", help="besides each epoch's, after the call")
-    group.add_argument(
-        "--keep-checkpoints", type=int, metavar="K", help="the newest to keep, besides the best; default 2"
-    )
-    group.add_argument(
-        "--recover", type=int, metavar="N", help="where the loss becomes NaN, go back at half the rate, N times at most"
-    )
-    group.add_argument("--audit", action="store_true", help="prove at each epoch's end that it saw each example once")
-    group = parser.add_argument_group("feed")
-    group.add_argument("--feed", choices=FEEDS, help="where the training split is held; default auto: by its size")
-    group.add_argument(
-        "--memory-budget", type=size_argument, metavar="SIZE", help="such as 4GiB; default half of what is free"
-    )
-    group.add_argument("--normalization", choices=KINDS, help="unit: x / 255 (default); standard: mean 0, deviation 1")
-    group.add_argument("--scale", choices=SCALES, help="where bytes become numbers; default device: in the step")
-    group = parser.add_argument_group("output")
-    group.add_argument(
-        "--tensorboard", action="store_true", help="scalars and weight histograms in RUN_DIR/tensorboard"
-    )
-    group.add_argument("--log-json", action="store_true", help="one JSON object a line, for machines")
-    return parser
+    """The configuration that a command line asks for."""
+    parser = Parser(prog="train.py", description=__doc__)
+    add_settings(parser, TrainConfig)
+    args = parser.parse_args(argv)
+    if args.data is None:
+        parser.set_defaults(**FIRST_LOOK)
+        args = parser.parse_args(argv)
+    run_dir = args.run_dir or pathlib.Path("runs") / (args.data.resolve().name or "run")
+    return settings_from(TrainConfig, args, run_dir=run_dir)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The article's network, for any image shape and class count."""
+"""The Keras tutorial's network, for any image shape and class count."""
 
 import keras
 from keras import layers
@@ -27,7 +27,7 @@ def make_cnn(
     for block, (filters, kernel) in enumerate(((32, 5), (64, 3))):
         for _ in range(2):
             x = layers.Conv2D(filters, kernel, padding="same", activation="relu", dtype=dtype)(x)
-        # "same" keeps images of one row or column alive; at even sizes it is the article's pooling.
+        # "same" keeps images of one row or column alive; at even sizes it is the tutorial's pooling.
         x = layers.MaxPooling2D(padding="same", dtype=dtype)(x)
         # Masks are drawn by name, so names must not depend on how many models a process has built.
         x = dropout(0.25, dtype=dtype, name=f"dropout_{block}")(x)

@@ -9,6 +9,7 @@ import contextlib
 import contextvars
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -19,7 +20,7 @@ _PER_COUNT = 4  # uint32 numbers that one value of Philox's counter gives (Salmo
 
 @dataclasses.dataclass(frozen=True)
 class DropoutState:
-    """Which masks to draw: the run's seed, the global step, the place of this replica's first row in the batch."""
+    """Which masks to draw: the run's seed, the global step, the position of this replica's first row in the batch."""
 
     seed: int
     step: tf.Tensor  # int64 scalar
@@ -42,14 +43,14 @@ def dropout_state(state: DropoutState) -> Iterator[None]:
 class StepDropout(keras.layers.Layer):
     """Like `keras.layers.Dropout`, with masks from the surrounding `dropout_state`; training needs one."""
 
-    def __init__(self, rate: float, **kwargs) -> None:
+    def __init__(self, rate: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not 0 <= rate < 1:
             raise ValueError(f"rate must be in [0, 1), not {rate}")
         self.rate = rate
         self.built = True
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         if not training or self.rate == 0:
             return inputs
         state = _state.get()
@@ -60,10 +61,10 @@ class StepDropout(keras.layers.Layer):
         scaled = inputs * tf.cast(1 / (1 - self.rate), inputs.dtype)
         return tf.where(kept, scaled, tf.zeros_like(inputs))
 
-    def _uniform(self, state: DropoutState, rows: tf.Tensor, shape: tf.TensorShape) -> tf.Tensor:
+    def _uniform(self, state: DropoutState, rows: tf.Tensor, shape: Any) -> tf.Tensor:
         """float32 [rows, *shape] in [0, 1): rows `first_row ...` of the numbers for the whole batch."""
         units = shape.num_elements()
-        # Whole counts a row, so that a row's numbers start at a count of their own at any replica.
+        # Whole counts per row, so that a row's numbers start at a count of their own on any replica.
         counts = -(-units // _PER_COUNT)
         first = tf.cast(state.first_row, tf.uint64) * tf.constant(counts, tf.uint64)
         counter = tf.stack([first, tf.cast(state.step, tf.uint64)])
@@ -73,7 +74,7 @@ class StepDropout(keras.layers.Layer):
         )
         return tf.reshape(flat[:, :units], tf.concat([[rows], shape], axis=0))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "rate": self.rate}
 
 

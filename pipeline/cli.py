@@ -1,48 +1,162 @@
-"""Running a command line: exit codes, and one line on stderr instead of a traceback."""
+"""Running a command: settings as options, exit codes, and one line on stderr instead of a traceback."""
 
 import argparse
+import contextlib
+import dataclasses
 import errno
 import os
+import pathlib
 import signal
 import sys
+import typing
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn, TypeVar
 
+import pipeline
 from pipeline.errors import InputError, TryAgainError
 
 EXIT_BAD_INPUT = 2
-EXIT_TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h, which schedulers know as a reason to start the job again
+EXIT_TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h, on which schedulers start the job again
 EXIT_INTERRUPTED = 128 + signal.SIGINT
+
+_SETTING = "setting"  # key of a field's metadata
+_Settings = TypeVar("_Settings")
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose complaints are InputErrors, and so one line like any other."""
+    """An argument parser with `--version`, whose errors are InputErrors: one line, as any other mistake."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(*args, **kwargs)
+        if self.add_help:
+            self.add_argument("--version", action="version", version=f"%(prog)s {pipeline.__version__}")
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}; see --help")
 
 
-def run_command(main: Callable[[Sequence[str] | None], int | None], at_once: bool = False) -> None:
-    """Run a command line's `main(argv)` and exit with its code; what a user can mend becomes one line on stderr.
+@dataclasses.dataclass(frozen=True)
+class _Setting:
+    help: str
+    choices: tuple[str, ...] | None
+    metavar: str | None
+    type: Callable[[str], Any] | None
+    group: str | None
+    minimum: int | None
+    below: int | None
 
-    `at_once` ends the process where it stands. It is for a program that still holds iterators of tf.data which tune
-    themselves: who frees one may wait a minute for its next round of tuning (see `pipeline/feed/dataset.py`).
+
+def setting(
+    default: Any = dataclasses.MISSING,
+    help: str = "",
+    *,
+    choices: Sequence[str] | None = None,
+    metavar: str | None = None,
+    type: Callable[[str], Any] | None = None,
+    group: str | None = None,
+    minimum: int | None = None,
+    below: int | None = None,
+) -> Any:
+    """A dataclass field that is also an option of a command line, with all that help and validation need.
+
+    Args:
+        default: None where the program chooses; then `help` describes how.
+        type: reads the option's text; by default the field's annotated type.
+        group: heading in --help.
+        minimum: smallest valid number.
+        below: first number that is too large.
     """
-    # As an exception it passes through the clean-up of whoever is writing; killed at once, temporaries would stay.
+    options = _Setting(help, tuple(choices) if choices else None, metavar, type, group, minimum, below)
+    return dataclasses.field(default=default, metadata={_SETTING: options})
+
+
+def add_settings(parser: argparse.ArgumentParser, cls: type) -> None:
+    """Add one option per `setting` of a dataclass; options that are not given are None in the parsed namespace."""
+    groups: dict[str | None, Any] = {None: parser}
+    types = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        option: _Setting = field.metadata[_SETTING]
+        if option.group not in groups:
+            groups[option.group] = parser.add_argument_group(option.group)
+        automatic = any(field.default is value for value in (None, False, dataclasses.MISSING))
+        text = option.help if automatic else f"{option.help} (default: {field.default})"
+        kind = _value_type(types[field.name])
+        if kind is bool:
+            details: dict[str, Any] = {"action": "store_true", "default": None}
+        else:
+            metavar = option.metavar or ("N" if kind is int else None)
+            details = {"type": option.type or kind, "choices": option.choices, "metavar": metavar}
+        groups[option.group].add_argument(flag_of(field.name), help=text, **details)
+
+
+def settings_from(cls: type[_Settings], args: argparse.Namespace, **overrides: Any) -> _Settings:
+    """An instance of a dataclass from parsed options; `overrides` win over what was given, its defaults fill in."""
+    names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    given = {name: getattr(args, name) for name in names if getattr(args, name, None) is not None}
+    return cls(**{**given, **overrides})
+
+
+def check_settings(settings: Any) -> None:
+    """Check the choices and bounds that the fields of a dataclass instance declare.
+
+    Raises:
+        InputError: a value is not allowed; the message names option, value and rule.
+    """
+    for field in dataclasses.fields(settings):
+        option: _Setting = field.metadata[_SETTING]
+        value = getattr(settings, field.name)
+        if value is None:
+            continue
+        place = f"{flag_of(field.name)} {value!r}" if isinstance(value, str) else f"{flag_of(field.name)} {value}"
+        if option.choices is not None and value not in option.choices:
+            raise InputError(f"{place}: choose one of {', '.join(option.choices)}")
+        if option.minimum is not None and value < option.minimum:
+            raise InputError(f"{place}: it must be at least {option.minimum}")
+        if option.below is not None and value >= option.below:
+            raise InputError(f"{place}: it must be below {option.below:,}")
+
+
+def flag_of(name: str) -> str:
+    """The option of a setting: batch_size -> --batch-size."""
+    return "--" + name.replace("_", "-")
+
+
+def run_command(main: Callable[[Sequence[str] | None], int | None], at_once: bool = False) -> None:
+    """Run `main(argv)` and exit with its code; what a user can fix becomes one line on stderr.
+
+    `at_once` skips Python's own clean-up. It is for programs that hold autotuned tf.data iterators: freeing one can
+    wait up to a minute for its next round of tuning (see `pipeline/feed/dataset.py`).
+    """
+    # As an exception it passes through the clean-up of whatever is being written; a plain kill leaves temporaries.
     signal.signal(signal.SIGTERM, lambda signum, _: sys.exit(128 + signum))
-    for stream in filter(None, (sys.stdout, sys.stderr)):
-        stream.reconfigure(errors="backslashreplace")  # a file name need not be text
+    _open_standard_streams()
+    code = _exit_code(main)
     try:
-        code = _exit_code(main)
-        if at_once:
-            _flush()
-    except BrokenPipeError:
-        # The reader of our output (head, less) has gone; Python would complain again while flushing.
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError as error:
+        code = code or _os_error_code(error)
+        # Python would fail again when it flushes at its own exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
     if at_once:
         os._exit(code)
     sys.exit(code)
+
+
+def _open_standard_streams() -> None:
+    """Connect closed standard streams to the null device, and let them print file names that are not text."""
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # Left closed, its number would go to the next file opened, and prints would end up in that.
+            null = os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(null, True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(descriptor, "r" if descriptor == 0 else "w"))
+    for stream in (sys.stdout, sys.stderr):
+        typing.cast(Any, stream).reconfigure(errors="backslashreplace")
 
 
 def _exit_code(main: Callable[[Sequence[str] | None], int | None]) -> int:
@@ -56,21 +170,30 @@ def _exit_code(main: Callable[[Sequence[str] | None], int | None]) -> int:
         return _print_error(str(error), EXIT_TRY_AGAIN)
     except KeyboardInterrupt:
         return _print_error("interrupted", EXIT_INTERRUPTED)
-    except BrokenPipeError:
-        raise
     except OSError as error:
         if error.errno is None:
             raise
-        where = f"{error.filename}: " if error.filename else ""
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        return _print_error(f"{where}{os.strerror(error.errno)}; {'free space' if full else 'choose another place'}")
+        return _os_error_code(error)
+
+
+def _os_error_code(error: OSError) -> int:
+    """Report what the system refused; nothing is printed if the reader of our output (head, less) has gone."""
+    if isinstance(error, BrokenPipeError) or error.errno is None:
+        return 1
+    where = f"{error.filename}: " if error.filename else ""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return _print_error(f"{where}{os.strerror(error.errno)}; {'free space' if full else 'choose another place'}")
 
 
 def _print_error(message: str, code: int = EXIT_BAD_INPUT) -> int:
-    print("error: " + " ".join(message.splitlines()), file=sys.stderr)
+    with contextlib.suppress(OSError):  # stderr itself may be what fails; the exit code still says it
+        print("error: " + " ".join(message.splitlines()), file=sys.stderr, flush=True)
     return code
 
 
-def _flush() -> None:
-    for stream in filter(None, (sys.stdout, sys.stderr)):
-        stream.flush()
+def _value_type(annotation: Any) -> type:
+    """The type of a setting's value: `int` of `int | None`."""
+    kinds = [kind for kind in typing.get_args(annotation) or (annotation,) if kind is not type(None)]
+    if len(kinds) != 1 or kinds[0] not in (bool, int, float, str, pathlib.Path):
+        raise TypeError(f"a setting cannot be of type {annotation}")
+    return kinds[0]

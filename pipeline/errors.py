@@ -1,4 +1,4 @@
-"""The two errors a user sees, and the words messages share."""
+"""The two errors a user sees, and how messages write values."""
 
 _SHOWN = 40  # characters of a wrong value that a message repeats
 
@@ -8,11 +8,11 @@ class InputError(ValueError):
 
 
 class TryAgainError(RuntimeError):
-    """Something outside failed, no fault of the input; the same command goes on from there. Its text is one line."""
+    """Something outside failed, not the input; rerunning the command resumes. Its text is one line."""
 
 
 def shorten(value: object) -> str:
-    """A value as messages repeat it: as Python writes it, on one line, and cut where it is long."""
+    """A value as messages repeat it: as Python writes it, on one line, and cut if it is long."""
     if isinstance(value, str):
         return repr(value if len(value) <= _SHOWN else value[:_SHOWN] + "...")
     text = repr(value)
@@ -21,7 +21,7 @@ def shorten(value: object) -> str:
 
 def pluralize(number: int, noun: str) -> str:
     """A number of things as messages and rows name them: "1 replica", "2 replicas"."""
-    return f"{number} {noun}{'s' * (number > 1)}"
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def size_text(num_bytes: int) -> str:

@@ -1,6 +1,5 @@
 import dataclasses
 
-import numpy as np
 import pytest
 import tensorflow as tf
 from hypothesis import given, settings
@@ -12,15 +11,14 @@ from pipeline.feed import dataset
 from pipeline.feed.dataset import Position, make_resident_dataset, make_stream_dataset
 from pipeline.feed.order import PageOrder, Steps
 from pipeline.feed.resident import load_split
-from pipeline.feed.stream import ShardReader
+from pipeline.feed.stream import SplitReader
 from pipeline.format.manifest import load_manifest
-from pipeline.train.audit import EpochAudit, judge
+from pipeline.train.audit import EpochAudit, check_epoch
 from pipeline.train.devices import make_devices
 from pipeline.train.prefetch import prefetch_to_devices
 from pipeline.train.stop import StopRequested
 from tests.helpers.datasets import bars, write_csv
-from tests.helpers.small_run import SmallRun
-from tests.test_loop import StopAfter
+from tests.helpers.small_run import SmallRun, StopAfter
 
 
 @pytest.fixture(scope="module")
@@ -36,28 +34,31 @@ def numbered(tmp_path_factory):
 
 @pytest.fixture
 def start(monkeypatch, numbered, tmp_path):
-    """Start (or go on with) a run on them, always audited unless told otherwise."""
+    """Start or resume a run on them, audited unless the settings say otherwise."""
 
-    def make(name="run", **settings):
-        return SmallRun(
-            monkeypatch, numbered, tmp_path / name, **{"epochs": 2, "batch_size": 8, "steps_per_call": 1, **settings}
-        )
+    def make(**settings):
+        common = {"epochs": 2, "batch_size": 8, "steps_per_call": 1, "memory_budget": 10**6}
+        return SmallRun(monkeypatch, numbered, tmp_path / "run", **{**common, **settings})
 
     return make
 
 
-def audits(run):
-    return [line for line in run.out.getvalue().splitlines() if "audit" in line]
+def stop_after(run, calls):
+    stopper = StopAfter(calls)
+    with pytest.raises(StopRequested):
+        run.fit([stopper], stopper.signal)
 
 
-WHOLE = [f"audit of epoch {epoch}: 60 of 60 examples, each once" for epoch in (1, 2)]
+def complete(epoch):
+    return {"epoch": epoch, "complete": True, "examples": 60}
 
 
 @pytest.mark.parametrize(("feed", "devices"), [("host", 1), ("device", 4), ("stream", 4)])
-def test_a_run_that_saw_each_example_once_says_so(start, feed, devices):
-    run = start(feed=feed, strategy="mirrored", devices=devices, memory_budget=10**6)
+def test_a_run_that_saw_each_example_once_reports_it(start, feed, devices):
+    run = start(feed=feed, strategy="mirrored", devices=devices)
     run.fit()
-    assert audits(run) == WHOLE
+    assert run.events("audit") == [complete(1), complete(2)]
+    assert run.texts("audit") == [f"audit of epoch {epoch}: 60 of 60 examples, each once" for epoch in (1, 2)]
 
 
 def tampered(order):
@@ -68,75 +69,67 @@ def tampered(order):
 
 
 @pytest.mark.parametrize("feed", ["host", "device", "stream"])
-def test_an_example_missing_and_one_doubled_are_named_by_their_ids(start, monkeypatch, feed):
-    made = []
+def test_an_example_missing_and_one_repeated_are_named_by_their_ids(start, monkeypatch, feed):
+    orders = []
 
-    def broken(function):
+    def wrong(function):
         def order(*args):
-            made.append(function(*args))
-            return tampered(made[-1])
+            orders.append(function(*args))
+            return tampered(orders[-1])
 
         return order
 
-    monkeypatch.setattr(dataset, "epoch_order", broken(dataset.epoch_order))
-    monkeypatch.setattr(PageOrder, "window_order", broken(PageOrder.window_order))
-    run = start(feed=feed, memory_budget=10**6, checkpoint_every=2)
-    with pytest.raises(
-        InputError, match=r"^the audit of epoch 1 found 1 of 60 examples missing \(id 1\d\d\d\); "
-    ) as found:
+    monkeypatch.setattr(dataset, "epoch_order", wrong(dataset.epoch_order))
+    monkeypatch.setattr(PageOrder, "window_order", wrong(PageOrder.window_order))
+    run = start(feed=feed, checkpoint_every=2)
+    with pytest.raises(InputError, match=r"^the audit of epoch 1 failed: 1 of 60 examples missing ") as failed:
         run.fit()
-    rows = made[0]
+    rows = orders[0]
     if feed == "stream":
-        reader = ShardReader(run.config.data, run.resolved.manifest, "train")
+        reader = SplitReader(run.config.data, run.plan.manifest, "train")
         pages = reader.page_order(10**6, 8)
         rows = reader.read(pages.window_reads(pages.pages(0, 0), 0))[1][rows]
-    missing, doubled = (1000 + 3 * int(rows[place]) for place in (5, 9))
-    assert f"missing (id {missing}); 1 of 60 trained on more than once (id {doubled}); " in str(found.value)
+    missing, repeated = (1000 + 3 * int(rows[place]) for place in (5, 9))
+    assert f"missing (id {missing}); 1 of 60 trained on more than once (id {repeated}); " in str(failed.value)
     # The epoch is not kept as finished: what is on disk is from before its last steps.
     assert run.store.restore_newest(run.model, run.optimizer)[0].epoch == 0
 
 
 @pytest.mark.parametrize("feed", ["host", "stream"])
-def test_it_goes_on_counting_after_a_stop_also_on_other_replicas(start, feed):
-    common = {"feed": feed, "memory_budget": 10**6}
-    for calls, devices in ((1, 1), (2, 4)):
-        stopper = StopAfter(calls)
-        with pytest.raises(StopRequested):
-            start(strategy="mirrored", devices=devices, **common).fit([stopper], stopper.signal)
-    last = start(strategy="mirrored", devices=2, **common)
+def test_counting_continues_after_a_stop_also_on_other_replicas(start, feed):
+    stop_after(start(strategy="mirrored", devices=1, feed=feed), 1)
+    stop_after(start(strategy="mirrored", devices=4, feed=feed), 2)
+    last = start(strategy="mirrored", devices=2, feed=feed)
     last.fit()
-    assert audits(last) == WHOLE
+    assert last.events("audit") == [complete(1), complete(2)]
 
 
-def test_steps_trained_twice_after_a_resume_are_found(start):
-    stopper = StopAfter(2)
-    with pytest.raises(StopRequested):
-        start().fit([stopper], stopper.signal)
+def test_steps_trained_twice_after_a_resume_are_reported(start):
+    stop_after(start(), 2)
     run = start()
     state, _ = run.store.restore_newest(run.model, run.optimizer)
-    run.store.save(run.model, run.optimizer, dataclasses.replace(state, step=1), best=False)
+    state = dataclasses.replace(state, step=1, global_step=1, totals=(*state.totals[:2], 8.0))
     with pytest.raises(
-        InputError, match=r"found 16 of 60 trained on more than once \(ids (\d+, ){5}\.\.\. 16 in all\)"
+        InputError, match=r"failed: 16 of 60 trained on more than once \(ids (\d+, ){5}\.\.\. 16 in all\)"
     ):
-        run.fit()
+        run.trainer.fit(state)
 
 
 @pytest.mark.parametrize("audited_first", [True, False])
-def test_an_epoch_that_was_partly_not_counted_is_not_judged(start, audited_first):
+def test_an_epoch_that_was_partly_not_counted_is_not_checked(start, audited_first):
     # Without, then with; or with, then without, then with: either way a part of the first epoch is not counted.
     for audit in (True, False) if audited_first else (False,):
-        stopper = StopAfter(1)  # it stops with the call after
-        with pytest.raises(StopRequested):
-            start(audit=audit).fit([stopper], stopper.signal)
+        stop_after(start(audit=audit), 1)  # it stops with the call after
     last = start()
     last.fit()
-    assert audits(last) == ["epoch 1 began without --audit, so the audit begins with epoch 2", WHOLE[1]]
+    assert last.events("audit") == [{"epoch": 1, "complete": False, "examples": 60}, complete(2)]
+    assert last.texts("audit")[0] == "epoch 1 began without --audit, so the audit begins with epoch 2"
 
 
-def test_without_it_nothing_is_counted_or_said(start):
+def test_without_it_nothing_is_counted_or_printed(start):
     run = start(audit=False)
     run.fit()
-    assert audits(run) == []
+    assert run.texts("audit") == []
     assert run.store.restore_newest(run.model, run.optimizer)[0].audit is None
 
 
@@ -146,23 +139,23 @@ def test_without_it_nothing_is_counted_or_said(start):
         ([1, 1, 0, 1, 0], r"1 of 4 examples missing \(id 20\);"),
         ([0] * 9 + [0], r"9 of 9 examples missing \(ids 0, 10, 20, 30, 40, ... 9 in all\);"),
         ([1, 1, 7, 2, 0], r"2 of 4 trained on more than once \(ids 20, 30\);"),
-        ([1, 1, 1, 1, 3], r"rows that the split does not have \(3 or more\)"),
+        ([1, 1, 1, 1, 3], r"rows that are not in the split \(3 or more\)"),
     ],
-    ids=["one missing", "all missing", "doubled", "strange"],
+    ids=["one missing", "all missing", "repeated", "unknown"],
 )
-def test_verdicts(counts, message):
+def test_incomplete_epochs_are_described(counts, message):
     with pytest.raises(InputError, match=message):
-        judge(np.array(counts, np.uint8), 1, lambda rows: rows * 10)
+        check_epoch(bytes(counts), 1, lambda rows: rows * 10)
 
 
-def test_rows_that_the_split_does_not_have_are_counted_apart():
+def test_rows_that_are_not_in_the_split_are_counted_apart():
     devices = make_devices("mirrored", 2)
     audit = EpochAudit(devices.strategy, 3)
     audit.start()
     parts = devices.distribute((tf.constant([0, -1]), tf.constant([3, 99])))
     weights = devices.distribute((tf.constant([1.0, 0.0]), tf.constant([1.0, 1.0])))
     tf.function(lambda: devices.strategy.run(audit.count, args=(parts, weights)))()
-    assert audit.read().tolist() == [1, 0, 0, 2]
+    assert audit.read() == bytes([1, 0, 0, 2])
 
 
 def count_epoch(audit, devices, data, call):
@@ -192,22 +185,23 @@ def count_epoch(audit, devices, data, call):
 def test_every_feed_serves_each_example_once_however_it_is_cut(numbered, feed, sizes, replicas, stopped_after, seed):
     replica_rows, num_examples, per_call = sizes
     num_examples = 60 if feed == "stream" else num_examples  # the rows that are on disk
-    before, after = map(lambda count: make_devices("mirrored", count), replicas)
+    before, after = (make_devices("mirrored", count) for count in replicas)
     steps = Steps(num_examples, replica_rows * 4, per_call)
     position = Position(0, min(stopped_after, len(steps.calls()) - 1) * per_call, 1)
     manifest = load_manifest(numbered)
 
     def data(start, devices):
         if feed == "stream":
-            return make_stream_dataset(
-                ShardReader(numbered, manifest, "train"), 1, steps, seed, start, devices.replicas
-            )
+            reader = SplitReader(numbered, manifest, "train")
+            return make_stream_dataset(reader, 1, steps, seed, start, devices.replicas)
         arrays = load_split(numbered, manifest, "train") if feed == "host" else None
         return make_resident_dataset(arrays, steps, seed, start, devices.replicas)
 
     first, second = EpochAudit(before.strategy, num_examples), EpochAudit(after.strategy, num_examples)
     first.start()
     count_epoch(first, before, data(Position(0, 0, 1), before), position.step // per_call)
-    second.start(first.read())
+    assert second.start(whole=False, counts=first.read())
     count_epoch(second, after, data(position, after), -1)
-    assert judge(second.read(), 1, list) == f"audit of epoch 1: {num_examples} of {num_examples} examples, each once"
+    assert (
+        check_epoch(second.read(), 1, list) == f"audit of epoch 1: {num_examples} of {num_examples} examples, each once"
+    )

@@ -6,7 +6,7 @@ from models.cnn import make_cnn
 from models.dropout import StepDropout
 
 
-def test_it_has_the_articles_parameters():
+def test_it_has_the_keras_tutorials_parameters():
     model = make_cnn((28, 28, 1), 10)
     assert model.count_params() == 887_530
     kinds = [type(layer).__name__ for layer in model.layers if "Dropout" in type(layer).__name__]

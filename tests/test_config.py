@@ -16,22 +16,21 @@ def configure(**settings):
     [
         ({"epochs": 0}, "--epochs 0: it must be at least 1"),
         ({"batch_size": -4}, "--batch-size -4"),
-        ({"keep_checkpoints": 0}, "--keep-checkpoints 0: it must be at least 1"),
         ({"learning_rate": float("nan")}, "--learning-rate nan"),
         ({"learning_rate": -1.0}, "--learning-rate -1.0"),
         ({"seed": -1}, "--seed -1"),
-        ({"recover": -1}, "--recover -1: it must be from 0 to"),
-        ({"batch_size": 10**20}, r"--batch-size 10+: it must be below 2\*\*31"),
+        ({"recover": -1}, "--recover -1: it must be at least 0"),
+        ({"batch_size": 10**20}, "--batch-size 10+: it must be below 2,147,483,648"),
         ({"precision": "float64"}, "--precision 'float64': choose one of auto, float32"),
-        ({"feed": "device", "scale": "host"}, "--feed device scales in the step"),
+        ({"feed": "device", "scale": "host"}, "--scale host cannot be used with --feed device"),
     ],
 )
-def test_bad_settings_name_the_flag_and_the_value(settings, message):
+def test_invalid_settings_are_named_with_their_values(settings, message):
     with pytest.raises(InputError, match=message):
         configure(**settings)
 
 
-def test_the_learning_rate_follows_the_batch_unless_given():
+def test_the_learning_rate_follows_the_batch_size_unless_given():
     assert configure(batch_size=32).peak_learning_rate == 1e-3
     assert configure(batch_size=128).peak_learning_rate == 2e-3
     assert configure(batch_size=128, learning_rate=0.5).peak_learning_rate == 0.5
@@ -41,12 +40,12 @@ def test_the_learning_rate_follows_the_batch_unless_given():
     ("text", "expected"),
     [("4GiB", 4 * 2**30), ("500M", 500 * 2**20), ("1.5k", 1536), ("1e6", 10**6), ("77", 77), ("2 gb", 2**31)],
 )
-def test_sizes_are_read(text, expected):
+def test_sizes_are_parsed(text, expected):
     assert parse_bytes(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "GiB", "-1G", "0", "1.2.3M", "lots"])
-def test_what_is_no_size_is_refused(text):
+def test_text_that_is_not_a_size_is_refused(text):
     with pytest.raises(ValueError, match="not a size|could not convert"):
         parse_bytes(text)
 
@@ -55,9 +54,10 @@ def test_without_data_the_sample_is_trained_on_in_small_batches():
     config = parse_config([])
     assert (str(config.data), config.batch_size, config.epochs) == ("data/sample", 64, 2)
     assert str(config.run_dir) == "runs/sample"
+    assert parse_config(["--epochs", "5"]).epochs == 5
 
 
-def test_given_data_names_the_run_directory():
+def test_the_data_directory_names_the_run_directory():
     config = parse_config(["--data", "data/kannada", "--memory-budget", "1GiB"])
     assert (str(config.run_dir), config.batch_size, config.epochs) == ("runs/kannada", 256, 6)
     assert config.memory_budget == 2**30

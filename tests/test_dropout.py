@@ -8,7 +8,7 @@ ROWS, UNITS = 64, 35  # units that four does not divide
 
 
 def masked(first_row: int = 0, rows: int = ROWS, seed: int = 3, step: int = 5, name: str = "a", rate: float = 0.25):
-    """What a layer named `name` makes of ones, for `rows` rows of a batch from `first_row` on."""
+    """The output of a layer named `name` for ones, for `rows` rows of a batch from `first_row` on."""
     layer = StepDropout(rate, name=name)
     with dropout_state(DropoutState(seed, tf.constant(step, tf.int64), tf.constant(first_row))):
         return layer(tf.ones((rows, 5, 7)), training=True).numpy()
@@ -22,8 +22,8 @@ def test_a_unit_is_kept_at_the_rate_and_scaled_up():
 
 @pytest.mark.parametrize("replicas", [2, 4, 8])
 def test_replicas_draw_their_part_of_one_mask(replicas):
-    share = ROWS // replicas
-    parts = [masked(first_row=replica * share, rows=share) for replica in range(replicas)]
+    rows = ROWS // replicas
+    parts = [masked(first_row=replica * rows, rows=rows) for replica in range(replicas)]
     np.testing.assert_array_equal(np.concatenate(parts), masked())
 
 
@@ -40,6 +40,6 @@ def test_it_does_nothing_in_inference():
     np.testing.assert_array_equal(StepDropout(0.5)(inputs, training=False), inputs)
 
 
-def test_training_outside_a_state_says_what_is_missing():
+def test_training_outside_a_state_is_refused():
     with pytest.raises(RuntimeError, match="needs models.dropout.dropout_state"):
         StepDropout(0.5)(tf.ones((2, 2)), training=True)

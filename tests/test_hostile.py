@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from pipeline.cli import EXIT_BAD_INPUT
 from pipeline.feed.resident import load_split
-from pipeline.feed.stream import ShardReader
+from pipeline.feed.stream import SplitReader
 from pipeline.format.manifest import load_manifest
 from tests.helpers import hostile
 from tests.helpers.conversion import all_bytes, convert_texts, read_split, table
@@ -96,7 +96,7 @@ def load_all(directory):
     manifest = load_manifest(directory)
     for name, split in manifest.splits.items():
         arrays = load_split(directory, manifest, name)
-        streamed = ShardReader(directory, manifest, name).read_rows(0, split.num_examples)
+        streamed = SplitReader(directory, manifest, name).read_rows(0, split.num_examples)
         np.testing.assert_array_equal(arrays.images, streamed.images)
 
 

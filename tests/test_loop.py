@@ -1,28 +1,25 @@
 import dataclasses
+import os
+import re
+import signal
 
 import keras
-import numpy as np
 import pytest
 
 from pipeline.errors import InputError
 from pipeline.feed.order import Steps
-from pipeline.train.stop import StopRequested, StopSignal
-from tests.helpers.small_run import SmallRun, without_times
+from pipeline.train.stop import StopRequested, listen_for_stop
+from tests.helpers.small_run import SmallRun, StopAfter, assert_same_weights, stored_run, without_times
 
 
 @pytest.fixture
 def start(monkeypatch, digits, tmp_path):
-    """Start (or go on with) a run; `name` tells runs of one test apart."""
+    """Start or resume a run; `name` tells runs of one test apart."""
 
     def make(name="run", **settings):
         return SmallRun(monkeypatch, digits, tmp_path / name, **settings)
 
     return make
-
-
-def assert_same_weights(left, right, tolerance=0.0):
-    for a, b in zip(left.variables(), right.variables(), strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance)
 
 
 def test_it_learns(start):
@@ -47,78 +44,93 @@ def test_the_same_settings_give_the_same_bits(start):
     ],
     ids=["2 replicas", "4 replicas", "device feed", "scaled on the host"],
 )
-def test_how_it_is_computed_does_not_change_what(start, settings):
+def test_how_it_is_computed_does_not_change_the_result(start, settings):
     plain, other = start("plain", epochs=1), start("other", epochs=1, **settings)
     rows = plain.fit().history, other.fit().history
     assert_same_weights(plain, other, tolerance=1e-5)
     assert rows[0][0]["val_accuracy"] == pytest.approx(rows[1][0]["val_accuracy"], abs=0.021)
 
 
-class StopAfter(keras.callbacks.Callback):
-    """Ask the run to stop, as a signal would, once so many calls are done."""
-
-    def __init__(self, calls: int) -> None:
-        super().__init__()
-        self.calls, self.signal = calls, StopSignal()
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.calls -= 1
-        if self.calls == 0:
-            self.signal.signum = 15
+def test_every_epoch_is_an_event_with_typed_fields(start):
+    run = start(epochs=2)
+    history = run.fit().history
+    assert run.events("epoch") == history
+    assert run.events("audit") == [{"epoch": epoch, "complete": True, "examples": 203} for epoch in (1, 2)]
 
 
 @pytest.mark.parametrize("feed", ["host", "stream"])
-def test_a_run_stopped_twice_ends_as_an_unbroken_one(start, feed):
-    whole = start("whole", feed=feed)
+def test_a_run_stopped_twice_ends_as_an_uninterrupted_one(start, feed):
+    settings = {"feed": feed, "memory_budget": 10**6}
+    whole = start("whole", **settings)
     expected = whole.fit().history
-    for calls in (1, 3):
-        stopper = StopAfter(calls)
-        with pytest.raises(StopRequested, match="the same command goes on from there"):
-            start("broken", feed=feed).fit([stopper], stopper.signal)
-    last = start("broken", feed=feed)
+    for calls, place, resumed in ((1, (1, 8), []), (3, (2, 8), [{"epoch": 1, "step": 8, "global_step": 8}])):
+        run, stopper = start("stopped", **settings), StopAfter(calls)
+        with pytest.raises(StopRequested):
+            run.fit([stopper], stopper.signal)
+        (event,) = run.events("stopped")
+        assert (event["epoch"], event["step"], event["signal"]) == (*place, 15)
+        assert run.events("resumed") == resumed
+    last = start("stopped", **settings)
     assert without_times(last.fit().history) == without_times(expected)
     assert_same_weights(whole, last)
 
 
-def test_a_resume_on_other_replicas_goes_on_with_the_same_examples(start):
+def test_a_resume_on_other_replicas_trains_on_the_same_examples(start):
     whole = start("whole")
     whole.fit()
     stopper = StopAfter(2)
     with pytest.raises(StopRequested):
-        start("broken").fit([stopper], stopper.signal)
-    last = start("broken", strategy="mirrored", devices=4)
+        start("stopped").fit([stopper], stopper.signal)
+    last = start("stopped", strategy="mirrored", devices=4)
     last.fit()
     assert_same_weights(whole, last, tolerance=1e-4)
 
 
-def test_a_run_of_uneven_calls_goes_on_in_calls_of_their_length(start, monkeypatch):
+def test_a_run_of_uneven_calls_is_resumed_in_calls_of_their_length(start, monkeypatch):
     with monkeypatch.context() as patch:
-        # As versions before even calls cut an epoch: 13 steps into 6, 6 and 1.
+        # 13 steps in calls of 6, 6 and 1, as a stored plan may have them.
         patch.setattr(Steps, "in_even_calls", lambda steps, most: dataclasses.replace(steps, steps_per_call=most))
-        whole, broken = start("whole", steps_per_call=6), start("broken", steps_per_call=6)
+        whole, stopped = start("whole", steps_per_call=6), start("stopped", steps_per_call=6)
     whole.fit()
     stopper = StopAfter(2)
     with pytest.raises(StopRequested):
-        broken.fit([stopper], stopper.signal)
-    last = start("broken", steps_per_call=None, earlier=broken.resolved.identity())
+        stopped.fit([stopper], stopper.signal)
+    last = start("stopped", steps_per_call=None, earlier=stored_run(stopped.plan))
     last.fit()
     assert_same_weights(whole, last)
 
 
-def test_checkpoints_inside_an_epoch_come_at_the_calls_that_pass_their_steps(start):
+class SignalInValidation(keras.callbacks.Callback):
+    def on_test_end(self, logs=None):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "place"), [(1, "after the last epoch; run .* to write"), (2, "before epoch 2, step 0")]
+)
+def test_a_signal_during_validation_stops_the_run_after_the_epoch(start, epochs, place):
+    run = start(epochs=epochs)
+    with pytest.raises(StopRequested) as stopped, listen_for_stop() as stop:
+        run.fit([SignalInValidation()], stop)
+    assert stopped.value.exit_code == 143
+    assert [event["global_step"] for event in run.events("stopped")] == [13]
+    assert re.search(place, run.texts("stopped")[0])
+    assert run.store.restore_newest(run.model, run.optimizer)[0].epoch == 1
+
+
+def test_checkpoints_inside_an_epoch_come_at_the_calls_that_pass_their_steps(start, monkeypatch):
     saved = []
     run = start(epochs=1, checkpoint_every=5)
     save = run.store.save
-    run.store.save = lambda model, optimizer, state, best: (
-        saved.append(state.global_step),
-        save(model, optimizer, state, best),
+    monkeypatch.setattr(
+        run.store, "save", lambda m, o, state, best: (saved.append(state.global_step), save(m, o, state, best))
     )
     run.fit()
     assert saved == [8, 12, 13]
 
 
 class Recorder(keras.callbacks.Callback):
-    """Keeps what Keras callbacks are told."""
+    """Keeps what Keras callbacks are given."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -149,7 +161,7 @@ def test_keras_early_stopping_stops_it(start):
     assert len(start(epochs=5).fit([stopping]).history) == 2
 
 
-def test_patience_ends_a_run_and_is_remembered_by_its_history(start):
+def test_patience_ends_a_run_and_follows_from_its_history(start):
     settings = {"epochs": 30, "patience": 2, "schedule": "constant"}
     history = start(**settings).fit().history
     scores = [row["val_accuracy"] for row in history]
@@ -158,9 +170,15 @@ def test_patience_ends_a_run_and_is_remembered_by_its_history(start):
     assert without_times(start(**settings).fit().history) == without_times(history)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(start):
-    with pytest.raises(InputError, match=r"the loss became (nan|inf) in step 1 \(epoch 1, step 1\), "):
-        start(learning_rate=1e30, schedule="constant").fit()
+def test_a_run_that_has_more_epochs_than_are_wanted_now_is_finished(start):
+    start(schedule="constant", epochs=3).fit()
+    assert start(schedule="constant", epochs=2).fit().epoch == 3
+
+
+def test_a_checkpoint_of_another_run_is_refused(start):
+    start(epochs=1).fit()
+    with pytest.raises(InputError, match=r"a checkpoint of another run \(seed 0 -> 1\); move it away"):
+        start(epochs=1, seed=1).fit()
 
 
 def test_tensorboard_gets_scalars_and_weight_histograms(start, tmp_path):

@@ -4,6 +4,7 @@ import json
 from pipeline.train.progress import Reporter
 
 LOGS = {"loss": 0.25, "accuracy": 0.5, "images_per_second": 1234.0}
+LINE = "epoch 1/2  loss 0.2500  accuracy 50.00%  1,234 images/s"
 
 
 class Terminal(io.StringIO):
@@ -14,26 +15,34 @@ class Terminal(io.StringIO):
 def report(out, **settings):
     reporter = Reporter(out=out, **settings)
     reporter.step(0, 2, 3, 10, LOGS)
-    reporter.epoch(0, 2, LOGS)
+    reporter.epoch(2, {"epoch": 1, "step": 10, **LOGS})
     return out.getvalue()
 
 
-def test_off_a_terminal_it_is_one_line_an_epoch():
-    assert report(io.StringIO()) == "epoch 1/2  loss 0.2500  accuracy 50.00%  1,234 images/s\n"
+def test_off_a_terminal_it_is_one_line_per_epoch():
+    assert report(io.StringIO()) == f"{LINE}\n"
 
 
-def test_on_a_terminal_the_live_line_gives_way_to_the_epochs():
+def test_on_a_terminal_the_epochs_line_replaces_the_live_one():
     text = report(Terminal())
     assert "3/10  loss 0.2500" in text
-    assert text.endswith("\r\x1b[Kepoch 1/2  loss 0.2500  accuracy 50.00%  1,234 images/s\n")
+    assert text.endswith(f"\r\x1b[K{LINE}\n")
 
 
-def test_for_machines_every_line_is_an_object():
-    event = json.loads(report(Terminal(), as_json=True))
-    assert event == {"event": "epoch", "epoch": 1, "text": event["text"], **LOGS}
+def test_for_machines_every_line_is_an_object_with_typed_fields():
+    assert json.loads(report(Terminal(), as_json=True)) == {
+        "event": "epoch",
+        "text": LINE,
+        "epoch": 1,
+        "step": 10,
+        **LOGS,
+    }
+    out = io.StringIO()
+    Reporter(as_json=True, out=out).line("ready")
+    assert json.loads(out.getvalue()) == {"event": "note", "text": "ready"}
 
 
-def test_quiet_says_nothing():
+def test_quiet_prints_nothing():
     assert report(Terminal(), quiet=True) == ""
 
 

@@ -4,10 +4,9 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.feed.order import epoch_order
-from pipeline.train.recovery import RATE_FACTOR, Diverged
+from pipeline.train.recovery import RATE_FACTOR, Diverged, rate_at
 from pipeline.train.stop import StopRequested
-from tests.helpers.small_run import SmallRun, without_times
-from tests.test_loop import StopAfter, assert_same_weights
+from tests.helpers.small_run import SmallRun, StopAfter, assert_same_weights, without_times
 
 # From it the tiny network's logits overflow float32 after the first step, and some halvings below they do not.
 TOO_HIGH = {"learning_rate": 1e19, "schedule": "constant"}
@@ -15,7 +14,7 @@ TOO_HIGH = {"learning_rate": 1e19, "schedule": "constant"}
 
 @pytest.fixture
 def start(monkeypatch, digits, tmp_path):
-    """Start (or go on with) a run of one step a call; `name` tells runs of one test apart."""
+    """Start or resume a run of one step per call; `name` tells runs of one test apart."""
 
     def make(name="run", **settings):
         return SmallRun(monkeypatch, digits, tmp_path / name, **{"epochs": 2, "steps_per_call": 1, **settings})
@@ -26,10 +25,6 @@ def start(monkeypatch, digits, tmp_path):
 def checkpoints(run):
     folder = run.config.run_dir / "checkpoints"
     return {path.name: path.read_bytes() for path in folder.iterdir()} if folder.exists() else {}
-
-
-def lines(run, word):
-    return [line for line in run.out.getvalue().splitlines() if word in line]
 
 
 class Spoil(keras.callbacks.Callback):
@@ -48,13 +43,13 @@ class Spoil(keras.callbacks.Callback):
 @pytest.mark.parametrize(
     "settings",
     [{}, {"steps_per_call": 4}, {"feed": "device"}, {"strategy": "mirrored", "devices": 2}],
-    ids=["one step a call", "four steps a call", "device feed", "2 replicas"],
+    ids=["one step per call", "four steps per call", "device feed", "2 replicas"],
 )
 def test_a_loss_that_is_not_finite_names_step_rate_and_batch(start, settings):
     run = start(**{**TOO_HIGH, **settings})
-    with pytest.raises(Diverged) as found:
+    with pytest.raises(Diverged) as diverged:
         run.fit()
-    message = str(found.value).replace("became inf", "became nan")  # which of the two depends on the processor
+    message = str(diverged.value).replace("became inf", "became nan")  # which of the two depends on the processor
     ids = ", ".join(map(str, epoch_order(203, seed=0, epoch=0)[16:21]))  # a row's id is its number here
     assert message.startswith(
         f"the loss became nan in step 1 (epoch 1, step 1), learning rate 1e+19; the batch has ids {ids}, ... 16 in all;"
@@ -70,13 +65,15 @@ def test_the_last_good_checkpoint_is_left_as_it_is(start):
             seen.append(checkpoints(run))
 
     run = start(checkpoint_every=4)
-    with pytest.raises(InputError, match=r"in step 7 \(epoch 1, step 7\).* add --recover 3 to go on from before it"):
+    with pytest.raises(
+        InputError, match=r"in step 7 \(epoch 1, step 7\).*all checkpoints are from before it; add --recover 3"
+    ):
         run.fit([Spoil(6, np.nan), Look()])
     assert list(checkpoints(run)) == ["checkpoint-000000004.npz"]
     assert checkpoints(run) == seen[-1]
 
 
-def test_what_is_not_finite_never_gets_into_a_checkpoint(start):
+def test_what_is_not_finite_is_never_saved(start):
     # The loss of the step was finite; its update was not.
     run = start(learning_rate=1e39, schedule="constant", checkpoint_every=1)
     with pytest.raises(InputError, match=r"^weights became NaN or infinite by step 0 .* rate inf; "):
@@ -84,7 +81,7 @@ def test_what_is_not_finite_never_gets_into_a_checkpoint(start):
     assert checkpoints(run) == {}
 
 
-def test_the_last_step_of_an_epoch_is_looked_at_before_it_is_validated(start):
+def test_the_last_step_of_an_epoch_is_checked_before_validation(start):
     run = start()
     with pytest.raises(
         InputError, match=r"^weights or .* infinite by step 12 \(epoch 1, step 12\), .* has ids (\d+, ){5}"
@@ -93,7 +90,7 @@ def test_the_last_step_of_an_epoch_is_looked_at_before_it_is_validated(start):
     assert checkpoints(run) == {}
 
 
-def test_weights_that_relu_hides_are_found_at_once(start):
+def test_weights_that_relu_hides_are_noticed_at_once(start):
     class SpoilHidden(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             if batch == 2:
@@ -119,9 +116,10 @@ def test_a_run_that_diverges_goes_back_at_half_the_rate_until_it_does_not(start,
     run = start(**{**TOO_HIGH, "recover": 30, **settings})
     state = run.fit()
     assert 1 <= state.recoveries < 30
-    said = lines(run, "going back to epoch 1, step 0 with the learning rate times")
-    assert len(said) == state.recoveries
-    assert said[0].endswith("times 0.5 (recovery 1 of 30)")
+    events = run.events("recovery")
+    place = {"epoch": 1, "step": 0, "global_step": 0}
+    assert events == [{**place, "recovery": k, "rate_factor": 0.5**k} for k in range(1, state.recoveries + 1)]
+    assert run.texts("step 0 with the learning rate times 0.5 (recovery 1 of 30)")
     assert [row["epoch"] for row in state.history] == [1, 2]
     plain = start("plain", **{**TOO_HIGH, **settings, "recover": 0})
     rate = float(keras.ops.convert_to_numpy(plain.optimizer.learning_rate)) * RATE_FACTOR**state.recoveries
@@ -131,29 +129,29 @@ def test_a_run_that_diverges_goes_back_at_half_the_rate_until_it_does_not(start,
         assert rate < state.history[0]["learning_rate"] < rate * 10
 
 
-def test_it_stops_when_the_tries_are_used_up(start):
+def test_it_ends_when_no_recovery_is_left(start):
     run = start(learning_rate=1e30, schedule="constant", recover=2)
     with pytest.raises(
-        InputError, match="going back 2 times, to 0.25 of the rate, did not help; start anew with a lower"
+        InputError, match="going back 2 times, to 0.25 of the rate, did not help; start again with a lower"
     ):
         run.fit()
-    assert len(lines(run, "going back")) == 2
+    assert len(run.events("recovery")) == 2
     again = start(learning_rate=1e30, schedule="constant", recover=2)
     with pytest.raises(InputError, match=r"learning rate 2.5e\+29; .*; going back 2 times"):
         again.fit()
 
 
-def test_a_checkpoint_whose_next_step_was_the_bad_one_is_not_gone_back_to(start):
+def test_a_checkpoint_whose_next_step_diverged_is_not_good(start):
     # The weights of step 8's checkpoint are finite, but nothing that starts from them is.
     run = start(checkpoint_every=4, recover=1)
     state = run.fit([Spoil(7, 1e30)])
-    assert len(lines(run, "in step 8 (epoch 1, step 8), ")) == 1
-    assert len(lines(run, "going back to epoch 1, step 4 with the learning rate times 0.5 (recovery 1 of 1)")) == 1
+    (text,) = run.texts("in step 8 (epoch 1, step 8), ")
+    assert text.endswith("going back to epoch 1, step 4 with the learning rate times 0.5 (recovery 1 of 1)")
     assert [row["step"] for row in state.history] == [13, 26]
 
 
 class Killed(Exception):
-    """What a kill looks like to a test: nothing is written any more."""
+    """What a kill looks like to a test: nothing more is written."""
 
 
 class KillAfter(keras.callbacks.Callback):
@@ -174,16 +172,25 @@ def test_a_kill_after_a_recovery_changes_nothing(start, schedule):
     expected = whole.fit()
     for calls in (2, 5, 9):
         with pytest.raises(Killed):
-            start("broken", **settings).fit([KillAfter(calls)])
+            start("stopped", **settings).fit([KillAfter(calls)])
     stopper = StopAfter(3)
     with pytest.raises(StopRequested):
-        start("broken", **settings).fit([stopper], stopper.signal)
-    last = start("broken", **settings)
+        start("stopped", **settings).fit([stopper], stopper.signal)
+    last = start("stopped", **settings)
     state = last.fit()
     assert without_times(state.history) == without_times(expected.history)
     assert state.recoveries == expected.recoveries
     assert_same_weights(whole, last)
 
 
-def test_recovering_is_no_part_of_a_runs_identity(start):
-    assert start(recover=5).resolved.identity() == start().resolved.identity()
+def test_recoveries_are_not_part_of_a_runs_identity(start):
+    assert start(recover=5).plan.identity("net") == start().plan.identity("net")
+
+
+def test_the_rate_at_a_step_is_asked_of_the_schedule(start):
+    run = start(schedule="cosine")
+    iterations = int(run.optimizer.iterations)
+    rates = [rate_at(run.optimizer, step) for step in (0, 13, 26)]
+    assert rates[0] == pytest.approx(run.config.peak_learning_rate / 10)
+    assert rates[0] < rates[1] > rates[2]
+    assert int(run.optimizer.iterations) == iterations

@@ -5,143 +5,187 @@ import json
 import os
 import pathlib
 
+import msgspec
 import pytest
 
 from pipeline.errors import InputError
+from pipeline.feed.normalize import Normalization
 from pipeline.train.run_dir import COLUMNS, RunDirectory
+from pipeline.train.stored import Identity
+
+IDENTITY = Identity(
+    **{"data": "d", "batch_size": 16, "steps_per_call": 4, "seed": 0, "order": "5479e789", "network": "n"},
+    **{"learning_rate": 0.1, "schedule": "cosine", "precision": "float32", "streamed": False},
+    normalization=Normalization("standard", (1.5,), (2.0,)),
+)
+FEED = {"feed": {"feed": "host", "bytes_held": 5, "budget": 100}}
 
 
-def config(**identity):
-    return {"identity": {"seed": 0, **identity}, "settings": {}}
+def identity(**changes):
+    return msgspec.structs.replace(IDENTITY, **changes)
+
+
+def claim(run, fresh=False, settings=None, **changes):
+    return run.claim(identity(**changes), FEED, fresh, settings)[1]
 
 
 @pytest.fixture
 def run(tmp_path):
-    with RunDirectory(tmp_path / "run") as made:
-        yield made
+    with RunDirectory(tmp_path / "run") as directory:
+        yield directory
+
+
+def write_config(run, text):
+    run.path.mkdir(exist_ok=True)
+    (run.path / "config.json").write_text(text)
 
 
 def test_a_new_directory_is_claimed_and_the_same_run_again(run):
-    run.claim(config())
-    run.claim(config())
-    assert json.loads((run.path / "config.json").read_text()) == config()
+    assert run.earlier() is None
+    starts = [run.claim(IDENTITY, FEED)[0] for _ in range(2)]
+    assert starts[0] != starts[1] == run.earlier().start
+    assert run.earlier().identity == IDENTITY
+    assert (run.earlier().feed.feed, run.earlier().feed.budget) == ("host", 100)
 
 
 def test_other_settings_are_refused_with_the_differences(run):
-    run.claim(config(batch_size=64))
-    with pytest.raises(InputError, match=r"other settings \(batch_size 64 -> 32\); .* --fresh"):
-        run.claim(config(batch_size=32))
+    claim(run)
+    with pytest.raises(InputError, match=r"other settings \(batch_size 16 -> 32; precision float32 -> .*--fresh"):
+        claim(run, batch_size=32, precision="mixed_float16")
 
 
-def test_a_number_that_came_to_another_is_said_as_it_was_given(run):
-    run.claim(config(steps_per_call=6))
-    given = {"seed": 0, "steps_per_call": 8, "epochs": 6}
-    with pytest.raises(InputError, match=r"\(steps_per_call 6 -> 7 \(from --steps-per-call 8\)\); give"):
-        run.claim({**config(steps_per_call=7), "settings": given})
+def test_mismatch_error_shows_the_requested_steps_per_call(run):
+    claim(run)
+    with pytest.raises(InputError, match=r"\(steps_per_call 4 -> 7 \(from --steps-per-call 8\)\); give"):
+        claim(run, steps_per_call=7, settings={"seed": 0, "steps_per_call": 8, "epochs": 6})
 
 
-def test_another_order_is_no_setting_that_could_be_given_again(run):
-    run.claim(config(order="5479e789"))
-    with pytest.raises(InputError, match="in another order than this version .* NumPy, draws; go on with the"):
-        run.claim(config(order="00000000"))
+def test_changed_shuffle_order_is_reported_as_a_version_mismatch(run):
+    claim(run)
+    with pytest.raises(InputError, match="shuffled differently by another version .* of NumPy; resume with that"):
+        claim(run, order="00000000")
 
 
-def test_a_directory_that_is_something_else_is_left_alone(run):
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_directory_that_is_something_else_is_left_alone(run, fresh):
     run.path.mkdir()
     (run.path / "thesis.tex").touch()
-    with pytest.raises(InputError, match="not a run directory"):
-        run.claim(config())
+    with pytest.raises(InputError, match="exists but is not a run directory"):
+        claim(run, fresh)
     assert [path.name for path in run.path.iterdir()] == ["thesis.tex"]
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", "nonsense"])
-def test_a_config_that_is_not_ours_is_refused(run, content):
-    run.path.mkdir()
-    (run.path / "config.json").write_text(content)
-    with pytest.raises(InputError, match="not a run's configuration"):
-        run.claim(config())
+VALID = {"identity": msgspec.to_builtins(IDENTITY), "feed": FEED["feed"], "start": "s"}
 
 
-def test_a_worker_that_does_not_write_leaves_nothing(run):
-    run.check(config())
-    assert not run.path.exists()
+def edited(path, value):
+    config = json.loads(json.dumps(VALID))
+    *parents, last = path.split(".")
+    place = config
+    for name in parents:
+        place = place[name]
+    place[last] = value
+    return json.dumps({**config, "data": {"image_shape": [28, 28, 1]}})
 
 
-@pytest.mark.parametrize("damage", [None, "", "{}"], ids=["whole", "empty", "no identity"])
-def test_a_fresh_start_renames_an_earlier_run_and_deletes_nothing(run, damage):
-    run.claim(config(seed=1))
-    if damage is not None:
-        (run.path / "config.json").write_text(damage)
+EDITED = [
+    *("", "[]", "{}", "nonsense", '{"data": ' + "[" * 100_000, '{"data": {"image_shape": [Infinity]}}'),
+    *(edited("identity", value) for value in ([1], None, "x", {})),
+    *(edited(f"identity.{name}", "4") for name in ("steps_per_call", "batch_size", "seed", "learning_rate", "xla")),
+    *(edited(f"identity.{name}", 7) for name in ("data", "precision", "schedule", "order", "network", "streamed")),
+    *(edited(f"identity.{name}", -1) for name in ("steps_per_call", "epochs", "memory_budget")),
+    edited("identity.steps_per_call", 10**30),
+    edited("identity.learning_rate", float("nan")),
+    *(edited("identity.normalization", value) for value in (None, [], {"kind": "odd"}, {"kind": "standard"})),
+    edited("identity.more", 1),
+    *(edited("feed", value) for value in ([], "host", {"feed": "other", "budget": 1}, {"feed": "host", "budget": 0})),
+    edited("start", 5),
+]
+
+
+@pytest.mark.parametrize("text", EDITED, ids=range(len(EDITED)))
+def test_an_edited_config_is_one_line(run, text):
+    write_config(run, text)
+    for read in (run.earlier, lambda: claim(run)):
+        with pytest.raises(InputError, match=r"config.json: not a run's configuration \([^\n]*\); choose another"):
+            read()
+
+
+@pytest.mark.parametrize("text", [None, "", "{}"], ids=["valid", "empty", "no identity"])
+def test_a_fresh_start_renames_an_earlier_run_and_deletes_nothing(run, text):
+    claim(run, seed=1)
+    if text is not None:
+        write_config(run, text)
     before = (run.path / "config.json").read_text()
     for number in (1, 2):
         aside = pathlib.Path(f"{run.path}.old-{number}")
-        assert run.claim(config(seed=2), fresh=True) == [f"the earlier run is now {aside}"]
+        assert claim(run, fresh=True, seed=2) == [f"the earlier run is now {aside}"]
         assert (pathlib.Path(f"{run.path}.old-1") / "config.json").read_text() == before
-    assert json.loads((run.path / "config.json").read_text()) == config(seed=2)
+    assert run.earlier().identity == identity(seed=2)
 
 
-def test_a_fresh_start_where_there_is_no_run_moves_nothing(run):
-    assert run.claim(config(), fresh=True) == []
-    other = RunDirectory(run.path.with_name("thesis"))
-    other.path.mkdir()
-    (other.path / "thesis.tex").touch()
-    with pytest.raises(InputError, match="not a run directory"):
-        other.claim(config(), fresh=True)
-    assert [path.name for path in other.path.iterdir()] == ["thesis.tex"]
+def test_a_fresh_start_in_the_current_directory_is_refused_before_anything_happens(run, monkeypatch):
+    claim(run)
+    before = sorted(run.path.parent.rglob("*"))
+    monkeypatch.chdir(run.path)
+    here = RunDirectory(pathlib.Path())
+    with pytest.raises(InputError, match=r"^\.: --fresh cannot rename the current directory"):
+        claim(here, fresh=True)
+    assert sorted(run.path.parent.rglob("*")) == before
+
+
+def test_a_fresh_start_without_an_earlier_run_moves_nothing(run):
+    assert claim(run, fresh=True) == []
 
 
 @pytest.mark.parametrize("fresh", [False, True])
 def test_a_second_training_in_the_directory_is_refused(run, fresh):
-    run.claim(config())
+    claim(run)
     before = (run.path / "config.json").stat()
     with RunDirectory(run.path) as second, pytest.raises(InputError, match="run: another process trains in it; wait"):
-        second.claim(config(), fresh)
+        claim(second, fresh)
     assert (run.path / "config.json").stat() == before
     assert [path.name for path in run.path.parent.iterdir()] == ["run"]
 
 
 def test_a_run_that_was_set_aside_keeps_no_lock_on_the_new_one(run):
-    run.claim(config())
-    run.claim(config(seed=2), fresh=True)
+    claim(run)
+    claim(run, fresh=True, seed=2)
     with RunDirectory(run.path) as second, pytest.raises(InputError, match="another process trains in it"):
-        second.claim(config(seed=2))
-    RunDirectory(f"{run.path}.old-1").claim(config())
+        claim(second, seed=2)
+    with RunDirectory(pathlib.Path(f"{run.path}.old-1")) as old:
+        claim(old)
 
 
 def test_the_directory_is_free_once_its_run_has_ended(run):
     with run:
-        run.claim(config())
+        claim(run)
     with RunDirectory(run.path) as second:
-        second.claim(config())
+        claim(second)
 
 
-def test_a_file_system_without_locks_is_said_and_used(run, monkeypatch):
+def test_a_file_system_without_locks_is_reported_and_used(run, monkeypatch):
     def refuse(*_):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    assert run.claim(config()) == [f"{run.path}: this file system knows no locks; start no second training in it"]
-    assert run.identity() == config()["identity"]
+    message = "file locking is not supported here; do not run two trainings in this directory"
+    assert claim(run) == [f"{run.path}: {message}"]
+    assert run.earlier().identity == IDENTITY
 
 
 def test_what_a_killed_run_left_is_removed(run):
-    run.claim(config())
+    claim(run)
     (run.path / "checkpoints").mkdir()
     for name in (".history.partial-0123abcd.csv", "checkpoints/.best.partial-0123abcd.npz"):
         (run.path / name).touch()
     (run.path / ".saved_model.partial-0123abcd").mkdir()
-    run.claim(config())
+    claim(run)
     left = {path.relative_to(run.path).as_posix() for path in run.path.rglob("*")}
     assert left == {".lock", "config.json", "checkpoints"}
 
 
-def test_other_versions_are_said(run):
-    run.claim({**config(), "versions": {"tensorflow": "2.20.0", "keras": "3.15.1"}})
-    remarks = run.claim({**config(), "versions": {"tensorflow": "2.21.0", "keras": "3.15.1"}})
-    assert remarks == ["other versions than before (tensorflow 2.20.0 -> 2.21.0); figures may differ from here on"]
-
-
-def test_history_has_a_row_an_epoch_and_leaves_missing_figures_empty(run):
+def test_history_has_a_row_per_epoch_and_leaves_missing_figures_empty(run):
     run.path.mkdir()
     run.write_history([{"epoch": 1, "step": 13, "loss": 0.5, "accuracy": 0.75}])
     rows = list(csv.DictReader((run.path / "history.csv").open()))

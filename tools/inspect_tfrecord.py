@@ -122,7 +122,7 @@ def _table(title: str, *columns: str):
 
 
 def _splits_table(manifest):
-    from pipeline.format.summary import size_text
+    from pipeline.errors import size_text
 
     table = _table("Splits", "split", "examples", "shards", "bytes", "size")
     for name, split in manifest.splits.items():
@@ -145,7 +145,7 @@ def _classes_table(manifest):
 
 
 def _sources_table(manifest):
-    from pipeline.format.summary import size_text
+    from pipeline.errors import size_text
 
     table = _table("Sources", "file", "split", "rows", "size", "SHA-256")
     for source in manifest.sources:

@@ -1,77 +1,105 @@
-"""Checkpoints: one file each, whole or absent, that hold all a run needs to go on as if it had not stopped.
+"""Checkpoints: one file each, complete or absent, with all a run needs to resume as if it had not stopped.
 
-A file is a NumPy archive (.npz) of the model's and the optimizer's variables and of one JSON text with the position,
-the sums of the epoch so far and the history. Nothing in it is unpickled. There is no random state to keep: the feed's
-order and the dropout masks follow from (seed, epoch, step).
+A file is a NumPy archive (.npz) of the model's and the optimizer's variables and of one JSON text: the run's identity,
+what it was computed with, the position, the sums of the epoch so far and the history. Nothing in it is unpickled. There
+is no random state to keep: the feed's order and the dropout masks follow from (seed, epoch, step).
 """
 
 import dataclasses
 import io
-import json
 import math
 import pathlib
 import re
 import zipfile
 import zlib
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
 
 import keras
+import msgspec
 import numpy as np
 
 from pipeline.errors import InputError
+from pipeline.feed.order import Steps
 from pipeline.files import write_bytes
+from pipeline.train.stored import Count, EpochRow, Stamp, parse_json
 
-_PATTERN = re.compile(r"checkpoint-(\d{9})\.npz")
+_PATTERN = re.compile(r"checkpoint-(\d{9,18})\.npz")
 BEST = "best.npz"
-_MAX_HEADER_BYTES = 2**12  # of an array's name, type and shape
-_MAX_STATE_BYTES = 2**28  # a history of a million epochs is about as long
-# What NumPy and zipfile raise for files that are cut or changed.
-_UNREADABLE = (
-    *(ValueError, KeyError, TypeError, AttributeError, EOFError, OSError, NotImplementedError, RuntimeError),
-    *(MemoryError, zipfile.BadZipFile, zlib.error),
+_STATE = "state"
+_NPY_MAGIC = (
+    b"\x93NUMPY\x01\x00"  # version 1.0 of https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
 )
+_MAX_HEADER_BYTES = 512  # of an array's type and shape
+_MAX_STATE_BYTES = 2**28  # a history of a million epochs is about as long
+_UNREADABLE = (OSError, zipfile.BadZipFile, zlib.error, ValueError, KeyError)
 
 
 @dataclasses.dataclass
 class TrainState:
-    """Where a run stands. `step` of `epoch` is the next one; `totals` and `seconds` are of the epoch so far.
+    """Where a run stands: `step` of `epoch` is the next one; `totals` and `seconds` are of the epoch so far.
 
-    `audit` is what EpochAudit has counted of the epoch so far, uint8 [num_examples + 1], or None where it has not;
-    `recoveries` is how often the run has gone back to a checkpoint with a lower learning rate.
+    `totals` are the sums of loss, correct predictions and examples. `audit` is what EpochAudit has counted of the epoch
+    so far, or None if not all of it was counted; `recoveries` is how often the run has gone back to a checkpoint with a
+    lower learning rate.
     """
 
-    epoch: int = 0
-    step: int = 0
-    global_step: int = 0
-    totals: list[float] = dataclasses.field(default_factory=lambda: [0.0, 0.0, 0.0])
+    epoch: Count = 0
+    step: Count = 0
+    global_step: Count = 0
+    totals: tuple[float, float, float] = (0.0, 0.0, 0.0)
     seconds: float = 0.0
-    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    recoveries: int = 0
-    audit: np.ndarray | None = dataclasses.field(default=None, compare=False)
+    history: list[EpochRow] = dataclasses.field(default_factory=list)
+    recoveries: Count = 0
+    audit: bytes | None = dataclasses.field(default=None, compare=False)
+
+    def check(self, steps: Steps, epochs: int | None) -> None:
+        """Check that a run of these steps, and of so many epochs if not None, can stand here; ValueError if not."""
+        position = self.epoch, self.step, self.global_step
+        on_a_call = self.step < steps.per_epoch and self.step % steps.steps_per_call == 0
+        if not on_a_call or self.global_step != self.epoch * steps.per_epoch + self.step:
+            raise ValueError(
+                f"epoch {position[0]}, step {position[1]}, global step {position[2]} is not a position of it"
+            )
+        if epochs is not None and self.epoch > epochs:
+            raise ValueError(f"it is at epoch {self.epoch} of {epochs}")
+        rows = [(row["epoch"], row["step"]) for row in self.history]
+        if len(rows) != self.epoch or rows != [(k, k * steps.per_epoch) for k in range(1, self.epoch + 1)]:
+            raise ValueError("its history does not have one row per epoch")
+        if not math.isclose(self.totals[2], self.step * steps.batch_size, rel_tol=1e-6) or self.seconds < 0:
+            raise ValueError(f"its totals {self.totals} are not those of {self.step} steps")
+
+
+class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    stamp: Stamp
+    state: TrainState
 
 
 class CheckpointStore:
-    """The checkpoints in a directory: the newest `keep`, and the best.
+    """The checkpoints of a run in a directory: the newest `keep`, and the best.
 
-    With `in_background`, `save` only copies the variables, and a thread writes them while training goes on. Without,
+    With `in_background`, `save` only copies the variables, and a thread writes them while training continues. Without,
     what `save` has written is there for other processes when it returns.
     """
 
-    def __init__(self, directory: str | pathlib.Path, keep: int = 2, in_background: bool = False) -> None:
-        self._directory = pathlib.Path(directory)
-        self._keep = keep
+    def __init__(
+        self, directory: pathlib.Path, stamp: Stamp, steps: Steps, keep: int = 2, in_background: bool = False
+    ) -> None:
+        self._directory, self._stamp, self._steps, self._keep = directory, stamp, steps, keep
         self._writer = ThreadPoolExecutor(1) if in_background else None
-        self._writing: Future | None = None
+        self._writing: Future[None] | None = None
 
-    def save(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, state: TrainState, best: bool) -> None:
+    def save(
+        self, model: keras.Model, optimizer: keras.optimizers.Optimizer, state: TrainState, best: bool = False
+    ) -> None:
         """Write the checkpoint of `state`; with `best`, keep it also as the best one.
 
         Raises:
-            InputError: the disk is full, now or when the one before was written; earlier checkpoints are as they were.
+            InputError: the disk is full, now or when the last one was written; earlier checkpoints are unchanged.
         """
         self.wait()
-        arrays = _snapshot(model, optimizer, state)
+        # On a CPU an array may share its memory with the variable, which the next step writes to.
+        arrays = {name: np.asarray(variable).copy() for name, variable in _variables(model, optimizer).items()}
+        arrays[_STATE] = np.frombuffer(msgspec.json.encode(_Record(self._stamp, state)), np.uint8)
         if self._writer is None:
             self._write(arrays, state.global_step, best)
         else:
@@ -98,106 +126,93 @@ class CheckpointStore:
         """Load the newest readable checkpoint, of a step lower than `before`, into model and optimizer.
 
         Returns:
-            The state to go on from (a fresh one where there is no checkpoint), and a line for each damaged file passed
-            over.
+            The state to resume from (a fresh one if there is no checkpoint), and lines for the user: each corrupt file
+            passed over, and other libraries or processor instructions than those that computed the checkpoint.
 
         Raises:
-            InputError: there are checkpoints, and none can be read; or something that is no file has the name of one.
+            InputError: there are checkpoints and none can be read, one is of another run, or is not a file.
         """
         self.wait()
         self._check_places()
-        damaged = []
+        corrupt: list[str] = []
         for path in reversed(self._paths(before)):
             try:
-                state = _restore(path, model, optimizer, _step_of(path))
+                record, values = self._read(path, _variables(model, optimizer))
+                if record.state.global_step != _step_of(path):
+                    raise ValueError(f"it is of step {record.state.global_step}")
+            except InputError:
+                raise
             except _UNREADABLE as error:
-                damaged.append(f"{path}: damaged ({error})")
-            else:
-                return state, [f"{each}; falling back to the one before" for each in damaged]
-        if damaged:
-            raise InputError(f"{self._directory}: no checkpoint can be read; start anew with --fresh ({damaged[-1]})")
+                corrupt.append(f"{path}: corrupt ({error})")
+                continue
+            _assign(values, _variables(model, optimizer))
+            change = self._stamp.numerics.change_from(record.stamp.numerics)
+            skipped = [f"{line}; falling back to the previous one" for line in corrupt]
+            return record.state, [*skipped, *([change] if change else [])]
+        if corrupt:
+            raise InputError(f"{self._directory}: no readable checkpoint; start again with --fresh ({corrupt[-1]})")
         return TrainState(), []
 
     def restore_best(self, model: keras.Model) -> bool:
-        """Load the best checkpoint's weights into the model; False where there is none that can be read."""
+        """Load the best checkpoint's weights into the model; False if it cannot be read."""
         self.wait()
         try:
-            _restore(self._directory / BEST, model, None)
+            _, values = self._read(self._directory / BEST, _variables(model, None))
         except _UNREADABLE:
             return False
+        _assign(values, _variables(model, None))
         return True
 
+    def _read(self, path: pathlib.Path, variables: dict[str, keras.Variable]) -> tuple[_Record, dict[str, np.ndarray]]:
+        """A checkpoint's record and the values of these variables, all checked; one of _UNREADABLE if it is corrupt."""
+        kinds = {
+            name: (np.dtype(keras.backend.standardize_dtype(variable.dtype)), tuple(variable.shape))
+            for name, variable in variables.items()
+        }
+        limits = {name: math.prod(shape) * dtype.itemsize for name, (dtype, shape) in kinds.items()}
+        members = _read_members(path, {**limits, _STATE: _MAX_STATE_BYTES + 2 * self._steps.num_examples})
+        record = parse_json(_parse_array(_STATE, members[_STATE], np.dtype(np.uint8)).tobytes(), _Record)
+        if differ := record.stamp.identity.differences(self._stamp.identity):
+            changes = "; ".join(f"{name} {values}" for name, values in differ.items())
+            raise InputError(f"{path}: a checkpoint of another run ({changes}); move it away")
+        record.state.check(self._steps, self._stamp.identity.epochs)
+        return record, {name: _parse_array(name, members[name], *kind) for name, kind in kinds.items()}
+
     def _check_places(self) -> None:
-        """Refuse what no checkpoint can be read from or replace, before an epoch is trained for nothing."""
+        """Refuse what no checkpoint can be read from or replace, before an epoch is trained in vain."""
         for path in [*self._paths(), self._directory / BEST]:
             if path.exists() and not path.is_file():
                 raise InputError(f"{path}: not a file; move it away")
 
     def _write(self, arrays: dict[str, np.ndarray], step: int, best: bool) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
-        # Packed in memory first, so that what a full disk lacks is known to the byte.
+        # Packed in memory first, so that a full disk's error can give the size.
         file = io.BytesIO()
-        np.savez(file, **arrays)
+        np.savez(file, **arrays)  # type: ignore[arg-type]
         data = file.getvalue()
-        # The best one first: a newest one whose history calls a lost file the best would never be put right.
+        # The best one first: if it is lost after the newest is written, no later epoch replaces it.
         if best:
             write_bytes(self._directory / BEST, data)
-        write_bytes(self._path(step), data)
+        write_bytes(self._directory / f"checkpoint-{step:09d}.npz", data)
         self._remove_others(step)
 
     def _remove_others(self, newest: int) -> None:
-        """Keep the newest ones up to the step `newest`. Those beyond it were damaged, or the run would have resumed
-        there; they would be taken for the newest, and take the place of whole ones."""
+        """Keep the newest ones up to the step `newest`. Those beyond it are corrupt, or the run would have resumed
+        there; they would be taken for the newest, and push out intact ones."""
         paths = self._paths()
         beyond = [path for path in paths if _step_of(path) > newest]
         for path in beyond + paths[: len(paths) - len(beyond)][: -self._keep]:
             path.unlink(missing_ok=True)
 
-    def _path(self, step: int) -> pathlib.Path:
-        return self._directory / f"checkpoint-{step:09d}.npz"
-
     def _paths(self, before: int | None = None) -> list[pathlib.Path]:
         if not self._directory.is_dir():
             return []
-        paths = sorted(path for path in self._directory.iterdir() if _PATTERN.fullmatch(path.name))
+        paths = sorted((path for path in self._directory.iterdir() if _PATTERN.fullmatch(path.name)), key=_step_of)
         return [path for path in paths if before is None or _step_of(path) < before]
 
 
 def _step_of(path: pathlib.Path) -> int:
-    return int(_PATTERN.fullmatch(path.name)[1])
-
-
-def _snapshot(model: keras.Model, optimizer: keras.optimizers.Optimizer, state: TrainState) -> dict[str, np.ndarray]:
-    """Copies of all that a checkpoint holds, by their names in the archive."""
-    # On a CPU an array may share its memory with the variable, which the next step writes to.
-    arrays = {name: np.asarray(variable).copy() for name, variable in _variables(model, optimizer).items()}
-    fields = dict(vars(state))
-    if (counted := fields.pop("audit")) is not None:
-        arrays["audit"] = np.asarray(counted).copy()
-    arrays["state"] = np.frombuffer(json.dumps(fields).encode(), np.uint8)
-    return arrays
-
-
-def _restore(path: pathlib.Path, model: keras.Model, optimizer, step: int | None = None) -> TrainState:
-    """Load a checkpoint, which must be that of `step` if one is given; with no optimizer, the model's weights only."""
-    variables = _variables(model, optimizer)
-    if not zipfile.is_zipfile(path):
-        raise ValueError("it is no whole archive")  # NumPy would take it for a pickle, and advise to load that
-    with np.load(path, allow_pickle=False) as archive:
-        _check_sizes(archive, variables)
-        # Everything is read, and so checked against the archive's CRC-32, before anything is assigned.
-        values = {name: archive[name] for name in variables}
-        state = _parse_state(archive["state"].tobytes())
-        state.audit = archive.get("audit")
-    if step is not None and state.global_step != step:
-        raise ValueError(f"it is of step {state.global_step}")
-    for name, variable in variables.items():
-        have, want = values[name], (tuple(variable.shape), keras.backend.standardize_dtype(variable.dtype))
-        if (have.shape, have.dtype.name) != want:
-            raise ValueError(f"{name} ({variable.path}) is {have.dtype.name} {have.shape}, not {want[1]} {want[0]}")
-    for name, variable in variables.items():
-        variable.assign(values[name])
-    return state
+    return int(path.stem.removeprefix("checkpoint-"))
 
 
 def _variables(model: keras.Model, optimizer: keras.optimizers.Optimizer | None) -> dict[str, keras.Variable]:
@@ -207,25 +222,42 @@ def _variables(model: keras.Model, optimizer: keras.optimizers.Optimizer | None)
     return {**named, **{f"optimizer/{place:04d}": variable for place, variable in enumerate(slots)}}
 
 
-def _check_sizes(archive, variables: dict[str, keras.Variable]) -> None:
-    """Refuse what would not fit the variables before it is read: a small file can unpack to any size."""
-    for info in archive.zip.infolist():
-        name = info.filename.removesuffix(".npy")
-        if name not in variables:
-            most = _MAX_STATE_BYTES
-        else:
-            dtype = np.dtype(keras.backend.standardize_dtype(variables[name].dtype))
-            most = math.prod(variables[name].shape) * dtype.itemsize + _MAX_HEADER_BYTES
-        if info.file_size > most:
-            raise ValueError(f"{name} takes {info.file_size:,} bytes, at most {most:,} expected")
+def _assign(values: dict[str, np.ndarray], variables: dict[str, keras.Variable]) -> None:
+    for name, variable in variables.items():
+        variable.assign(values[name])
 
 
-def _parse_state(text: bytes) -> TrainState:
-    state = TrainState(**json.loads(text))
-    numbers = state.epoch, state.step, state.global_step, state.recoveries
-    if not all(type(number) is int and number >= 0 for number in numbers):
-        raise ValueError(f"its position is {numbers}")
-    lists = isinstance(state.totals, list) and isinstance(state.history, list)
-    if not (lists and all(isinstance(row, dict) for row in state.history)):
-        raise ValueError("its history is no table")
-    return state
+def _read_members(path: pathlib.Path, limits: dict[str, int]) -> dict[str, bytes]:
+    """The members of an archive with these names, checked against its CRC-32s; a small file can unpack to any size.
+
+    Raises:
+        OSError, BadZipFile, zlib.error: it cannot be read.
+        KeyError: a name is not in it.
+        ValueError: a member is larger than its limit in bytes, which does not count its header.
+    """
+    if not zipfile.is_zipfile(path):
+        raise ValueError("truncated or not an archive")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            infos = {name: archive.getinfo(f"{name}.npy") for name in limits}
+            for name, info in infos.items():
+                if info.file_size > limits[name] + _MAX_HEADER_BYTES:
+                    raise ValueError(f"{name} takes {info.file_size:,} bytes, at most {limits[name]:,} expected")
+            return {name: archive.read(info) for name, info in infos.items()}
+    except (EOFError, RuntimeError) as error:
+        # zipfile's, if flags or sizes of its directory are corrupt; NotImplementedError is a RuntimeError.
+        raise zipfile.BadZipFile(str(error) or "truncated member") from error
+
+
+def _parse_array(name: str, data: bytes, dtype: np.dtype, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    """The array in the bytes of a .npy file, which must be of this type and shape (by default flat); else ValueError.
+
+    NumPy's own reader evaluates the header as Python, and allocates whatever shape it claims.
+    """
+    start = len(_NPY_MAGIC) + 2 + int.from_bytes(data[8:10], "little")
+    wanted = (len(data) - start,) if shape is None else shape
+    expected = f"{{'descr': {dtype.str!r}, 'fortran_order': False, 'shape': {wanted!r}, }}"
+    header = data[len(_NPY_MAGIC) + 2 : start].decode("latin-1").rstrip()
+    if not data.startswith(_NPY_MAGIC) or header != expected:
+        raise ValueError(f"{name} is {header:.120}, not {expected}")
+    return np.frombuffer(data, dtype, offset=start).reshape(wanted)

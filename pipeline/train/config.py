@@ -1,11 +1,13 @@
-"""What a training run is told, validated before anything heavy is imported."""
+"""The settings of a training run, validated before anything heavy is imported."""
 
 import argparse
 import dataclasses
 import math
 import pathlib
 import re
+from typing import Any
 
+from pipeline.cli import check_settings, setting
 from pipeline.errors import InputError
 from pipeline.feed.normalize import KINDS
 from pipeline.feed.plan import FEEDS
@@ -15,79 +17,7 @@ PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
 SCHEDULES = ("constant", "cosine")
 SCALES = ("device", "host")
 
-_SEEDS = 2**63
-_COUNTS = 2**31  # steps, and rows of a batch, are int32 in places
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainConfig:
-    """Settings of a run. `batch_size` is global; `learning_rate` None follows the batch size (`peak_learning_rate`)."""
-
-    data: pathlib.Path
-    run_dir: pathlib.Path
-    strategy: str = "auto"
-    devices: int | None = None
-    precision: str = "auto"
-    epochs: int = 6
-    batch_size: int = 256
-    learning_rate: float | None = None
-    schedule: str = "cosine"
-    seed: int = 0
-    steps_per_call: int | None = None
-    feed: str = "auto"
-    scale: str = "device"
-    normalization: str = "unit"
-    xla: bool = False
-    memory_budget: int | None = None
-    patience: int | None = None
-    checkpoint_every: int | None = None
-    keep_checkpoints: int = 2
-    audit: bool = False
-    recover: int = 0
-    tensorboard: bool = False
-    log_json: bool = False
-    fresh: bool = False
-
-    def __post_init__(self) -> None:
-        for name, choices in (
-            ("strategy", STRATEGIES),
-            ("precision", PRECISIONS),
-            ("schedule", SCHEDULES),
-            ("feed", FEEDS),
-            ("scale", SCALES),
-            ("normalization", KINDS),
-        ):
-            if getattr(self, name) not in choices:
-                raise InputError(f"{_flag(name)} {getattr(self, name)!r}: choose one of {', '.join(choices)}")
-        for name in (
-            *("devices", "epochs", "batch_size", "steps_per_call", "memory_budget"),
-            *("patience", "checkpoint_every", "keep_checkpoints"),
-        ):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{_flag(name)} {value}: it must be at least 1")
-            if value is not None and value >= _COUNTS and name != "memory_budget":
-                raise InputError(f"{_flag(name)} {value}: it must be below 2**31")
-        if not 0 <= self.recover < _COUNTS:
-            raise InputError(f"--recover {self.recover}: it must be from 0 to 2**31 - 1")
-        rate = self.learning_rate
-        if rate is not None and not 0 < rate < math.inf:
-            raise InputError(f"--learning-rate {rate}: it must be a number above 0")
-        if not 0 <= self.seed < _SEEDS:
-            raise InputError(f"--seed {self.seed}: it must be from 0 to 2**63 - 1")
-        if self.feed == "device" and self.scale == "host":
-            raise InputError("--feed device scales in the step; leave out --scale host")
-
-    @property
-    def peak_learning_rate(self) -> float:
-        """The rate asked for, or the article's 0.001 at batch 32, scaled by the square root of the batch size.
-
-        The square root is the rule for Adam: Malladi et al., "On the SDEs and Scaling Rules for Adaptive Gradient
-        Algorithms", NeurIPS 2022.
-        """
-        if self.learning_rate is not None:
-            return self.learning_rate
-        return 1e-3 * math.sqrt(self.batch_size / 32)
+_INT32 = 2**31  # steps and rows of a batch are int32 in places
 
 
 def parse_bytes(text: str) -> int:
@@ -111,5 +41,75 @@ def size_argument(text: str) -> int:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
+def _count(default: int | None, text: str, group: str, minimum: int = 1) -> Any:
+    return setting(default, text, group=group, minimum=minimum, below=_INT32)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Settings of a run; None and "auto" are decided by `run_plan.make_run_plan`.
+
+    Raises:
+        InputError: a value is out of its bounds, or two settings exclude each other.
+    """
+
+    data: pathlib.Path = setting(help="data set directory (default: sample data, with --batch-size 64 --epochs 2)")
+    run_dir: pathlib.Path = setting(help="where results go (default: runs/NAME_OF_THE_DATA)")
+    fresh: bool = setting(False, "start from scratch; an earlier run in the run directory is renamed, not deleted")
+
+    strategy: str = setting("auto", "auto: by devices and TF_CONFIG", choices=STRATEGIES, group="devices")
+    devices: int | None = _count(None, "GPUs to use, or logical CPUs if there is no GPU", "devices")
+    precision: str = setting("auto", "auto: what the device computes fastest", choices=PRECISIONS, group="devices")
+    xla: bool = setting(False, "compile the step; measure first: tools/benchmark.py step --xla", group="devices")
+    steps_per_call: int | None = _count(
+        None, "maximum steps per host call (default: 16, on CPUs fewer for large batches)", "devices"
+    )
+
+    epochs: int = _count(6, "passes over the data", "training")
+    batch_size: int = _count(256, "global, over all replicas", "training")
+    learning_rate: float | None = setting(
+        None, "peak (default: 0.001 * sqrt(batch size / 32))", metavar="RATE", group="training"
+    )
+    schedule: str = setting("cosine", "cosine: after a short warm-up", choices=SCHEDULES, group="training")
+    seed: int = setting(0, "of weights, order and dropout", group="training", minimum=0, below=2**63)
+    patience: int | None = _count(None, "stop after N epochs without a better validation accuracy", "training")
+    checkpoint_every: int | None = _count(None, "also within an epoch, every N steps", "training")
+    keep_checkpoints: int = _count(2, "newest to keep, besides the best", "training")
+    recover: int = _count(
+        0, "if the loss becomes NaN, go back at half the rate, at most N times", "training", minimum=0
+    )
+    audit: bool = setting(False, "prove after each epoch that it saw every example once", group="training")
+
+    feed: str = setting("auto", "where the training split is held; auto: by its size", choices=FEEDS, group="feed")
+    memory_budget: int | None = setting(
+        None,
+        "such as 4GiB (default: half of what is free)",
+        metavar="SIZE",
+        type=size_argument,
+        group="feed",
+        minimum=1,
+    )
+    normalization: str = setting("unit", "unit: x / 255; standard: mean 0, deviation 1", choices=KINDS, group="feed")
+    scale: str = setting("device", "where bytes become numbers; device: in the step", choices=SCALES, group="feed")
+
+    tensorboard: bool = setting(False, "scalars and weight histograms in RUN_DIR/tensorboard", group="output")
+    log_json: bool = setting(False, "one JSON object per line, for machines", group="output")
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        rate = self.learning_rate
+        if rate is not None and not 0 < rate < math.inf:
+            raise InputError(f"--learning-rate {rate}: it must be a number above 0")
+        if self.feed == "device" and self.scale == "host":
+            raise InputError("--scale host cannot be used with --feed device, which scales in the step")
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """The rate asked for, or the Keras tutorial's 0.001 at batch 32, scaled by the square root of the batch size.
+
+        The square root is the rule for Adam: Malladi et al., "On the SDEs and Scaling Rules for Adaptive Gradient
+        Algorithms", NeurIPS 2022.
+        """
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return 1e-3 * math.sqrt(self.batch_size / 32)

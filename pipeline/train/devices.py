@@ -7,20 +7,22 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
-from pipeline.errors import InputError, TryAgainError
+from pipeline.errors import InputError, TryAgainError, shorten
 from pipeline.feed.dataset import Replicas
 from pipeline.train.environment import processor_flags, processor_name
 
-_MAX_LOGICAL_CPUS = 256  # each has threads of its own; they stand in for devices, and no machine has more of those
+_MAX_LOGICAL_CPUS = 256  # each has threads of its own; they stand in for devices, and no machine has more
 
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
-    """What a run trains on. `devices` are this worker's; `accelerator` is GPU or CPU."""
+    """What a run trains on. `names` are this worker's devices; `accelerator` is GPU or CPU."""
 
     name: str
     strategy: tf.distribute.Strategy
@@ -47,26 +49,39 @@ class Devices:
         gpus = tf.config.list_physical_devices("GPU")[: len(self.names)]
         return [str(tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)) for gpu in gpus]
 
-    def wait_for_all(self) -> None:
-        """Return when every worker has come here."""
-        self._sums(0)
+    def gather(self, value: Any) -> list[Any]:
+        """Every worker's `value` (of JSON's types) in the workers' order, once all of them have called this."""
+        if self.num_workers == 1:
+            return [value]
+        text = np.frombuffer(json.dumps(value).encode(), np.uint8)
+        lengths = self._gather_rows(np.array([len(text)]))[:, 0].tolist()
+        rows = self._gather_rows(np.pad(text, (0, max(lengths) - len(text))))
+        return [json.loads(row[:length].astype(np.uint8).tobytes()) for row, length in zip(rows, lengths, strict=True)]
 
-    def check_same(self, step: int) -> None:
-        """Wait for all workers, and see that they go on from the same step.
+    def wait_for_all(self) -> None:
+        """Return when every worker has called this."""
+        self.gather(None)
+
+    def check_agreement(self, settings: Mapping[str, Any], remedy: str) -> None:
+        """Compare settings with the other workers'.
 
         Raises:
-            InputError: they do not.
+            InputError: they differ; every worker raises it, naming what differs.
         """
-        replicas = self.replicas.total
-        if self._sums(step) != [step * replicas, step * step * replicas]:
-            raise InputError(
-                f"worker {self.worker} goes on from step {step}, others from another; "
-                "--run-dir must be one directory that all workers see"
-            )
+        workers = self.gather(dict(settings))
+        names = {name: None for worker in workers for name in worker}
+        values = {name: [shorten(worker.get(name)) for worker in workers] for name in names}
+        differ = [
+            f"{name} is {', '.join(f'{value} on worker {k}' for k, value in enumerate(column))}"
+            for name, column in values.items()
+            if any(worker.get(name) != workers[0].get(name) for worker in workers)
+        ]
+        if differ:
+            raise InputError(f"the workers disagree: {'; '.join(differ)}; {remedy}")
 
     @contextlib.contextmanager
     def watching_workers(self) -> Iterator[None]:
-        """Within the block, what TensorFlow raises when another worker is gone becomes one line.
+        """Within the block, an error of TensorFlow's because another worker is gone becomes one line.
 
         Raises:
             TryAgainError: another worker ended or cannot be reached.
@@ -76,26 +91,26 @@ class Devices:
         except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError) as error:
             if self.num_workers == 1:
                 raise
-            found = re.search(r"/job:(\w+)/replica:\d+/task:(\d+)", str(error))
-            who = f"{found[1]} {found[2]}" if found else "another worker"
+            task = re.search(r"/job:(\w+)/replica:\d+/task:(\d+)", str(error))
+            other = f"{task[1]} {task[2]}" if task else "another worker"
             raise TryAgainError(
-                f"{who} ended or cannot be reached, so this one ({self.worker} of {self.num_workers}) ends too; "
-                "the same command on every worker goes on from the last checkpoint"
+                f"{other} ended or cannot be reached, so this one ({self.worker} of {self.num_workers}) ends too; "
+                "start the same command on every worker to resume from the last checkpoint"
             ) from error
 
-    def _sums(self, value: int) -> list[int]:
-        """The sums of `value` and of its square over all replicas, once all workers have come here."""
-        if self.num_workers == 1:
-            return [value * self.replicas.total, value * value * self.replicas.total]
-        both = tf.constant([value, value * value], tf.int64)
+    def _gather_rows(self, own: np.ndarray) -> np.ndarray:
+        """int64 [workers, n] from every worker's [n], as a sum in which each worker fills its own row."""
+        rows = np.zeros((self.num_workers, len(own)), np.int64)
+        rows[self.worker] = own
+        values = tf.constant(rows)
 
-        def add():
-            return self.strategy.reduce("SUM", self.strategy.run(lambda: tf.identity(both)), axis=None)
+        def add() -> tf.Tensor:
+            return self.strategy.reduce("SUM", self.strategy.run(lambda: tf.identity(values)), axis=None)
 
-        return tf.function(add, autograph=False)().numpy().tolist()
+        return tf.function(add, autograph=False)().numpy() // self.replicas.local
 
-    def distribute(self, parts: tuple) -> tf.distribute.DistributedValues:
-        """One value from each local replica's part; a part may be any structure of tensors."""
+    def distribute(self, parts: tuple[Any, ...]) -> tf.distribute.DistributedValues:
+        """A distributed value from one structure of tensors per local replica."""
         first = self.replicas.first
         return self.strategy.experimental_distribute_values_from_function(
             lambda context: parts[context.replica_id_in_sync_group - first]
@@ -106,9 +121,9 @@ def make_devices(strategy: str = "auto", devices: int | None = None) -> Devices:
     """Set up devices and a strategy. Call it before anything else uses TensorFlow.
 
     Args:
-        strategy: one of config.STRATEGIES. "auto" is multiworker where TF_CONFIG names several workers, mirrored
-            where there are several devices, else one.
-        devices: how many GPUs to use, or how many logical CPUs where there is no GPU; None is every GPU, or one CPU.
+        strategy: one of config.STRATEGIES. "auto" is multiworker if TF_CONFIG names several workers, mirrored if
+            there are several devices, else one.
+        devices: how many GPUs to use, or how many logical CPUs if there is no GPU; None is every GPU, or one CPU.
 
     Raises:
         InputError: fewer devices than asked for, or a strategy that TF_CONFIG or the devices do not allow.
@@ -127,15 +142,17 @@ def make_devices(strategy: str = "auto", devices: int | None = None) -> Devices:
         if devices is not None:
             raise InputError(f"--strategy one uses one device, not --devices {devices}; use --strategy mirrored")
         names = names[:1]
-    made = _make_mirrored(names, bool(gpus)) if strategy == "mirrored" else tf.distribute.OneDeviceStrategy(names[0])
-    return Devices(strategy, made, "GPU" if gpus else "CPU", tuple(names), Replicas(len(names), 0, len(names)))
+    distribution = (
+        _make_mirrored(names, bool(gpus)) if strategy == "mirrored" else tf.distribute.OneDeviceStrategy(names[0])
+    )
+    return Devices(strategy, distribution, "GPU" if gpus else "CPU", tuple(names), Replicas(len(names), 0, len(names)))
 
 
 def choose_precision(precision: str, accelerator: str) -> str:
     """The Keras dtype policy to use; "auto" takes what the device computes fastest.
 
-    bfloat16 where it is native (GPUs of compute capability 8.0 and up, processors with AVX512-BF16 or AMX), since it
-    needs no loss scaling; float16 on GPUs of 7.0 and 7.5, whose tensor cores know nothing else; float32 elsewhere.
+    bfloat16 if it is native (GPUs of compute capability 8.0 and up, processors with AVX512-BF16 or AMX), since it
+    needs no loss scaling; float16 on GPUs of 7.0 and 7.5, whose tensor cores support nothing else; float32 elsewhere.
     """
     if precision != "auto":
         return precision
@@ -150,7 +167,7 @@ def choose_precision(precision: str, accelerator: str) -> str:
 
 
 def precision_remark(precision: str, accelerator: str) -> str | None:
-    """A line to say where a precision asked for is emulated and so slower than float32, or None."""
+    """A line for a requested precision that is emulated and so slower than float32, or None."""
     if accelerator != "CPU" or precision in ("float32", choose_precision("auto", accelerator)):
         return None
     # mixed_bfloat16 was measured at a ninth of float32's images/s on two cores with AVX2.
@@ -161,7 +178,7 @@ def device_memory(devices: Devices) -> int | None:
     """Bytes that TensorFlow may use on the smallest local GPU, or None on a CPU."""
     if devices.accelerator == "CPU":
         return None
-    from tensorflow.python.client import device_lib  # the one place that tells a device's memory limit
+    from tensorflow.python.client import device_lib  # type: ignore[attr-defined]  # the only source of the limit
 
     return min(device.memory_limit for device in device_lib.list_local_devices() if device.device_type == "GPU")
 
@@ -177,7 +194,7 @@ def _workers_in_tf_config() -> int:
         if known and not (task["type"] in ("chief", "worker") and 0 <= int(task["index"]) < len(cluster[task["type"]])):
             raise ValueError(f"task {task} is not in the cluster")
     except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise InputError(f"TF_CONFIG is not a cluster that can be used ({error}): {raw!r}") from error
+        raise InputError(f"TF_CONFIG is not a valid cluster ({error}): {raw!r}") from error
     return known
 
 
@@ -188,7 +205,7 @@ def _make_multiworker(workers: int, devices: int | None) -> Devices:
     if devices is not None and devices != max(1, len(gpus)):
         raise InputError(f"--devices {devices} with --strategy multiworker: it uses every GPU of a worker, or its CPU")
     _set_memory_growth(gpus)
-    strategy = _meet_the_workers(workers)
+    strategy = _join_workers(workers)
     resolver = strategy.cluster_resolver
     chiefs = len(resolver.cluster_spec().as_dict().get("chief", ()))
     worker = resolver.task_id + (chiefs if resolver.task_type == "worker" else 0)
@@ -198,10 +215,10 @@ def _make_multiworker(workers: int, devices: int | None) -> Devices:
     return Devices("multiworker", strategy, "GPU" if gpus else "CPU", names, replicas, worker, workers)
 
 
-def _meet_the_workers(workers: int) -> tf.distribute.MultiWorkerMirroredStrategy:
+def _join_workers(workers: int) -> tf.distribute.MultiWorkerMirroredStrategy:
     """Start this worker's server and wait for the others; it must come before any other TensorFlow operation."""
-    # Said always, because TensorFlow waits with Python's lock held: no other thread could say it later.
-    print(f"waiting until all {workers} workers of TF_CONFIG are there", file=sys.stderr, flush=True)
+    # Printed in any case, because TensorFlow waits with the GIL held: no other thread could print it later.
+    print(f"waiting for all {workers} workers of TF_CONFIG to start", file=sys.stderr, flush=True)
     # Python's handlers would run only after the wait, however long it is; there is nothing to save yet.
     before = {signum: signal.signal(signum, signal.SIG_DFL) for signum in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -217,20 +234,20 @@ def _meet_the_workers(workers: int) -> tf.distribute.MultiWorkerMirroredStrategy
 
 
 def _make_mirrored(names: list[str], on_gpus: bool) -> tf.distribute.MirroredStrategy:
-    # Logical CPUs share one memory, where adding up on one of them is all that a ring would do. It also leaves no
-    # collective group behind, which a second strategy of another size in the same process would clash with.
+    # Logical CPUs share one memory, so summing on one of them does all that a ring would. It also leaves no collective
+    # group behind, which a second strategy of another size in the same process would clash with.
     reduce = None if on_gpus else tf.distribute.ReductionToOneDevice()
     return tf.distribute.MirroredStrategy(names, cross_device_ops=reduce)
 
 
-def _set_memory_growth(gpus) -> None:
+def _set_memory_growth(gpus: list[Any]) -> None:
     for gpu in gpus:
-        # TensorFlow is already running where a caller (a test, a notebook) used it first; growth is then as it was.
+        # If a caller (a test, a notebook) used TensorFlow first, it is running already; growth then stays as it was.
         with contextlib.suppress(RuntimeError):
             tf.config.experimental.set_memory_growth(gpu, True)
 
 
-def _gpu_names(gpus, devices: int | None) -> list[str]:
+def _gpu_names(gpus: list[Any], devices: int | None) -> list[str]:
     count = len(gpus) if devices is None else devices
     if not 1 <= count <= len(gpus):
         raise InputError(f"--devices {count}: this machine shows {len(gpus)} GPU(s); ask for 1 to {len(gpus)}")

@@ -1,15 +1,17 @@
 """From a dataset of calls to values on the replicas' devices, one call ahead of the loop."""
 
 import atexit
+import contextlib
 import dataclasses
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import tensorflow as tf
 
-from pipeline.errors import InputError
 from pipeline.feed.dataset import Position
+from pipeline.feed.python_calls import original_error
 from pipeline.feed.resident import SplitArrays
 from pipeline.train.audit import ReadIds
 from pipeline.train.devices import Devices
@@ -19,8 +21,8 @@ from pipeline.train.devices import Devices
 class Feeds:
     """What a run trains on.
 
-    `train(position)` and `validation()`, where there is such a split, make data sets of calls; `table` is the split
-    that the device feed looks up in; `read_ids` tells rows of the training split by the ids of the CSV.
+    `train(position)`, and `validation()` if there is such a split, make data sets of calls; `table` is the split that
+    the device feed looks up in; `read_ids` gives the ids of rows of the training split.
     """
 
     train: Callable[[Position], tf.data.Dataset]
@@ -29,71 +31,69 @@ class Feeds:
     read_ids: ReadIds
 
 
-def prefetch_to_devices(dataset: tf.data.Dataset, devices: Devices) -> Iterator[tuple]:
-    """Yield (parts, count): an element's part on each replica's device, and float32 [steps] examples a step.
+def prefetch_to_devices(dataset: tf.data.Dataset, devices: Devices) -> Iterator[tuple[Any, tf.Tensor]]:
+    """Yield (parts, count): an element's part on each replica's device, and float32 [steps] examples per step.
 
     A thread copies the next element to the devices while the current one is trained on, so that the bus works behind
     the computation. Close the iterator (or exhaust it) to end the thread.
+
+    Raises:
+        InputError: reading the data failed, as the feed reported it.
     """
-    ready: queue.Queue = queue.Queue(maxsize=1)
-    closed = threading.Event()
-
-    def put(item) -> bool:
-        while not closed.is_set():
-            try:
-                ready.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def copy_ahead() -> None:
-        try:
-            for element in dataset:
-                if not put(_on_devices(element, devices)):
-                    return
-            put(None)
-        except BaseException as error:  # carried to the loop, which raises it
-            put(_as_input_error(error) or error)
-
-    thread = threading.Thread(target=copy_ahead, name="feed-replicas", daemon=True)
-    _alive.add((closed, thread))
-    thread.start()
+    copier = _Copier(dataset, devices)
     try:
-        while (item := ready.get()) is not None:
+        while (item := copier.ready.get()) is not None:
             if isinstance(item, BaseException):
                 raise item
             yield item
     finally:
-        _end(closed, thread)
+        copier.end()
 
 
-# Of those that nobody has closed yet. Python stops their threads in the midst of what they do, and a generator that it
-# frees after that waited for its own for ever (Python 3.13).
-_alive: set[tuple[threading.Event, threading.Thread]] = set()
+class _Copier:
+    """The thread, and the queue of one that it fills: an element, an error, or None at the end."""
+
+    def __init__(self, dataset: tf.data.Dataset, devices: Devices) -> None:
+        self.ready: queue.Queue[Any] = queue.Queue(maxsize=1)
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(dataset, devices), name="prefetch", daemon=True)
+        _alive.add(self)
+        self._thread.start()
+
+    def end(self) -> None:
+        self._closed.set()
+        self._thread.join()
+        _alive.discard(self)
+
+    def _run(self, dataset: tf.data.Dataset, devices: Devices) -> None:
+        try:
+            for element in dataset:
+                if not self._put(_on_devices(element, devices)):
+                    return
+            self._put(None)
+        except BaseException as error:  # carried to the loop, which raises it
+            self._put(original_error(error) or error)
+
+    def _put(self, item: Any) -> bool:
+        while not self._closed.is_set():
+            with contextlib.suppress(queue.Full):
+                self.ready.put(item, timeout=0.1)
+                return True
+        return False
 
 
-def _end(closed: threading.Event, thread: threading.Thread) -> None:
-    closed.set()
-    thread.join()
-    _alive.discard((closed, thread))
+# Python stops the threads of iterators that were never closed in the midst of their work, and a generator freed after
+# that waited for its thread forever (Python 3.13).
+_alive: set[_Copier] = set()
 
 
 @atexit.register
 def _end_all() -> None:
-    for each in tuple(_alive):
-        _end(*each)
+    for copier in tuple(_alive):
+        copier.end()
 
 
-def _as_input_error(error: BaseException) -> InputError | None:
-    """The mistake in the data that a pipeline's reader found; TensorFlow passes on its name and text alone."""
-    name = f"{InputError.__name__}: "
-    if isinstance(error, tf.errors.OpError) and name in error.message:
-        return InputError(error.message.split(name, 1)[1].splitlines()[0])
-    return None
-
-
-def _on_devices(element, devices: Devices):
+def _on_devices(element: Any, devices: Devices) -> tuple[Any, tf.Tensor]:
     parts = []
     for device, part in zip(devices.names, element["replicas"], strict=True):
         if devices.accelerator == "CPU":

@@ -1,13 +1,14 @@
-"""What a run says while it trains: a live line on a terminal, a line an epoch elsewhere, or JSON for machines."""
+"""What a run prints while it trains: a live line on a terminal, a line per epoch elsewhere, or JSON for machines."""
 
 import json
 import shutil
 import sys
+from collections.abc import Mapping
 from typing import Any, TextIO
 
 
 class Reporter:
-    """Prints lines of a run, and JSON objects instead with `as_json`."""
+    """Prints lines of a run; with `as_json`, objects with the line as `text`, a name as `event`, and typed fields."""
 
     def __init__(self, as_json: bool = False, out: TextIO | None = None, quiet: bool = False) -> None:
         self._json, self._quiet = as_json, quiet
@@ -15,28 +16,29 @@ class Reporter:
         self._live = not as_json and not quiet and self._out.isatty()
         self._line_open = False
 
-    def line(self, text: str, **event: Any) -> None:
-        """Say something once. `event` is what machines read of it."""
+    def line(self, text: str, event: str = "note", **fields: Any) -> None:
+        """Print a line once. `event` and `fields` are what other programs read of it."""
         if self._quiet:
             return
         self._close_line()
-        print(json.dumps({"event": "note", "text": text, **event}) if self._json else text, file=self._out, flush=True)
+        out = json.dumps({"event": event, "text": text, **fields}) if self._json else text
+        print(out, file=self._out, flush=True)
 
-    def step(self, epoch: int, epochs: int, step: int, steps: int, logs: dict[str, float]) -> None:
-        """The position within an epoch; shown on a terminal only."""
+    def step(self, epoch: int, epochs: int, step: int, steps: int, logs: Mapping[str, float]) -> None:
+        """The position within an epoch (from 0); shown on a terminal only."""
         if self._live:
             width = 24
             filled = width * step // steps
             bar = "━" * filled + "╺" * (filled < width) + " " * (width - filled - 1)
             text = f"epoch {epoch + 1}/{epochs} {bar[:width]} {step}/{steps}  {_figures(logs)}"
-            # A line that wraps cannot be taken back by a carriage return.
+            # A carriage return cannot take back a line that wraps.
             self._out.write(f"\r\x1b[K{text[: shutil.get_terminal_size().columns - 1]}")
             self._out.flush()
             self._line_open = True
 
-    def epoch(self, epoch: int, epochs: int, logs: dict[str, float]) -> None:
-        """The figures of a finished epoch."""
-        self.line(f"epoch {epoch + 1}/{epochs}  {_figures(logs)}", event="epoch", epoch=epoch + 1, **logs)
+    def epoch(self, epochs: int, row: Mapping[str, Any]) -> None:
+        """The figures of a finished epoch: a row of the history."""
+        self.line(f"epoch {row['epoch']}/{epochs}  {_figures(row)}", event="epoch", **row)
 
     def _close_line(self) -> None:
         if self._line_open:
@@ -44,7 +46,7 @@ class Reporter:
             self._line_open = False
 
 
-def _figures(logs: dict[str, float]) -> str:
+def _figures(logs: Mapping[str, Any]) -> str:
     forms = {
         "loss": "loss {:.4f}",
         "accuracy": "accuracy {:.2%}",

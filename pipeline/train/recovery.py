@@ -1,16 +1,16 @@
-"""When the numbers run away: saying where, and going back to a good checkpoint with a lower learning rate."""
+"""When the numbers diverge: reporting where, and going back to a good checkpoint with a lower learning rate."""
 
 import math
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import keras
 import numpy as np
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, pluralize
 from pipeline.train.audit import ReadIds, name_ids
 from pipeline.train.checkpoint import CheckpointStore, TrainState
 from pipeline.train.devices import Devices
-from pipeline.train.step import CompiledSteps
+from pipeline.train.step import CallResult, CompiledSteps
 
 RATE_FACTOR = 0.5  # of the learning rate, each time a run goes back
 
@@ -24,47 +24,46 @@ class Diverged(InputError):
 
 
 class FiniteGuard:
-    """Raises Diverged after a call that gave a loss or a weight that is not finite, and rather than save either.
+    """Raises Diverged after a call whose losses or weights are not finite, and before either is saved.
 
-    What it looks at is summed up over all workers, or the same on each, so that all of them raise it together. `parts`
-    are the replicas' parts of the call's element.
+    What it checks is summed over all workers, or the same on each, so that all of them raise it together. `parts` are
+    the replicas' parts of the call's element.
     """
 
-    def __init__(
-        self, devices: Devices, optimizer: keras.optimizers.Optimizer, calls: CompiledSteps, read_ids: ReadIds
-    ) -> None:
-        self._cluster, self._optimizer, self._calls, self._read_ids = devices, optimizer, calls, read_ids
+    def __init__(self, devices: Devices, compiled: CompiledSteps, read_ids: ReadIds) -> None:
+        self._devices, self._compiled, self._read_ids = devices, compiled, read_ids
 
-    def check_call(self, state: TrainState, parts, losses: np.ndarray, finite_weights: bool) -> None:
-        """Look at what the call that began at `state` brought back: the losses of its steps, [steps], first."""
-        bad = np.flatnonzero(~np.isfinite(losses))
+    def check_call(self, state: TrainState, parts: Any, result: CallResult, count: int) -> None:
+        """Check the result of the call of `count` steps that began at `state`: the losses of its steps first."""
+        bad = np.flatnonzero(~np.isfinite(result.step_losses[:count]))
         if len(bad):
-            self._diverge(f"the loss became {losses[bad[0]]} in", state, int(bad[0]), parts, int(bad[0]))
-        if not finite_weights:
-            self._diverge("weights became NaN or infinite by", state, len(losses) - 1, parts, len(losses) - 1)
+            k = int(bad[0])
+            self._diverge(f"the loss became {result.step_losses[k]} in", state, k, parts, k)
+        if not result.finite:
+            self._diverge("weights became NaN or infinite by", state, count - 1, parts, count - 1)
 
-    def check_variables(self, state: TrainState, parts, count: int) -> None:
-        """Look at all that a checkpoint of `state` would hold, after a call of `count` steps."""
-        if not self._calls.is_finite():
+    def check_variables(self, state: TrainState, parts: Any, count: int) -> None:
+        """Check all that a checkpoint of `state` would hold, after a call of `count` steps."""
+        if not self._compiled.is_finite():
             self._diverge("weights or optimizer variables became NaN or infinite by", state, -1, parts, count - 1)
 
     def check_validation(self, state: TrainState, loss: float) -> None:
-        """Look at the loss over the validation split, at the end of an epoch."""
+        """Check the loss over the validation split, at the end of an epoch."""
         if not math.isfinite(loss):
-            rate = rate_at(self._optimizer, state.global_step)
+            rate = rate_at(self._compiled.optimizer, state.global_step)
             text = f"the validation loss became {loss} after epoch {state.epoch + 1}, learning rate {rate:g}"
             raise Diverged(state.global_step, text)
 
-    def _diverge(self, what: str, state: TrainState, ahead: int, parts, k: int) -> NoReturn:
-        """Raise it for step `k` of a call, which is so many steps ahead of `state`."""
-        indices = self._cluster.strategy.experimental_local_results(parts["index"])
+    def _diverge(self, what: str, state: TrainState, ahead: int, parts: Any, k: int) -> NoReturn:
+        """Raise it for step `k` of a call, which is `ahead` steps after `state`."""
+        indices = self._devices.strategy.experimental_local_results(parts["index"])
         rows = np.concatenate([index[k].numpy() for index in indices])
         step = state.global_step + ahead
-        whose = "this worker's part of the batch" if self._cluster.num_workers > 1 else "the batch"
+        whose = "this worker's part of the batch" if self._devices.num_workers > 1 else "the batch"
         raise Diverged(
             step,
             f"{what} step {step} (epoch {state.epoch + 1}, step {state.step + ahead}), "
-            f"learning rate {rate_at(self._optimizer, step):g}; {whose} has "
+            f"learning rate {rate_at(self._compiled.optimizer, step):g}; {whose} has "
             f"{name_ids(rows[rows >= 0], self._read_ids)}",
         )
 
@@ -72,17 +71,19 @@ class FiniteGuard:
 class RecoverableSchedule(keras.optimizers.schedules.LearningRateSchedule):
     """A schedule times a factor: a variable of the optimizer's, so that checkpoints keep it with all others."""
 
-    def __init__(self, schedule: keras.optimizers.schedules.LearningRateSchedule, factor) -> None:
+    def __init__(self, schedule: keras.optimizers.schedules.LearningRateSchedule, factor: keras.Variable) -> None:
         self.schedule, self.factor = schedule, factor
 
-    def __call__(self, step):
+    def __call__(self, step: Any) -> Any:
         return self.schedule(step) * self.factor
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"schedule": self.schedule, "factor": float(keras.ops.convert_to_numpy(self.factor))}
 
 
-def make_recoverable(optimizer: keras.optimizers.Optimizer, schedule) -> None:
+def make_recoverable(
+    optimizer: keras.optimizers.Optimizer, schedule: keras.optimizers.schedules.LearningRateSchedule
+) -> None:
     """Give the optimizer, not built yet, this schedule in a form that `lower_rate` can lower."""
     factor = optimizer.add_variable(shape=(), initializer="ones", name="rate_factor")
     optimizer.learning_rate = RecoverableSchedule(schedule, factor)
@@ -96,9 +97,11 @@ def lower_rate(optimizer: keras.optimizers.Optimizer, factor: float) -> None:
 
 
 def rate_at(optimizer: keras.optimizers.Optimizer, step: int) -> float:
-    """The learning rate at a step. The optimizer must not train on: it is left standing at that step."""
-    optimizer.iterations.assign(step)
-    return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+    """The learning rate at a global step."""
+    # Keras evaluates a schedule at the optimizer's current step only, so the schedule itself is asked.
+    rate = getattr(optimizer, "inner_optimizer", optimizer)._learning_rate
+    value = rate(step) if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule) else rate
+    return float(keras.ops.convert_to_numpy(value))
 
 
 def go_back(
@@ -114,7 +117,7 @@ def go_back(
     is good in any case: its validation loss was finite.
 
     Returns:
-        The state to go on from, and what `restore_newest` remarks.
+        The state to resume from, and the lines of `restore_newest`.
 
     Raises:
         Diverged: `problem`, if there is no such checkpoint.
@@ -124,7 +127,7 @@ def go_back(
         state, remarks = store.restore_newest(model, optimizer, before=problem.step)
     if not store.has_any(before=max(problem.step, state.global_step + 1)):
         raise Diverged(problem.step, f"{problem}; there is no good checkpoint to go back to")
-    # The rate that a checkpoint holds was lowered as often as its state says.
+    # The rate in a checkpoint has been lowered as often as its state says.
     recoveries = max(recoveries, state.recoveries)
     lower_rate(optimizer, RATE_FACTOR ** (recoveries - state.recoveries))
     state.recoveries = recoveries
@@ -133,7 +136,8 @@ def go_back(
 
 def advice(recoveries: int) -> str:
     """What a user can do about a run that has gone back so often and will not again."""
-    anew = "start anew with a lower --learning-rate and --fresh"
+    restart = "start again with a lower --learning-rate and --fresh"
     if recoveries:
-        return f"going back {recoveries} times, to {RATE_FACTOR**recoveries:g} of the rate, did not help; {anew}"
-    return f"no checkpoint has it; add --recover 3 to go on from before it at a lower rate, or {anew}"
+        times = f"going back {pluralize(recoveries, 'time')}, to {RATE_FACTOR**recoveries:g} of the rate, did not help"
+        return f"{times}; {restart}"
+    return f"all checkpoints are from before it; add --recover 3 to go back to one at a lower rate, or {restart}"

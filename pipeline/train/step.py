@@ -1,8 +1,11 @@
-"""The compiled part of training: several steps a host call, on every replica, with nothing read back in between."""
+"""The compiled part of training: several steps per host call, on every replica, with nothing read back in between."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from models.dropout import DropoutState, dropout_state
@@ -12,8 +15,20 @@ from pipeline.feed.resident import SplitArrays
 from pipeline.train.audit import EpochAudit
 from pipeline.train.devices import Devices
 
-# What a call adds up, in this order; `stop` is the number of workers that were told to stop.
-TOTALS = ("loss", "correct", "examples", "stop")
+_SUMS = 4  # a call adds up loss, correct, examples and stop, in this order; then the loss of each step
+
+
+class CallResult(NamedTuple):
+    """What one host call computed, summed over all replicas of all workers."""
+
+    loss: float  # sum of the examples' losses
+    correct: float
+    examples: float
+    stop: bool  # whether any worker was asked to stop
+    step_losses: (
+        np.ndarray
+    )  # float32 [steps_per_call]: the part of `loss` of each step, 0 for steps that the call lacks
+    finite: bool  # whether all weights are finite after it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +51,7 @@ class StepConfig:
 
 
 class CompiledSteps:
-    """`train(element, first_step)` and `evaluate(element)`: elements of the feed in, totals out.
+    """Trains and evaluates on elements of the feed, as `prefetch_to_devices` yields them.
 
     The loss of a step is the mean cross-entropy over the examples it holds: a replica adds the losses of its own and
     divides by the count of the whole step, and the optimizer sums gradients over replicas. Padding has weight 0.
@@ -51,56 +66,59 @@ class CompiledSteps:
         table: SplitArrays | None = None,
         audit: EpochAudit | None = None,
     ) -> None:
-        self._cluster, self._config = devices, config
-        self.audit = audit
-        self._model, self._optimizer = model, optimizer
-        # Cross-entropy from logits is exact where probabilities have rounded to 0 or 1.
+        self._devices, self._config = devices, config
+        self.model, self.audit = model, audit
+        self.optimizer: Any = optimizer
+        # Cross-entropy from logits is exact even if probabilities have rounded to 0 or 1.
         self._logits = keras.Model(model.input, model.get_layer("logits").output)
         with devices.strategy.scope():
             self._totals = tf.Variable(
-                tf.zeros(len(TOTALS) + config.steps_per_call),
+                tf.zeros(_SUMS + config.steps_per_call),
                 trainable=False,
                 synchronization=tf.VariableSynchronization.ON_READ,
                 aggregation=tf.VariableAggregation.SUM,
             )
-            self._table = _make_table(table) if table is not None else None
+            self._table: Any = _make_table(table) if table is not None else None
         self._replica_step = tf.function(self._train_step, jit_compile=True) if config.jit_compile else self._train_step
         self._train_call = tf.function(self._train, reduce_retracing=True)
         self._evaluate_call = tf.function(self._evaluate, reduce_retracing=True)
         self._finite_call = tf.function(self._finite)
 
-    def train(self, parts, count: tf.Tensor, first_step: int, stop: bool = False) -> tf.Tensor:
-        """Train on one element's steps; `first_step` is the global number of the first.
+    def train(self, parts: Any, count: tf.Tensor, first_step: int, stop: bool = False) -> CallResult:
+        """Train on one element's steps, and wait for the result.
 
-        Returns:
-            float32 [TOTALS + steps_per_call + 1]: the totals, the sum of the losses of each step, and whether all
-            weights are finite after them (1.0) or not (0.0).
+        Args:
+            parts: each replica's part of the element.
+            count: float32 [steps], the examples of each step.
+            first_step: global number of the first step.
+            stop: whether this worker was asked to stop.
         """
-        return self._train_call(parts, count, tf.constant(first_step, tf.int64), tf.constant(float(stop)))
+        vector = self._train_call(parts, count, tf.constant(first_step, tf.int64), tf.constant(float(stop)))
+        return _unpack(vector.numpy())
 
-    def evaluate(self, parts, count: tf.Tensor) -> tf.Tensor:
-        """Totals over one element, without training. Returns float32 with TOTALS first."""
-        return self._evaluate_call(parts, count)
+    def evaluate(self, parts: Any, count: tf.Tensor) -> CallResult:
+        """Evaluate one element, without training."""
+        return _unpack(np.append(self._evaluate_call(parts, count).numpy(), np.float32(1)))
 
     def is_finite(self) -> bool:
-        """Whether no variable of the model or the optimizer holds NaN or infinity; every worker says the same."""
+        """Whether every variable of the model and the optimizer is finite; all workers get the same answer."""
         return bool(self._finite_call())
 
     def _train(self, parts, count, first_step, stop):
-        strategy = self._cluster.strategy
+        strategy = self._devices.strategy
         strategy.run(self._reset, args=(stop,))
         # Metrics stay on the device until the call ends; a step that reports to the host would wait for it.
-        for k in tf.range(tf.math.count_nonzero(count, dtype=tf.int32)):
+        for k in tf.range(tf.math.count_nonzero(count, dtype=tf.int32)):  # type: ignore[attr-defined]
             step = first_step + tf.cast(k, tf.int64)
             strategy.run(self._replica_step, args=(parts, k, count[k], step))
         # A loss can stay finite on weights that are not: relu takes NaN for 0.
-        weights = tf.cast(_are_finite(self._model.weights), tf.float32)
+        weights = tf.cast(_are_finite(self.model.weights), tf.float32)
         return tf.concat([self._read(), [weights]], axis=0)
 
     def _evaluate(self, parts, count):
-        strategy = self._cluster.strategy
+        strategy = self._devices.strategy
         strategy.run(self._reset, args=(tf.constant(0.0),))
-        for k in tf.range(tf.math.count_nonzero(count, dtype=tf.int32)):
+        for k in tf.range(tf.math.count_nonzero(count, dtype=tf.int32)):  # type: ignore[attr-defined]
             strategy.run(self._evaluate_step, args=(parts, k))
         return self._read()
 
@@ -112,9 +130,9 @@ class CompiledSteps:
         with tf.GradientTape() as tape, dropout_state(state):
             losses, correct, weight = self._losses(index, image, label, training=True)
             loss = tf.reduce_sum(losses) / count
-            scaled = self._optimizer.scale_loss(loss) if _scales_loss(self._optimizer) else loss
-        variables = self._model.trainable_variables
-        self._optimizer.apply(tape.gradient(scaled, variables), variables)
+            scaled = self.optimizer.scale_loss(loss) if _scales_loss(self.optimizer) else loss
+        variables = self.model.trainable_variables
+        self.optimizer.apply(tape.gradient(scaled, variables), variables)
         self._add(k, losses, correct, weight)
         if self.audit is not None:
             self.audit.count(index, weight)
@@ -145,7 +163,7 @@ class CompiledSteps:
         return losses, correct, weight
 
     def _reset(self, stop):
-        share = stop / self._cluster.replicas.local
+        share = stop / self._devices.replicas.local
         self._totals.assign(tf.concat([[0.0, 0.0, 0.0, share], tf.zeros(self._config.steps_per_call)], axis=0))
 
     def _add(self, k, losses, correct, weight):
@@ -155,20 +173,25 @@ class CompiledSteps:
         self._totals.assign_add(tf.concat([[*sums, 0.0], of_step], axis=0))
 
     def _finite(self):
-        return _are_finite([*self._model.weights, *self._optimizer.variables])
+        return _are_finite([*self.model.weights, *self.optimizer.variables])
 
     def _read(self):
         # Reading it outside the replicas sums it over all of them, on all workers.
         return self._totals.read_value()
 
 
-def _are_finite(variables) -> tf.Tensor:
-    # A mirrored variable has the same value on every replica, so one copy of each tells.
+def _unpack(vector: np.ndarray) -> CallResult:
+    loss, correct, examples, stop = map(float, vector[:_SUMS])
+    return CallResult(loss, correct, examples, stop > 0, vector[_SUMS:-1], bool(vector[-1]))
+
+
+def _are_finite(variables: Sequence[Any]) -> tf.Tensor:
+    # A mirrored variable has the same value on every replica, so one copy of each is enough.
     values = map(tf.convert_to_tensor, variables)
     return tf.reduce_all([tf.reduce_all(tf.math.is_finite(value)) for value in values if value.dtype.is_floating])
 
 
-def _scales_loss(optimizer) -> bool:
+def _scales_loss(optimizer: Any) -> bool:
     return isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
 
 

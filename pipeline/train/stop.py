@@ -1,15 +1,16 @@
-"""Stopping when asked: a signal is remembered, and the loop ends at the next call."""
+"""Stopping on request: a signal is remembered, and the loop ends at the next checkpoint."""
 
 import contextlib
 import signal
 from collections.abc import Iterator
+from types import FrameType
 
 
 class StopRequested(Exception):
-    """The run stopped early at a checkpoint. `signum` is 0 where another worker was told."""
+    """The run stopped early at a checkpoint. `signum` is 0 if another worker got the signal."""
 
-    def __init__(self, signum: int, message: str) -> None:
-        super().__init__(message)
+    def __init__(self, signum: int) -> None:
+        super().__init__("stopped")
         self.signum = signum
 
     @property
@@ -27,15 +28,19 @@ class StopSignal:
     def __bool__(self) -> bool:
         return self.signum != 0
 
-    def _remember(self, signum, _frame) -> None:
+    def _remember(self, signum: int, _frame: FrameType | None) -> None:
         if self.signum == signal.SIGINT == signum:
-            raise KeyboardInterrupt  # asked twice: do not wait for the call to end
+            raise KeyboardInterrupt  # the second one: do not wait for the call to end
         self.signum = signum
 
 
 @contextlib.contextmanager
 def listen_for_stop() -> Iterator[StopSignal]:
-    """Within the block, SIGTERM and Ctrl-C only set the yielded flag; a second Ctrl-C interrupts at once."""
+    """Within the block, SIGTERM and Ctrl-C only set the yielded flag; a second Ctrl-C interrupts at once.
+
+    If the block ends by itself although a signal came, because the loop had no more steps to stop before, the signal is
+    raised again for the handlers from before.
+    """
     stop = StopSignal()
     before = {signum: signal.signal(signum, stop._remember) for signum in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -43,3 +48,5 @@ def listen_for_stop() -> Iterator[StopSignal]:
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
+    if stop:
+        signal.raise_signal(stop.signum)

@@ -1,10 +1,13 @@
 """A small real training for the tests: the package's own feed, loop and dropout around a tiny network."""
 
 import io
+import json
 import pathlib
+from typing import Any
 
 import keras
 import numpy as np
+import pytest
 
 from models.dropout import StepDropout
 from pipeline.format.manifest import load_manifest
@@ -12,11 +15,16 @@ from pipeline.train import setup
 from pipeline.train.checkpoint import CheckpointStore, TrainState
 from pipeline.train.config import TrainConfig
 from pipeline.train.devices import make_devices
-from pipeline.train.loop import LoopConfig
+from pipeline.train.environment import numerics
 from pipeline.train.progress import Reporter
+from pipeline.train.run_plan import RunPlan, make_run_plan
+from pipeline.train.stop import StopSignal
+from pipeline.train.stored import Stamp, StoredFeed, StoredRun
 
 
-def tiny_model(image_shape, num_classes, dtype="float32", dropout=StepDropout) -> keras.Model:
+def tiny_model(
+    image_shape: tuple[int, ...], num_classes: int, dtype: str = "float32", dropout: Any = StepDropout
+) -> keras.Model:
     """Dense 16 with dropout: the parts that `make_cnn` has, at a hundredth of its cost."""
     inputs = keras.Input(image_shape, dtype=keras.DTypePolicy(dtype).compute_dtype)
     x = keras.layers.Flatten(dtype=dtype)(inputs)
@@ -29,10 +37,18 @@ def tiny_model(image_shape, num_classes, dtype="float32", dropout=StepDropout) -
 class SmallRun:
     """One run of `TrainConfig(**settings)` on the data in `data`, put together as train.py does it.
 
-    Every epoch of it is audited. What it says is in `out`. `earlier` is the identity of the run that it goes on with.
+    Every epoch of it is audited. What it prints, one JSON object per line, is in `out`; `earlier` is what the run that
+    it resumes has stored.
     """
 
-    def __init__(self, monkeypatch, data: pathlib.Path, run_dir: pathlib.Path, earlier=None, **settings) -> None:
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        data: pathlib.Path,
+        run_dir: pathlib.Path,
+        earlier: StoredRun | None = None,
+        **settings: Any,
+    ) -> None:
         monkeypatch.setattr(setup, "make_cnn", tiny_model)
         defaults = {
             **{"batch_size": 16, "epochs": 3, "learning_rate": 0.01, "steps_per_call": 4},
@@ -40,26 +56,57 @@ class SmallRun:
         }
         self.config = TrainConfig(data=data, run_dir=run_dir, **{**defaults, **settings})
         self.devices = make_devices(self.config.strategy, self.config.devices)
-        self.resolved = setup.make_run_plan(self.config, load_manifest(data), self.devices, earlier)
-        self.model, self.optimizer = setup.make_model(self.resolved, self.devices)
+        self.plan = make_run_plan(self.config, load_manifest(data), self.devices, earlier)
+        self.model, self.optimizer = setup.make_model(self.plan, self.devices)
+        stamp = Stamp(self.plan.identity("tiny"), numerics())
+        self.store = CheckpointStore(run_dir / "checkpoints", stamp, self.plan.steps)
         self.out = io.StringIO()
-        self.trainer = setup.make_trainer(
-            self.resolved, self.devices, self.model, self.optimizer, Reporter(out=self.out)
-        )
-        self.store = CheckpointStore(run_dir / "checkpoints")
+        reporter = Reporter(as_json=True, out=self.out)
+        self.trainer = setup.make_trainer(self.plan, self.devices, self.model, self.optimizer, self.store, reporter)
 
-    def fit(self, callbacks=(), stop=None, store="own") -> TrainState:
-        """Train from the newest checkpoint, if there is one, to the end; `store` None writes none."""
-        state, _ = self.store.restore_newest(self.model, self.optimizer)
-        config = self.config
-        loop = LoopConfig(config.epochs, config.patience, config.checkpoint_every, config.recover)
-        return self.trainer.fit(loop, state, self.store if store == "own" else store, callbacks, stop)
+    def fit(self, callbacks: Any = (), stop: StopSignal | None = None) -> TrainState:
+        """Train from the newest checkpoint, if there is one, to the end."""
+        return self.trainer.fit(self.trainer.restore(), callbacks, stop)
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """The events of this name that it printed, without their texts."""
+        events = [json.loads(line) for line in self.out.getvalue().splitlines()]
+        return [{k: v for k, v in event.items() if k != "text"} for event in events if event.pop("event") == name]
+
+    def texts(self, word: str) -> list[str]:
+        """The texts it printed that hold a word."""
+        texts = [json.loads(line)["text"] for line in self.out.getvalue().splitlines()]
+        return [text for text in texts if word in text]
 
     def variables(self) -> list[np.ndarray]:
         """Weights, then optimizer variables."""
         return [np.asarray(value) for value in (*self.model.get_weights(), *self.optimizer.variables)]
 
 
-def without_times(history: list[dict]) -> list[dict]:
-    """A history less what the clock says."""
+class StopAfter(keras.callbacks.Callback):
+    """Request a stop, as a signal would, once so many calls are done."""
+
+    def __init__(self, calls: int) -> None:
+        super().__init__()
+        self.calls, self.signal = calls, StopSignal()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.calls -= 1
+        if self.calls == 0:
+            self.signal.signum = 15
+
+
+def stored_run(plan: RunPlan) -> StoredRun:
+    """What a second start of a plan reads back."""
+    return StoredRun(plan.identity("tiny"), StoredFeed(plan.feed_plan.feed, plan.feed_plan.budget), "start")  # type: ignore[arg-type]
+
+
+def without_times(history: list[Any]) -> list[dict[str, Any]]:
+    """A history without what the clock measured."""
     return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in history]
+
+
+def assert_same_weights(left: SmallRun, right: SmallRun, tolerance: float = 0.0) -> None:
+    """Two runs have the same weights and optimizer variables."""
+    for a, b in zip(left.variables(), right.variables(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance)

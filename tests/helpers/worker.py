@@ -1,6 +1,6 @@
 """One worker of a multi-worker training: python -m tests.helpers.worker DATA RUN_DIR [SETTINGS], these as JSON.
 
-It prints what the run said, and a hash of its weights last.
+It prints the run's JSON lines, and a hash of its weights last.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ def main() -> None:
     digest = hashlib.sha256(b"".join(weight.tobytes() for weight in run.model.get_weights())).hexdigest()
     run.devices.wait_for_all()
     print(run.out.getvalue(), end="")
-    print(f"worker {run.devices.worker} of {run.devices.num_workers}: {digest}")
+    print(json.dumps({"event": "ended", "text": "", "worker": run.devices.worker, "weights": digest}))
 
 
 if __name__ == "__main__":

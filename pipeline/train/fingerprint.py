@@ -1,4 +1,4 @@
-"""Whether two networks are the same one, told by a short text."""
+"""Whether two networks are the same, as a short text."""
 
 import hashlib
 import json
@@ -9,8 +9,8 @@ import keras
 def network_fingerprint(model: keras.Model) -> str:
     """The parameter count, and a hash of the layers in their order: kinds, settings, shapes.
 
-    It is equal under every precision and in any process, and does not see names of layers, which Keras numbers by what
-    else was built before, or settings that are off, which newer versions of Keras add.
+    It is equal under every precision and in any process. It ignores names of layers, which Keras numbers by what was
+    built before, and settings that are off, which newer versions of Keras add.
     """
     layers = [
         [type(layer).__name__, _settings(layer), [list(weight.shape) for weight in layer.weights]]

@@ -1,0 +1,117 @@
+"""What a run writes down about itself, and the types that a later start checks it against."""
+
+import pathlib
+from typing import Annotated, Any, Literal, TypedDict, TypeVar
+
+import msgspec
+
+from pipeline.feed.normalize import Normalization
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_Positive = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+_T = TypeVar("_T")
+
+
+class Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What two starts must share to be one run. Devices and strategy may change between them.
+
+    `data` is the manifest's SHA-256, `order` and `network` are fingerprints of the shuffle and of the layers. `epochs`
+    counts if the rate of a step depends on where the run ends, `memory_budget` if it sets the windows of a stream, and
+    `xla` because XLA draws other dropout masks from the same key and counter.
+    """
+
+    data: str
+    batch_size: _Positive
+    steps_per_call: _Positive
+    seed: Count
+    order: str
+    network: str
+    learning_rate: float
+    schedule: str
+    precision: str
+    normalization: Normalization
+    streamed: bool
+    xla: bool = False
+    epochs: _Positive | None = None
+    memory_budget: _Positive | None = None
+
+    def differences(self, other: "Identity") -> dict[str, str]:
+        """For each field that `other` has another value of, "this -> that"."""
+        pairs = {name: (getattr(self, name), getattr(other, name)) for name in self.__struct_fields__}
+        return {name: f"{ours} -> {theirs}" for name, (ours, theirs) in pairs.items() if ours != theirs}
+
+
+class Numerics(msgspec.Struct, frozen=True):
+    """What decides the last bits of a result besides its identity: library versions, oneDNN, processor instructions."""
+
+    tensorflow: str
+    keras: str
+    onednn: str
+    instructions: str
+
+    def change_from(self, earlier: "Numerics") -> str | None:
+        """One line if the run was computed with something else before, or None."""
+        pairs = [(name, getattr(earlier, name), getattr(self, name)) for name in self.__struct_fields__]
+        changes = [f"{name} {before} -> {now}" for name, before, now in pairs if before != now]
+        return f"computed with {', '.join(changes)}; results may differ in the last bits from here" if changes else None
+
+
+class Stamp(msgspec.Struct, frozen=True):
+    """What every checkpoint of a run carries."""
+
+    identity: Identity
+    numerics: Numerics
+
+
+class StoredFeed(msgspec.Struct, frozen=True):
+    """Where the first start of a run held its data, and within how many bytes of memory."""
+
+    feed: Literal["host", "device", "stream"]
+    budget: _Positive
+
+
+class StoredRun(msgspec.Struct, frozen=True):
+    """What a later start uses of config.json; `start` names the start that wrote it."""
+
+    identity: Identity
+    feed: StoredFeed
+    start: str
+
+
+class _Epoch(TypedDict):
+    epoch: Count
+    step: Count
+    loss: float
+    accuracy: float
+    images_per_second: float
+    seconds: float
+    learning_rate: float
+
+
+class EpochRow(_Epoch, total=False):
+    """One epoch of a history; the validation figures are absent if there is no validation split."""
+
+    val_loss: float
+    val_accuracy: float
+
+
+def parse_json(text: bytes, kind: type[_T]) -> _T:
+    """Decode and validate JSON as `kind`.
+
+    Raises:
+        ValueError: it is not valid JSON, or not of that type; the message gives the place.
+    """
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except RecursionError as error:
+        raise ValueError("JSON nested too deeply") from error
+
+
+def read_json(path: pathlib.Path, kind: type[_T]) -> _T:
+    """`parse_json` of a file; OSError if it cannot be read."""
+    return parse_json(path.read_bytes(), kind)
+
+
+def to_plain(value: Any) -> Any:
+    """The value in JSON's own types."""
+    return msgspec.to_builtins(value)
