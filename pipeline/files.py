@@ -160,8 +160,7 @@ def full_disk_explained(path: pathlib.Path, written: pathlib.Path, size: int | N
             raise InputError(
                 f"{path}: {reason}; it takes {needed} and {free:,} are free there; make room and try again"
             ) from error
-        unnamed = isinstance(error, OSError) and error.errno is not None and error.filename is None
-        if unnamed or (isinstance(error, OSError) and str(error.filename).startswith(str(written))):
+        if isinstance(error, OSError) and error.errno and str(error.filename or written).startswith(str(written)):
             error.filename = str(path)  # a failed write() names no file, and the temporary name tells the user nothing
         raise
 
@@ -288,22 +287,3 @@ def _sync(path: pathlib.Path) -> None:
 
 
 # Stand-ins with the names of the rebuilt module, which replaces this file when the rooms are merged.
-write_text, write_bytes = write_text_atomically, write_bytes_atomically
-
-
-@contextlib.contextmanager
-def locked(path: str | os.PathLike, busy: str) -> Iterator[bool]:
-    """Hold the lock of `path` within the block; False is yielded if the file system has no locks."""
-    try:
-        handle = lock_file(path)
-    except BlockingIOError as error:
-        raise InputError(busy) from error
-    except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
-            raise
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        os.close(handle)
