@@ -26,7 +26,7 @@ def test_the_strategy_follows_from_the_devices(name, count, expected, replicas):
 @pytest.mark.parametrize(
     ("name", "devices", "message"),
     [
-        ("mirrored", 0, "--devices 0: ask for 1 to 256 logical CPUs"),
+        ("mirrored", 0, "--devices 0: use 1 to 256 logical CPUs"),
         ("mirrored", 64, r"--devices 64: TensorFlow already runs with 4 logical CPU\(s\)"),
         ("one", 2, "--strategy one uses one device, not --devices 2"),
         ("multiworker", None, "needs TF_CONFIG"),

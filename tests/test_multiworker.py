@@ -85,3 +85,9 @@ def test_workers_with_run_directories_of_their_own_are_refused_by_all(digits, tm
     for line in lines:
         assert line.startswith("error: the workers disagree: "), line
         assert line.endswith("--run-dir must be one directory that all workers share")
+
+
+def test_a_run_directory_that_the_chief_cannot_claim_is_refused_by_all(digits, tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    lines = refused(*(["--data", digits, "--run-dir", tmp_path] for _ in range(2)))
+    assert set(lines) == {f"error: {tmp_path}: exists but is not a run directory; choose another --run-dir"}
