@@ -8,10 +8,16 @@ The same command again resumes a run that was stopped.
 
 import pathlib
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.cli import Parser, add_settings, run_command, settings_from
 from pipeline.train.config import TrainConfig
+
+if TYPE_CHECKING:
+    import keras
+
+    from pipeline.train.progress import Reporter
+    from pipeline.train.run_plan import RunPlan
 
 SAMPLE_DIR = pathlib.Path("data/sample")
 # 10,800 images: small batches and few epochs, so that a first look takes about two minutes on two cores.
@@ -74,7 +80,9 @@ def train(config: TrainConfig) -> int:
     return 0
 
 
-def write_results(run_dir: pathlib.Path, plan: Any, model: Any, history: list[Any], reporter: Any) -> None:
+def write_results(
+    run_dir: pathlib.Path, plan: "RunPlan", model: "keras.Model", history: list[Any], reporter: "Reporter"
+) -> None:
     """Evaluate and export the model, and draw the figures of the run."""
     from pipeline.evaluate.report import write_report
     from pipeline.train.setup import make_inference_model

@@ -61,7 +61,7 @@ def setting(
     """A dataclass field that is also an option of a command line, with all that help and validation need.
 
     Args:
-        default: None where the program chooses; then `help` describes how.
+        default: None if the program chooses; then `help` describes how.
         type: reads the option's text; by default the field's annotated type.
         group: heading in --help.
         minimum: smallest valid number.

@@ -79,9 +79,9 @@ def test_an_example_missing_and_one_repeated_are_named_by_their_ids(start, monke
 
         return order
 
+    run = start(feed=feed, checkpoint_every=2)
     monkeypatch.setattr(dataset, "epoch_order", wrong(dataset.epoch_order))
     monkeypatch.setattr(PageOrder, "window_order", wrong(PageOrder.window_order))
-    run = start(feed=feed, checkpoint_every=2)
     with pytest.raises(InputError, match=r"^the audit of epoch 1 failed: 1 of 60 examples missing ") as failed:
         run.fit()
     rows = orders[0]

@@ -11,6 +11,7 @@ import sys
 import numpy as np
 import pytest
 
+import pipeline
 from tests.helpers.datasets import bars, write_csv
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -43,7 +44,7 @@ def workspace(tmp_path_factory):
     return folder
 
 
-def test_a_run_directory_holds_all_that_it_promises(workspace):
+def test_a_run_directory_holds_all_its_results(workspace):
     names = {path.relative_to(workspace / "runs/first").as_posix() for path in (workspace / "runs/first").rglob("*")}
     figures = {
         f"figures/{name}.png" for name in ("class_balance", "samples", "curves", "confusion_val", "predictions_val")
@@ -56,7 +57,7 @@ def test_a_run_directory_holds_all_that_it_promises(workspace):
     assert (config["precision"], config["strategy"]["replicas"]) == ("mixed_bfloat16", 2)
 
 
-def test_the_submission_has_a_right_label_for_most_rows(workspace):
+def test_the_submission_has_the_correct_label_for_most_rows(workspace):
     rows = list(csv.DictReader((workspace / "submission.csv").open()))
     assert [row["id"] for row in rows] == [str(k) for k in range(40)]
     labels = bars(range(300, 340))[1]
@@ -68,23 +69,28 @@ def test_show_prints_the_splits(workspace):
     assert all(word in out for word in ("bars", "train", "val", "test", "270", "30", "40"))
 
 
-def test_the_same_command_again_trains_no_more(workspace):
+def test_the_same_command_again_trains_no_further(workspace):
     before = (workspace / "runs/first/history.csv").read_bytes()
     train = ["--data", "data/bars", "--run-dir", "runs/first", "--epochs", "4", "--batch-size", "32"]
     out, _ = run(workspace, "train.py", *train, "--precision", "mixed_bfloat16", "--log-json")
     events = [json.loads(line) for line in out.splitlines()]
-    assert [event["event"] for event in events if event["event"] != "note"] == ["evaluation", "evaluation", "done"]
+    assert [event["event"] for event in events if event["event"] != "note"] == [
+        "resumed",
+        "evaluation",
+        "evaluation",
+        "done",
+    ]
     assert (workspace / "runs/first/history.csv").read_bytes() == before
 
 
-def test_other_settings_in_the_same_run_directory_are_one_line_and_exit_code_2(workspace):
+def test_other_settings_in_the_same_run_directory_are_refused(workspace):
     train = ["--data", "data/bars", "--run-dir", "runs/first", "--epochs", "4", "--batch-size", "64"]
     _, err = run(workspace, "train.py", *train, "--precision", "mixed_bfloat16", expect=2)
     assert err.startswith("error: runs/first holds a run with other settings (batch_size 32 -> 64; learning_rate")
     assert err.count("\n") == 1
 
 
-def test_sigterm_leaves_a_checkpoint_that_the_same_command_goes_on_from(workspace):
+def test_sigterm_leaves_a_checkpoint_that_the_same_command_resumes_from(workspace):
     command = ["--data", "data/bars", "--run-dir", "runs/stopped", "--epochs", "400", "--batch-size", "32"]
     arguments = [sys.executable, ROOT / "train.py", *command, "--schedule", "constant", "--log-json"]
     process = subprocess.Popen(arguments, cwd=workspace, stdout=subprocess.PIPE, text=True)
@@ -96,20 +102,23 @@ def test_sigterm_leaves_a_checkpoint_that_the_same_command_goes_on_from(workspac
     finally:
         process.kill()
     assert json.loads(first)["epoch"] == 1
-    assert "the same command goes on from there" in rest
+    (stopped,) = [event for event in map(json.loads, rest.splitlines()) if event["event"] == "stopped"]
+    assert stopped["signal"] == signal.SIGTERM
     reached = len(list(csv.DictReader((workspace / "runs/stopped/history.csv").open())))
     command[command.index("400")] = str(reached + 1)
     out, _ = run(workspace, "train.py", *command, "--schedule", "constant", "--log-json")
     events = [json.loads(line) for line in out.splitlines()]
-    assert any(event["text"].startswith("resumed at epoch") for event in events)
+    (resumed,) = [event for event in events if event["event"] == "resumed"]
+    assert resumed["global_step"] == stopped["global_step"]
     assert [event["epoch"] for event in events if event["event"] == "epoch"] == [reached + 1]
 
 
 @pytest.mark.parametrize("tool", TOOLS)
-def test_help_answers_without_importing_tensorflow(tool, tmp_path):
+def test_help_and_version_answer_without_importing_tensorflow(tool, tmp_path):
     (tmp_path / "tensorflow.py").write_text("raise SystemExit('tensorflow was imported')")
-    out, _ = run(tmp_path, tool, "--help", env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"})
-    assert out.startswith("usage: ")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    assert run(tmp_path, tool, "--help", env=environment)[0].startswith("usage: ")
+    assert run(tmp_path, tool, "--version", env=environment)[0].split()[-1] == pipeline.__version__
 
 
 @pytest.mark.parametrize(
@@ -131,20 +140,22 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, command, message):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("end", "code", "said"),
-    [
-        ("return 3", 3, ""),
-        ("raise errors.InputError('wrong')", 2, "error: wrong\n"),
-        ("os.kill(os.getpid(), signal.SIGTERM)", 143, ""),
-        ("raise KeyboardInterrupt", 130, "error: interrupted\n"),
-    ],
-    ids=["a code", "a mistake", "SIGTERM", "Ctrl-C"],
-)
-def test_a_tool_that_ends_at_once_waits_for_nobody_and_loses_no_word(end, code, said):
-    lines = ["import atexit, os, signal, time", "from pipeline import errors", "atexit.register(time.sleep, 600)"]
-    lines += ["def main(_):", "    print('measured')", f"    {end}", "errors.run_command(main, at_once=True)"]
-    done = subprocess.run(
-        [sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (code, "measured\n", said)
+def test_training_works_with_all_standard_streams_closed(workspace):
+    def close_streams():
+        for descriptor in range(3):
+            os.close(descriptor)
+
+    train = ["--data", "data/bars", "--run-dir", "runs/silent", "--epochs", "1", "--batch-size", "32"]
+    command = [sys.executable, ROOT / "train.py", *train]
+    done = subprocess.run(command, cwd=workspace, preexec_fn=close_streams, check=False)  # noqa: PLW1509
+    assert done.returncode == 0
+    assert len((workspace / "runs/silent/history.csv").read_text().splitlines()) == 2
+    assert (workspace / "runs/silent/model.keras").is_file()
+
+
+def test_a_fresh_start_in_the_current_directory_is_one_line(workspace):
+    folder = workspace / "runs/first"
+    before = sorted(path.name for path in folder.iterdir())
+    _, err = run(folder, "train.py", "--data", "../../data/bars", "--run-dir", ".", "--fresh", expect=2)
+    assert err == "error: .: --fresh cannot rename the current directory; choose another --run-dir\n"
+    assert sorted(path.name for path in folder.iterdir()) == before

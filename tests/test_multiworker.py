@@ -1,80 +1,46 @@
 """Two workers as processes of this machine, talking over real sockets."""
 
-import contextlib
 import json
-import os
-import socket
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
+from tests.helpers import faults
+from tests.helpers.datasets import write_digits
 from tests.helpers.small_run import SmallRun
+from tests.helpers.workers import run_workers, start_workers
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on, all different."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+def worker(*arguments):
+    return ["-m", "tests.helpers.worker", *map(str, arguments)]
 
 
-def start_workers(command: list[str], count: int = 2) -> list[subprocess.Popen]:
-    addresses = [f"127.0.0.1:{port}" for port in free_ports(count)]
-    workers = []
-    for index in range(count):
-        config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
-        environment = {**os.environ, "TF_CONFIG": json.dumps(config)}
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        workers.append(subprocess.Popen([sys.executable, *command], env=environment, **pipes))
-    return workers
-
-
-def outputs(workers: list[subprocess.Popen], timeout: float = 240) -> list[str]:
-    """What each worker printed; a failed or hanging one fails the test with what it said."""
-    found = []
-    try:
-        for worker in workers:
-            out, err = worker.communicate(timeout=timeout)
-            assert worker.returncode == 0, err[-3000:]
-            found.append(out)
-    finally:
-        for worker in workers:
-            worker.kill()
-    return found
+def events(lines, name):
+    return [{k: v for k, v in line.items() if k not in ("event", "text")} for line in lines if line["event"] == name]
 
 
 @pytest.fixture(scope="module")
 def trained(digits, tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("workers")
-    return outputs(start_workers(["-m", "tests.helpers.worker", str(digits), str(run_dir)])), run_dir
+    return run_workers(*[worker(digits, run_dir)] * 2), run_dir
 
 
-def test_workers_end_with_the_same_weights(trained):
+def test_workers_end_with_the_same_weights_and_audit_the_epochs_of_all(trained):
     printed, _ = trained
-    names, hashes = zip(*(text.strip().splitlines()[-1].split(": ") for text in printed), strict=True)
-    assert names == ("worker 0 of 2", "worker 1 of 2")
-    assert hashes[0] == hashes[1]
-
-
-def test_every_worker_audits_the_epochs_of_all(trained):
-    printed, _ = trained
-    for text in printed:
-        audits = [line for line in text.splitlines() if line.startswith("audit")]
-        assert audits == [f"audit of epoch {epoch}: 203 of 203 examples, each once" for epoch in (1, 2)]
+    ends = [events(lines, "ended")[0] for lines in printed]
+    assert [end["worker"] for end in ends] == [0, 1]
+    assert ends[0]["weights"] == ends[1]["weights"]
+    for lines in printed:
+        assert events(lines, "audit") == [{"epoch": epoch, "complete": True, "examples": 203} for epoch in (1, 2)]
 
 
 def test_workers_go_back_together(digits, tmp_path):
     settings = {"learning_rate": 1e19, "schedule": "constant", "recover": 30, "checkpoint_every": 1}
-    command = ["-m", "tests.helpers.worker", str(digits), str(tmp_path), json.dumps({**settings, "steps_per_call": 1})]
-    printed = [text.strip().splitlines() for text in outputs(start_workers(command))]
-    recoveries = [[line.split("; going back ")[1] for line in lines if "going back" in line] for lines in printed]
+    printed = run_workers(*[worker(digits, tmp_path, json.dumps({**settings, "steps_per_call": 1}))] * 2)
+    recoveries = [events(lines, "recovery") for lines in printed]
     assert recoveries[0] == recoveries[1]
-    assert recoveries[0][0] == "to epoch 1, step 0 with the learning rate times 0.5 (recovery 1 of 30)"
-    assert len({lines[-1].split(": ")[1] for lines in printed}) == 1
+    assert recoveries[0][0] == {"epoch": 1, "step": 0, "global_step": 0, "recovery": 1, "rate_factor": 0.5}
+    assert len({events(lines, "ended")[0]["weights"] for lines in printed}) == 1
 
 
 def test_two_workers_train_what_one_machine_with_two_replicas_does(trained, monkeypatch, digits, tmp_path):
@@ -85,3 +51,43 @@ def test_two_workers_train_what_one_machine_with_two_replicas_does(trained, monk
     restored.store.restore_newest(restored.model, restored.optimizer)
     for ours, theirs in zip(single.model.get_weights(), restored.model.get_weights(), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
+
+
+def refused(*argument_lists):
+    """The last line that each of two workers of train.py printed; both must end with exit code 2."""
+    commands = [[faults.ROOT / "train.py", "--batch-size", "32", "--epochs", "1", *argv] for argv in argument_lists]
+    with start_workers(*commands) as workers:
+        codes = [process.wait() for process in workers]
+        assert codes == [2, 2], [process.err[-2000:] for process in workers]
+        return [process.err.splitlines()[-1] for process in workers]
+
+
+def test_workers_with_other_settings_or_data_are_refused_by_all(digits, tmp_path):
+    other = write_digits(tmp_path / "other")
+    manifest = json.loads((other / "manifest.json").read_text())
+    assert manifest["name"] == "other"  # so another hash of the data
+    lines = refused(
+        ["--data", digits, "--run-dir", tmp_path / "run", "--learning-rate", "0.1", "--patience", "3"],
+        ["--data", other, "--run-dir", tmp_path / "run", "--learning-rate", "0.2", "--audit"],
+    )
+    for line in lines:
+        assert line.startswith("error: the workers disagree: "), line
+        assert "learning_rate is 0.1 on worker 0, 0.2 on worker 1; " in line
+        assert "patience is 3 on worker 0, None on worker 1; " in line
+        assert "audit is False on worker 0, True on worker 1; " in line
+        assert "data is '" in line
+        assert line.endswith("start all with the same settings")
+    assert not (tmp_path / "run").exists()
+
+
+def test_workers_with_run_directories_of_their_own_are_refused_by_all(digits, tmp_path):
+    lines = refused(*(["--data", digits, "--run-dir", tmp_path / name] for name in "ab"))
+    for line in lines:
+        assert line.startswith("error: the workers disagree: "), line
+        assert line.endswith("--run-dir must be one directory that all workers share")
+
+
+def test_a_run_directory_that_the_chief_cannot_claim_is_refused_by_all(digits, tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    lines = refused(*(["--data", digits, "--run-dir", tmp_path] for _ in range(2)))
+    assert set(lines) == {f"error: {tmp_path}: exists but is not a run directory; choose another --run-dir"}

@@ -187,7 +187,7 @@ def test_recoveries_are_not_part_of_a_runs_identity(start):
     assert start(recover=5).plan.identity("net") == start().plan.identity("net")
 
 
-def test_the_rate_at_a_step_is_asked_of_the_schedule(start):
+def test_the_rate_at_a_step_follows_the_schedule(start):
     run = start(schedule="cosine")
     iterations = int(run.optimizer.iterations)
     rates = [rate_at(run.optimizer, step) for step in (0, 13, 26)]

@@ -117,7 +117,7 @@ def test_a_second_start_takes_what_the_first_one_chose(make_run_plan, monkeypatc
 @pytest.mark.parametrize(
     ("stored", "given", "expected"),
     [(6, None, 6), (6, 6, 6), (5, 6, 5), (6, 5, 5), (6, 8, 7)],
-    ids=["none given", "the same", "made the same", "a number that is even", "a number made even"],
+    ids=["none given", "the same", "rounded to the same", "an even number", "rounded to an even number"],
 )
 def test_calls_keep_their_length_unless_another_is_given(make_run_plan, stored, given, expected):
     first = make_run_plan(batch_size=16)  # 13 steps

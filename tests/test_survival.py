@@ -1,4 +1,4 @@
-"""train.py stopped and damaged in every way in turn: the same command goes on, and ends as if nothing had happened."""
+"""train.py stopped and damaged in every way in turn: the same command resumes, and ends as if nothing had happened."""
 
 import signal
 import sys
@@ -29,7 +29,7 @@ def files_of(run_dir):
     return {path.relative_to(run_dir).as_posix() for path in run_dir.rglob("*")}
 
 
-def test_whatever_happens_on_the_way_a_run_ends_the_same_to_the_bit(digits, tmp_path):
+def test_whatever_happens_a_run_ends_the_same_to_the_bit(digits, tmp_path):
     whole, run_dir = tmp_path / "whole", tmp_path / "run"
     done = faults.run(train(digits, whole))
     assert done.returncode == 0, done.err
@@ -40,14 +40,14 @@ def test_whatever_happens_on_the_way_a_run_ends_the_same_to_the_bit(digits, tmp_
     done = interrupt_when(train(digits, run_dir), lambda: newest_step(run_dir) > step + 20)
     assert done.returncode == 130, done.err
     assert f"resumed at epoch 1, step {step}" in done.out
-    assert "the same command goes on from there" in done.out
+    assert "run the same command to resume" in done.out
 
     newest = run_dir / "checkpoints" / f"checkpoint-{newest_step(run_dir):09d}.npz"
     faults.flip_bit(newest, byte=newest.stat().st_size // 2)
     faults.leave_stale_temporary(newest)
     done = faults.kill_when(train(digits, run_dir), (run_dir / "model.keras").exists)
     assert done.killed
-    assert f"{newest}: damaged (" in done.out
+    assert f"{newest}: corrupt (" in done.out
 
     done = faults.run(train(digits, run_dir))
     assert done.returncode == 0, done.err

@@ -105,7 +105,7 @@ class TrainConfig:
 
     @property
     def peak_learning_rate(self) -> float:
-        """The rate asked for, or the Keras tutorial's 0.001 at batch 32, scaled by the square root of the batch size.
+        """The given rate, or the Keras tutorial's 0.001 at batch 32, scaled by the square root of the batch size.
 
         The square root is the rule for Adam: Malladi et al., "On the SDEs and Scaling Rules for Adaptive Gradient
         Algorithms", NeurIPS 2022.

@@ -126,7 +126,7 @@ def make_devices(strategy: str = "auto", devices: int | None = None) -> Devices:
         devices: how many GPUs to use, or how many logical CPUs if there is no GPU; None is every GPU, or one CPU.
 
     Raises:
-        InputError: fewer devices than asked for, or a strategy that TF_CONFIG or the devices do not allow.
+        InputError: fewer devices than requested, or a strategy that TF_CONFIG or the devices do not allow.
     """
     workers = _workers_in_tf_config()
     if strategy == "auto" and workers > 1:
@@ -250,14 +250,14 @@ def _set_memory_growth(gpus: list[Any]) -> None:
 def _gpu_names(gpus: list[Any], devices: int | None) -> list[str]:
     count = len(gpus) if devices is None else devices
     if not 1 <= count <= len(gpus):
-        raise InputError(f"--devices {count}: this machine shows {len(gpus)} GPU(s); ask for 1 to {len(gpus)}")
+        raise InputError(f"--devices {count}: this machine shows {len(gpus)} GPU(s); use 1 to {len(gpus)}")
     return [f"GPU:{index}" for index in range(count)]
 
 
 def _cpu_names(devices: int | None) -> list[str]:
     count = 1 if devices is None else devices
     if not 1 <= count <= _MAX_LOGICAL_CPUS:
-        raise InputError(f"--devices {count}: ask for 1 to {_MAX_LOGICAL_CPUS} logical CPUs")
+        raise InputError(f"--devices {count}: use 1 to {_MAX_LOGICAL_CPUS} logical CPUs")
     cpu = tf.config.list_physical_devices("CPU")[0]
     present = tf.config.get_logical_device_configuration(cpu) or [None]
     if len(present) < count:

@@ -98,7 +98,7 @@ def lower_rate(optimizer: keras.optimizers.Optimizer, factor: float) -> None:
 
 def rate_at(optimizer: keras.optimizers.Optimizer, step: int) -> float:
     """The learning rate at a global step."""
-    # Keras evaluates a schedule at the optimizer's current step only, so the schedule itself is asked.
+    # Keras evaluates a schedule at the optimizer's current step only, so the schedule itself is evaluated.
     rate = getattr(optimizer, "inner_optimizer", optimizer)._learning_rate
     value = rate(step) if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule) else rate
     return float(keras.ops.convert_to_numpy(value))

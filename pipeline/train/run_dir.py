@@ -10,9 +10,11 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from pipeline.errors import InputError
 from pipeline.files import locked, remove_stale, write_text
-from pipeline.train.stored import Identity, StoredRun, read_json, to_plain
+from pipeline.train.stored import Identity, StoredRun, parse_json
 
 CONFIG_NAME = "config.json"
 HISTORY_NAME = "history.csv"
@@ -52,7 +54,7 @@ class RunDirectory:
         """
         path = self.path / CONFIG_NAME
         try:
-            return read_json(path, StoredRun)
+            return parse_json(path.read_bytes(), StoredRun)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except ValueError as error:
@@ -96,7 +98,7 @@ class RunDirectory:
         for folder in (self.path, *filter(pathlib.Path.is_dir, self.path.iterdir())):
             remove_stale(folder)
         start = secrets.token_hex(8)
-        content = {**config, "identity": to_plain(identity), "start": start}
+        content = {**config, "identity": msgspec.to_builtins(identity), "start": start}
         write_text(self.path / CONFIG_NAME, json.dumps(content, indent=1, sort_keys=True) + "\n")
         return start, remarks
 

@@ -6,6 +6,7 @@ import platform
 from typing import Any
 
 import keras
+import msgspec
 import numpy as np
 import tensorflow as tf
 
@@ -20,9 +21,9 @@ from pipeline.format.manifest import Manifest
 from pipeline.splits import TRAIN, VAL
 from pipeline.train.config import TrainConfig
 from pipeline.train.devices import Devices, choose_precision, device_memory, precision_remark
-from pipeline.train.stored import Identity, StoredRun, to_plain
+from pipeline.train.stored import Identity, StoredRun
 
-# An accelerator finishes a small step in less time than the host needs to start one, so it gets many at once.
+# An accelerator finishes a small step in less time than the host needs to start one, so it gets many per call.
 _MAX_STEPS_PER_CALL = 16
 _GPU_CALL_BYTES = 256 << 20  # several calls wait in memory, and steps on so many bytes last long anyway
 # A CPU's steps are long, and a signal or a progress line should not wait for many of them: 1,024 images of 28x28 took
@@ -95,7 +96,7 @@ class RunPlan:
     def shared_settings(self, identity: Identity) -> dict[str, Any]:
         """What all workers must have the same values of."""
         settings = {name: value for name, value in self.settings().items() if name not in _OF_A_WORKER}
-        return {**settings, **to_plain(identity)}
+        return {**settings, **msgspec.to_builtins(identity)}
 
     def describe(self, devices: Devices) -> dict[str, Any]:
         """The content of config.json besides the identity, in JSON's types."""
@@ -199,7 +200,7 @@ def _plan_feed(
         if feed == "device" and (several or devices.accelerator == "CPU"):
             feed = "host"  # the same run without the devices that held its data
     validation = manifest.splits.get(VAL)
-    return plan_feed(
+    feed_plan = plan_feed(
         num_examples=manifest.split(TRAIN).num_examples + (validation.num_examples if validation else 0),
         image_bytes=manifest.layout.image_bytes,
         feed=feed,
@@ -207,6 +208,7 @@ def _plan_feed(
         device_memory=None if several else device_memory(devices),
         replicas=devices.replicas.local,
     )
+    return dataclasses.replace(feed_plan, reason="as at the first start") if feed != config.feed else feed_plan
 
 
 def _bytes_fed(config: TrainConfig, feed_plan: FeedPlan, manifest: Manifest, precision: str) -> int:

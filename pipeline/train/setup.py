@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import msgspec
 import tensorflow as tf
 
 from models.cnn import make_cnn
@@ -35,8 +36,8 @@ from pipeline.train.progress import Reporter
 from pipeline.train.recovery import make_recoverable
 from pipeline.train.run_dir import RunDirectory
 from pipeline.train.run_plan import RunPlan
-from pipeline.train.step import CompiledSteps, StepConfig
-from pipeline.train.stored import Stamp, to_plain
+from pipeline.train.step import CompiledSteps
+from pipeline.train.stored import Stamp
 
 _WARMUP_SHARE = 20  # the first 1/20 of all steps
 
@@ -68,16 +69,21 @@ def claim_run(
     """
     stamp = Stamp(plan.identity(network_fingerprint(model)), numerics())
     devices.check_agreement(plan.shared_settings(stamp.identity), "start all with the same settings")
-    start = ""
+    start, problem = "", ""
     if devices.is_chief:
-        description = {**plan.describe(devices), "numerics": to_plain(stamp.numerics)}
-        start, remarks = run.claim(stamp.identity, description, plan.config.fresh, plan.settings())
+        description = {**plan.describe(devices), "numerics": msgspec.to_builtins(stamp.numerics)}
+        try:
+            start, remarks = run.claim(stamp.identity, description, plan.config.fresh, plan.settings())
+        except InputError as error:
+            remarks, problem = [], str(error)
         for remark in remarks:
             reporter.line(remark)
-    start = devices.gather(start)[0]  # returns once the chief has written it
-    earlier = run.earlier()
-    seen = earlier.start if earlier else "none"
-    devices.check_agreement({f"the run in {run.path}": seen}, "--run-dir must be one directory that all workers share")
+    start, problem = devices.gather([start, problem])[0]  # returns once the chief has written it
+    if problem:
+        raise InputError(problem)  # on every worker, so that all end alike
+    stored = run.earlier()
+    shared = {f"the run in {run.path}": stored.start if stored else None}
+    devices.check_agreement(shared, "--run-dir must be one directory that all workers share")
     # Other workers read checkpoints too, so there each is on the disk before the next step.
     in_background = devices.num_workers == 1
     return CheckpointStore(run.checkpoints, stamp, plan.steps, plan.config.keep_checkpoints, in_background)
@@ -109,17 +115,8 @@ def make_compiled_steps(
     plan: RunPlan, devices: Devices, model: keras.Model, optimizer: keras.optimizers.Optimizer, feeds: Feeds
 ) -> CompiledSteps:
     """The compiled training and evaluation of the model on elements of these feeds."""
-    config = StepConfig(
-        batch_size=plan.config.batch_size,
-        steps_per_call=plan.steps.steps_per_call,
-        seed=plan.config.seed,
-        image_shape=plan.manifest.image_shape,
-        normalization=plan.normalization,
-        compute_dtype=plan.compute_dtype,
-        jit_compile=plan.config.xla,
-    )
     audit = EpochAudit(devices.strategy, plan.steps.num_examples) if plan.config.audit else None
-    return CompiledSteps(devices, model, optimizer, config, feeds.table, audit)
+    return CompiledSteps(plan, devices, model, optimizer, feeds.table, audit)
 
 
 def make_inference_model(model: keras.Model, manifest: Manifest) -> keras.Model:

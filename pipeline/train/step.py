@@ -1,6 +1,5 @@
 """The compiled part of training: several steps per host call, on every replica, with nothing read back in between."""
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -10,10 +9,10 @@ import tensorflow as tf
 
 from models.dropout import DropoutState, dropout_state
 from pipeline.feed.host_memory import host_tensor
-from pipeline.feed.normalize import Normalization
 from pipeline.feed.resident import SplitArrays
 from pipeline.train.audit import EpochAudit
 from pipeline.train.devices import Devices
+from pipeline.train.run_plan import RunPlan
 
 _SUMS = 4  # a call adds up loss, correct, examples and stop, in this order; then the loss of each step
 
@@ -24,30 +23,11 @@ class CallResult(NamedTuple):
     loss: float  # sum of the examples' losses
     correct: float
     examples: float
-    stop: bool  # whether any worker was asked to stop
+    stop: bool  # whether a stop was requested on any worker
     step_losses: (
         np.ndarray
     )  # float32 [steps_per_call]: the part of `loss` of each step, 0 for steps that the call lacks
     finite: bool  # whether all weights are finite after it
-
-
-@dataclasses.dataclass(frozen=True)
-class StepConfig:
-    """What the compiled calls need to know besides model and optimizer. `batch_size` is global.
-
-    `steps_per_call` is that of training; elements to evaluate may have fewer.
-
-    With `jit_compile` XLA compiles the training step of a replica, which must then be the only one: the optimizer adds
-    up gradients over replicas inside the step, and XLA cannot wait for another device there.
-    """
-
-    batch_size: int
-    steps_per_call: int
-    seed: int
-    image_shape: tuple[int, int, int]
-    normalization: Normalization
-    compute_dtype: str
-    jit_compile: bool = False
 
 
 class CompiledSteps:
@@ -55,31 +35,35 @@ class CompiledSteps:
 
     The loss of a step is the mean cross-entropy over the examples it holds: a replica adds the losses of its own and
     divides by the count of the whole step, and the optimizer sums gradients over replicas. Padding has weight 0.
+
+    With `--xla` the training step of a replica is compiled, which must then be the only one: the optimizer adds up
+    gradients over replicas inside the step, and XLA cannot wait for another device there.
     """
 
     def __init__(
         self,
+        plan: RunPlan,
         devices: Devices,
         model: keras.Model,
-        optimizer: keras.optimizers.Optimizer | None,
-        config: StepConfig,
+        optimizer: keras.optimizers.Optimizer,
         table: SplitArrays | None = None,
         audit: EpochAudit | None = None,
     ) -> None:
-        self._devices, self._config = devices, config
-        self.model, self.audit = model, audit
-        self.optimizer: Any = optimizer
+        self._plan, self._devices = plan, devices
+        self.model, self.optimizer, self.audit = model, optimizer, audit
+        self._per_call = plan.steps.steps_per_call
         # Cross-entropy from logits is exact even if probabilities have rounded to 0 or 1.
         self._logits = keras.Model(model.input, model.get_layer("logits").output)
         with devices.strategy.scope():
             self._totals = tf.Variable(
-                tf.zeros(_SUMS + config.steps_per_call),
+                tf.zeros(_SUMS + self._per_call),
                 trainable=False,
                 synchronization=tf.VariableSynchronization.ON_READ,
                 aggregation=tf.VariableAggregation.SUM,
             )
             self._table: Any = _make_table(table) if table is not None else None
-        self._replica_step = tf.function(self._train_step, jit_compile=True) if config.jit_compile else self._train_step
+        compiled = tf.function(self._train_step, jit_compile=True)
+        self._replica_step = compiled if plan.config.xla else self._train_step
         self._train_call = tf.function(self._train, reduce_retracing=True)
         self._evaluate_call = tf.function(self._evaluate, reduce_retracing=True)
         self._finite_call = tf.function(self._finite)
@@ -91,7 +75,7 @@ class CompiledSteps:
             parts: each replica's part of the element.
             count: float32 [steps], the examples of each step.
             first_step: global number of the first step.
-            stop: whether this worker was asked to stop.
+            stop: whether a stop was requested on this worker.
         """
         vector = self._train_call(parts, count, tf.constant(first_step, tf.int64), tf.constant(float(stop)))
         return _unpack(vector.numpy())
@@ -126,7 +110,7 @@ class CompiledSteps:
         index, image, label = self._batch(part, k)
         context = tf.distribute.get_replica_context()
         first_row = context.replica_id_in_sync_group * tf.shape(index)[0]
-        state = DropoutState(self._config.seed, step, tf.cast(first_row, tf.int32))
+        state = DropoutState(self._plan.config.seed, step, tf.cast(first_row, tf.int32))
         with tf.GradientTape() as tape, dropout_state(state):
             losses, correct, weight = self._losses(index, image, label, training=True)
             loss = tf.reduce_sum(losses) / count
@@ -151,8 +135,8 @@ class CompiledSteps:
             safe = tf.maximum(index, 0)
             image, label = tf.gather(images, safe), tf.gather(labels, safe)
         if image.dtype == tf.uint8:
-            image = tf.reshape(image, (-1, *self._config.image_shape))
-            image = self._config.normalization.apply(image, self._config.compute_dtype)
+            image = tf.reshape(image, (-1, *self._plan.manifest.image_shape))
+            image = self._plan.normalization.apply(image, self._plan.compute_dtype)
         return index, image, label
 
     def _losses(self, index, image, label, training):
@@ -164,12 +148,12 @@ class CompiledSteps:
 
     def _reset(self, stop):
         share = stop / self._devices.replicas.local
-        self._totals.assign(tf.concat([[0.0, 0.0, 0.0, share], tf.zeros(self._config.steps_per_call)], axis=0))
+        self._totals.assign(tf.concat([[0.0, 0.0, 0.0, share], tf.zeros(self._per_call)], axis=0))
 
     def _add(self, k, losses, correct, weight):
         sums = [tf.reduce_sum(values) for values in (losses, correct, weight)]
         # Chosen rather than multiplied into place, because 0 * NaN would put NaN in every step's.
-        of_step = tf.where(tf.range(self._config.steps_per_call) == k, sums[0], 0.0)
+        of_step = tf.where(tf.range(self._per_call) == k, sums[0], 0.0)
         self._totals.assign_add(tf.concat([[*sums, 0.0], of_step], axis=0))
 
     def _finite(self):

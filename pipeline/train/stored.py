@@ -1,7 +1,6 @@
 """What a run writes down about itself, and the types that a later start checks it against."""
 
-import pathlib
-from typing import Annotated, Any, Literal, TypedDict, TypeVar
+from typing import Annotated, Literal, TypedDict, TypeVar
 
 import msgspec
 
@@ -105,13 +104,3 @@ def parse_json(text: bytes, kind: type[_T]) -> _T:
         return msgspec.json.decode(text, type=kind)
     except RecursionError as error:
         raise ValueError("JSON nested too deeply") from error
-
-
-def read_json(path: pathlib.Path, kind: type[_T]) -> _T:
-    """`parse_json` of a file; OSError if it cannot be read."""
-    return parse_json(path.read_bytes(), kind)
-
-
-def to_plain(value: Any) -> Any:
-    """The value in JSON's own types."""
-    return msgspec.to_builtins(value)
