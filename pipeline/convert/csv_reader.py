@@ -233,7 +233,8 @@ def _cut_lines(stream: io.RawIOBase, offset: int, stop: int | None, block_bytes:
     rest = b""
     left = None if stop is None else stop - offset
     while True:
-        data = bytearray(len(rest) + (block_bytes if left is None else min(block_bytes, left)))
+        more = max(block_bytes, len(rest))  # so that a long line is copied a few times only
+        data = bytearray(len(rest) + (more if left is None else min(more, left)))
         data[: len(rest)] = rest
         with memoryview(data)[len(rest) :] as free:
             count = stream.readinto(free) if len(free) else 0
