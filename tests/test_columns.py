@@ -21,21 +21,20 @@ def columns(header, label=None, identity=None, has_header=True):
         (" target , a , b ", 0, None),
     ],
 )
-def test_label_and_id_are_found_by_their_usual_names(header, label, identity):
-    found = columns(header)
-    assert (found.label, found.id) == (label, identity)
+def test_label_and_id_have_usual_names(header, label, identity):
+    assert (columns(header).label, columns(header).id) == (label, identity)
 
 
 @pytest.mark.parametrize(
     ("label", "identity", "expected"),
     [("kind", None, (1, None)), ("1", "0", (1, 0)), ("none", "none", (None, None)), ("1", "none", (1, None))],
 )
-def test_label_and_id_can_be_given(label, identity, expected):
-    found = find_columns("a.csv", ["key", "kind", "a", "b"], True, label, identity)
-    assert (found.label, found.id) == expected
+def test_options_select_label_and_id(label, identity, expected):
+    result = columns("key,kind,a,b", label, identity)
+    assert (result.label, result.id) == expected
 
 
-def test_an_exact_name_goes_before_an_index():
+def test_exact_name_takes_precedence_over_an_index():
     assert columns("1,0,2", label="0").label == 1
 
 
@@ -48,9 +47,9 @@ def test_an_exact_name_goes_before_an_index():
         ("id,p0,p1,label", slice(1, 3)),
     ],
 )
-def test_pixels_are_all_other_columns_and_a_slice_where_they_are_adjacent(header, pixels):
-    found = columns(header).pixels
-    assert found == pixels if isinstance(pixels, slice) else np.array_equal(found, pixels)
+def test_pixels_are_all_other_columns_and_a_slice_if_adjacent(header, pixels):
+    result = columns(header).pixels
+    assert result == pixels if isinstance(pixels, slice) else np.array_equal(result, pixels)
 
 
 @pytest.mark.parametrize(
@@ -71,11 +70,11 @@ def test_pixel_names_in_order_are_accepted(header):
 @pytest.mark.parametrize(
     ("header", "fragments"),
     [
-        ("label,pixel0,pixel1,pixel10,pixel2", ["out of order", "'pixel10'", "'pixel2' is expected"]),
+        ("label,pixel0,pixel1,pixel10,pixel2", ["out of order", "'pixel10'", "in the place of 'pixel2'"]),
         ("label,pixel1,pixel0", ["out of order", "'pixel1'"]),
-        ("label,pixel0,pixel1,pixel3", ["'pixel3'", "'pixel2' is expected"]),
-        ("label,1x1,2x1,1x2,2x2", ["'2x1'", "'1x2' is expected"]),
-        ("label,p0,p1,p99999999999999999999", ["'p99999999999999999999'", "'p2' is expected"]),
+        ("label,pixel0,pixel1,pixel3", ["'pixel3'", "in the place of 'pixel2'"]),
+        ("label,1x1,2x1,1x2,2x2", ["'2x1'", "in the place of '1x2'"]),
+        ("label,p0,p1,p99999999999999999999", ["'p99999999999999999999'", "in the place of 'p2'"]),
         ("label,pixel0,pixel1,Usage,pixel2", ["extra column 'Usage'", "'pixel0'"]),
         ("label,a,b,a", ["'a' is repeated", "columns 1 and 3"]),
         ("5,0,0,0,12", ["'0' is repeated", "--no-header"]),
@@ -86,7 +85,7 @@ def test_pixel_names_in_order_are_accepted(header):
         ("label,a," + "b" * 1001, ["column 2", "1000 characters"]),
     ],
 )
-def test_a_wrong_header_is_one_line_that_names_the_column(header, fragments):
+def test_invalid_header_is_one_line_that_names_the_column(header, fragments):
     with pytest.raises(InputError) as caught:
         columns(header)
     assert str(caught.value).startswith("a.csv, line 1: ")
@@ -102,7 +101,7 @@ def test_a_wrong_header_is_one_line_that_names_the_column(header, fragments):
         ({"label": "0", "identity": "0"}, ["both label and id"]),
     ],
 )
-def test_a_wrong_column_option_is_an_error(options, fragments):
+def test_invalid_column_option_is_an_error(options, fragments):
     with pytest.raises(InputError) as caught:
         columns("a,b,c,d", **options)
     assert all(fragment in str(caught.value) for fragment in fragments), caught.value
@@ -125,6 +124,6 @@ def test_image_shape(num_pixels, given, shape):
         (784, (28, 28, 3), "28x28x3 needs 2352"),
     ],
 )
-def test_a_pixel_count_that_does_not_fit_says_what_to_do(num_pixels, given, fragment):
+def test_pixel_count_that_does_not_fit_gives_advice(num_pixels, given, fragment):
     with pytest.raises(InputError, match=fragment):
         infer_image_shape("a.csv", num_pixels, given)

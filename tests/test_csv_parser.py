@@ -14,8 +14,7 @@ def text_of(table):
 
 
 def assert_same(left, right):
-    assert left.num_lines == right.num_lines
-    for a, b in zip(left[:3], right[:3], strict=True):
+    for a, b in zip(left, right, strict=True):
         assert (a is None) == (b is None)
         if a is not None:
             assert a.dtype == b.dtype
@@ -34,33 +33,33 @@ def tables(draw):
 
 
 @given(tables(), st.integers(1, 60))
-def test_any_table_comes_back_by_either_path_and_in_pieces_of_any_size(case, piece_bytes):
+def test_both_paths_and_any_piece_size_give_the_table(case, piece_bytes):
     columns, table = case
     data = text_of(table)
     fast, strict = parse_fast(data, columns), parse_strict(data, columns)
     assert_same(fast, strict)
     assert_same(parse_lines(data, columns, piece_bytes), strict)
-    kept = [k for k in range(columns.count) if k not in (columns.label, columns.id)]
-    np.testing.assert_array_equal(strict.images, np.array(table, object)[:, kept].astype(np.uint8))
+    pixels = [k for k in range(columns.count) if k not in (columns.label, columns.id)]
+    np.testing.assert_array_equal(strict.images, np.array(table, object)[:, pixels].astype(np.uint8))
     if columns.label is not None:
         assert strict.labels.tolist() == [row[columns.label] for row in table]
 
 
 @given(st.text(alphabet='019,\n"- \r', max_size=40))
-def test_the_fast_path_takes_nothing_that_the_strict_one_refuses(text):
+def test_fast_path_accepts_nothing_that_the_strict_one_refuses(text):
     data, columns = text.encode() + b"\n", Columns(2)
     fast = parse_fast(data, columns)
     if fast is not None:
         assert_same(fast, parse_strict(data, columns))
 
 
-def test_every_pixel_value_in_every_column():
+def test_every_pixel_value_is_read_in_every_column():
     for value in range(256):
         rows = parse_fast(text_of([[3, value, 0, value, 255], [4, 10, value, 99, value]]), LABEL_FIRST)
         assert rows.images.tolist() == [[value, 0, value, 255], [10, value, 99, value]]
 
 
-def test_the_fast_path_leaves_every_larger_value_to_the_strict_one():
+def test_fast_path_refuses_every_larger_value():
     for value in [*range(256, 1100), 2550, 9999, 10**9, 2**64]:
         for place in range(1, 5):
             row = [7, 200, 30, 0, 255]
@@ -68,7 +67,7 @@ def test_the_fast_path_leaves_every_larger_value_to_the_strict_one():
             assert parse_fast(text_of([[1, 2, 3, 4, 5], row]), LABEL_FIRST) is None
 
 
-def test_long_labels_do_not_disturb_the_pixels_beside_them():
+def test_long_labels_do_not_change_the_pixels_beside_them():
     rows = parse_fast(text_of([[123456, 1, 2, 3, 4], [999, 5, 6, 7, 8]]), LABEL_FIRST)
     assert rows.labels.tolist() == [123456, 999]
     assert rows.images.tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
@@ -85,16 +84,15 @@ def test_long_labels_do_not_disturb_the_pixels_beside_them():
         b"7,1,2,3," + b"0" * 5000 + b"4",
     ],
 )
-def test_unusual_but_valid_lines_mean_the_same(line):
+def test_unusual_but_valid_lines_are_accepted(line):
     rows = parse_lines(b"1,1,1,1,1\n" + line + b"\n", LABEL_FIRST)
     assert rows.labels.tolist() == [1, 7]
     assert rows.images.tolist() == [[1, 1, 1, 1], [1, 2, 3, 4]]
 
 
-def test_blank_lines_are_skipped_and_counted():
+def test_blank_lines_are_skipped():
     rows = parse_lines(b"\n1,1,1,1,1\n  \n\r\n2,2,2,2,2\n\n", LABEL_FIRST)
     assert rows.labels.tolist() == [1, 2]
-    assert rows.num_lines == 6
 
 
 @pytest.mark.parametrize(
@@ -124,7 +122,7 @@ def test_blank_lines_are_skipped_and_counted():
         (b"1,2," + b"9" * 5000 + b",4,5", ["column 'p1'", "99..."]),
     ],
 )
-def test_a_wrong_line_is_named_with_its_column_and_value(line, fragments):
+def test_invalid_line_is_reported_with_column_and_value(line, fragments):
     with pytest.raises(LineError) as caught:
         parse_lines(b"1,1,1,1,1\n1,2,3,4,5\n" + line + b"\n1,1,1,1,1\n", LABEL_FIRST, piece_bytes=12)
     assert caught.value.line == 2

@@ -1,34 +1,25 @@
+import bz2
 import gzip
-import hashlib
 import io
-import zipfile
-from concurrent.futures import ThreadPoolExecutor
+import lzma
+import os
+import pickle
 
 import numpy as np
 import pytest
-from pipeline.convert.csv_source import CsvSource, ReadOptions
-from pipeline.convert.lines import cut_lines
 
-from pipeline.convert import compressed
+from pipeline.convert import csv_reader
+from pipeline.convert.csv_reader import CsvFile, ReadOptions
 from pipeline.errors import InputError
+from tests.helpers.conversion import GOOD, PIXELS, table
 
-HEADER = "label,p0,p1,p2,p3\n"
-PLAIN = HEADER + "".join(f"{k % 3},{k},{k + 1},0,255\n" for k in range(20))
+PLAIN = table(20)
 
 
 def read(path, **options):
-    source = CsvSource(path, ReadOptions(**options))
-    with ThreadPoolExecutor(2) as pool:
-        blocks = list(source.read_rows(pool))
-    return source, np.concatenate([rows.images for rows in blocks]), np.concatenate([rows.labels for rows in blocks])
-
-
-def zipped(members, method=zipfile.ZIP_DEFLATED):
-    data = io.BytesIO()
-    with zipfile.ZipFile(data, "w", method) as archive:
-        for name, text in members.items():
-            archive.writestr(name, text)
-    return data.getvalue()
+    """Labels and images of all rows; by blocks from the first row on."""
+    blocks = list(CsvFile(path, ReadOptions(**options)).read_blocks())
+    return np.concatenate([rows.labels for rows in blocks]), np.concatenate([rows.images for rows in blocks])
 
 
 @pytest.mark.parametrize(
@@ -36,12 +27,12 @@ def zipped(members, method=zipfile.ZIP_DEFLATED):
     [
         ("plain.csv", PLAIN.encode()),
         ("a.csv.gz", gzip.compress(PLAIN.encode())),
-        ("two_members.gz", gzip.compress(PLAIN[:50].encode()) + gzip.compress(PLAIN[50:].encode())),
-        ("a.zip", zipped({"readme.txt": "hello", "inner/a.csv": PLAIN, "__MACOSX/a.csv": "junk"})),
+        ("a.csv.bz2", bz2.compress(PLAIN.encode())),
         ("crlf.csv", PLAIN.replace("\n", "\r\n").encode()),
         ("bom.csv", b"\xef\xbb\xbf" + PLAIN.encode()),
+        ("bom_and_blank_lines.csv", b"\xef\xbb\xbf\r\n" + PLAIN.encode()),
         ("no_last_newline.csv", PLAIN.rstrip("\n").encode()),
-        ("blank_lines.csv", ("\n \n" + PLAIN.replace("\n", "\n\n")).encode()),
+        ("blank_lines.csv", ("\n \n" + PLAIN.replace("\n", f"\n{' ' * 50}\n\n")).encode()),
         ("quoted.csv", PLAIN.replace("255", '"255"').replace("label", '"label"').encode()),
     ],
 )
@@ -49,119 +40,145 @@ def zipped(members, method=zipfile.ZIP_DEFLATED):
 def test_every_form_of_a_file_and_any_block_size_give_the_same_rows(tmp_path, name, data, block_bytes):
     path = tmp_path / name
     path.write_bytes(data)
-    source, images, labels = read(path, block_bytes=block_bytes)
+    labels, images = read(path, block_bytes=block_bytes)
     k = np.arange(20)
-    np.testing.assert_array_equal(images, np.stack([k, k + 1, k * 0, k * 0 + 255], axis=1))
+    np.testing.assert_array_equal(images, np.stack([k, k * 0, k * 0 + 7, 255 - k], axis=1))
     np.testing.assert_array_equal(labels, k % 3)
-    assert source.sha256 == hashlib.sha256(data).hexdigest()
-    assert source.num_bytes == source.bytes_read == len(data)
 
 
-def test_without_a_header_the_first_line_is_a_row(tmp_path):
+def test_without_header_the_first_line_is_a_row(tmp_path):
     path = tmp_path / "a.csv"
-    path.write_text("\n7,1,2,3,4\n8,5,6,7,8\n")
-    _, images, labels = read(path, has_header=False, label_column="0")
+    path.write_text("\ufeff\n7,1,2,3,4\n8,5,6,7,8\n", encoding="utf-8")
+    labels, images = read(path, has_header=False, label_column="0")
     assert labels.tolist() == [7, 8]
     assert images.tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
 
 
 def test_long_column_names_may_make_the_header_longer_than_any_row(tmp_path):
     path = tmp_path / "a.csv"
-    path.write_text("label," + ",".join("n" * 990 + str(k) for k in range(20)) + "\n")
-    with path.open("a") as file:
-        file.write("1" + ",2" * 20 + "\n")
+    header = ",".join(["label", *("n" * 990 + str(k) for k in range(20))])
+    path.write_text(f"{header}\n1{',2' * 20}\n")
     assert read(path, block_bytes=100)[1].tolist() == [[2] * 20]
 
 
-def test_line_of_row_counts_header_and_blank_lines(tmp_path):
+# The first pass
+
+ODD = "\ufeff\n\n" + "\n".join(f"{line}\n{' ' * (k % 40)}" for k, line in enumerate(table(300).split("\n")))
+
+
+@pytest.mark.parametrize("text", [table(300), ODD, table(300, "id")], ids=["plain", "blank lines", "no labels"])
+@pytest.mark.parametrize(("block_bytes", "scan_bytes"), [(1, 1), (50, 170), (100, 1000), (777, 1 << 20)])
+def test_rows_can_be_read_from_anywhere(tmp_path, monkeypatch, text, block_bytes, scan_bytes):
+    monkeypatch.setattr(csv_reader, "SCAN_BYTES", scan_bytes)
+    (tmp_path / "a.csv").write_text(text, encoding="utf-8")
+    file = CsvFile(tmp_path / "a.csv", ReadOptions(block_bytes=block_bytes))
+    first = 0
+    starts = file.scan_starts()
+    assert len(starts) > 1 or scan_bytes == 1 << 20
+    for start, stop in zip(starts, [*starts[1:], None], strict=True):
+        scan = file.scan(start, stop)
+        assert scan.labels.tolist() == [
+            k % 3 if file.has_labels else -1 for k in range(first, first + len(scan.labels))
+        ]
+        for row in range(len(scan.labels)):
+            mark = [mark for mark in scan.marks if mark.row <= row][-1]
+            blocks = map(file.parse, file.read(file.mark_of_row(mark, row), None))
+            assert next(rows.images[0][0] for rows in blocks if len(rows.images)) == (first + row) % 256
+        first += len(scan.labels)
+    assert first == 300
+
+
+def test_compressed_file_is_one_stretch(tmp_path, monkeypatch):
+    monkeypatch.setattr(csv_reader, "SCAN_BYTES", 10)
+    (tmp_path / "a.csv").write_bytes(lzma.compress(PLAIN.encode()))
+    file = CsvFile(tmp_path / "a.csv")
+    assert not file.seekable
+    (start,) = file.scan_starts()
+    assert file.scan(start, None).labels.tolist() == [k % 3 for k in range(20)]
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_place_of_row_counts_header_and_blank_lines(tmp_path, pack):
     path = tmp_path / "a.csv"
-    path.write_text("\n" + HEADER + "1,1,1,1,1\n\n2,2,2,2,2\n")
-    source = CsvSource(path)
-    assert [source.line_of_row(0), source.line_of_row(1)] == [3, 5]
+    path.write_bytes(pack(f"\nlabel,{PIXELS}\n\n1,1,1,1,1\n\n\n2,2,2,2,2\n".encode()))
+    file = pickle.loads(pickle.dumps(CsvFile(path, ReadOptions(block_bytes=11))))  # noqa: S301
+    assert [file.place_of(row) for row in (0, 1)] == [f"{path}, line 4", f"{path}, line 7"]
 
 
-SOUND_ZIP = zipped({"a.csv": PLAIN})
-PLACE_OF_DIRECTORY = SOUND_ZIP.index(b"PK\x01\x02")
-CUT_ZIP = SOUND_ZIP[: PLACE_OF_DIRECTORY - 1] + SOUND_ZIP[PLACE_OF_DIRECTORY:]
+# Invalid files
+
 BAD_FILES = {
     "missing": (None, ["no such file"]),
-    "empty": (b"", ["the file is empty"]),
-    "only blank lines": (b"\n\n  \n", ["the file is empty"]),
-    "header alone": (HEADER.encode(), ["a header alone"]),
+    "empty": ("", ["the file is empty"]),
+    "only blank lines": ("\n\n  \n", ["the file is empty"]),
+    "only an empty gzip": (gzip.compress(b""), ["the file is empty"]),
+    "header alone": (f"label,{PIXELS}\n", ["has no rows"]),
+    "header without newline": (f"label,{PIXELS}", ["has no rows"]),
     "UTF-16": (PLAIN.encode("utf-16"), ["line 1", "UTF-16"]),
     "UTF-16 without a mark": (PLAIN.encode("utf-16-le"), ["line 1", "NUL"]),
     "Latin-1 header": ("étiquette,p0,p1,p2,p3\n1,2,3,4,5\n".encode("latin-1"), ["line 1", "0xE9", "column 0"]),
-    "old Mac line ends": (PLAIN.replace("\n", "\r").encode(), ["line 1", "carriage return"]),
-    "wrong value late": (PLAIN.encode() + b"\n1,2,3,4,999\n", ["line 23", "column 'p3'", "'999'"]),
-    "earliest of two mistakes": (HEADER.encode() + b"1,2,3,4,5\n1,x,3,4,5\n1,y\n", ["line 3", "'x'"]),
-    "cut in a row": (PLAIN.encode() + b"1,2,3", ["line 22", "3 columns, expected 5", "looks truncated"]),
-    "cut after a comma": (PLAIN.encode() + b"1,2,3,4,", ["line 22", "'p3' is empty", "looks truncated"]),
-    "short row before the end": (HEADER.encode() + b"1,2\n1,2,3,4,5", ["line 2", "2 columns"]),
-    "header taken for data": (PLAIN.encode(), ["line 1", "'label'"], {"has_header": False, "label_column": "0"}),
-    "cut gzip": (gzip.compress(PLAIN.encode())[:-20], ["damaged gzip"]),
-    "damaged gzip": (gzip.compress(PLAIN.encode())[:-8] + b"12345678", ["damaged gzip"]),
-    "cut zip": (zipped({"a.csv": PLAIN})[:-30], ["damaged zip"]),
-    "zip cut one byte before its directory": (CUT_ZIP, ["damaged zip"]),
-    "zip of two": (zipped({"a.csv": PLAIN, "b.csv": PLAIN}), ["exactly one CSV", "'a.csv', 'b.csv'"]),
-    "zip of none": (zipped({"a.txt": PLAIN}), ["exactly one CSV", "none"]),
-    "zip with bzip2": (zipped({"a.csv": PLAIN}, zipfile.ZIP_BZIP2), ["not read", "zip it with deflate"]),
-    "a line without end": (HEADER.encode() + b"1" * 300_000, ["line 2", "longer than"], {"block_bytes": 1000}),
-    "a header without end": (b"label," * 3_000_000, ["line 1", "longer than"]),
+    "old Mac line ends": (PLAIN.replace("\n", "\r"), ["line 1", "carriage return"]),
+    "semicolons": (PLAIN.replace(",", ";"), ["line 1", "separated by ';'"]),
+    "wrong value late": (PLAIN + "\n1,2,3,4,999\n", ["line 23", "column 'p3'", "'999'"]),
+    "earliest of two mistakes": (PLAIN + "1,x,3,4,5\n1,y\n", ["line 22", "'x'"]),
+    "cut in a row": (PLAIN + "1,2,3", ["line 22", "3 columns, expected 5", "looks truncated"]),
+    "cut after a comma": (PLAIN + "1,2,3,4,", ["line 22", "'p3' is empty", "looks truncated"]),
+    "short row before the end": (PLAIN + "1,2\n1,2,3,4,5", ["line 22: 2 columns, expected 5 as in the header"]),
+    "header taken for data": (PLAIN, ["line 1", "'label'"], {"has_header": False, "label_column": "0"}),
+    "truncated gzip": (gzip.compress(PLAIN.encode())[:-20], ["corrupt gzip"]),
+    "line without end": (PLAIN + "1" * 300_000, ["line 22", "longer than"], {"block_bytes": 1000}),
+    "mistake before a line without end": (PLAIN + "x,2,3,4,5\n" + "1" * 300_000, ["line 22", "'x'"]),
+    "header without end": ("label," * 3_000_000, ["line 1", "longer than"]),
 }
 
 
 @pytest.mark.parametrize("case", BAD_FILES)
 @pytest.mark.parametrize("block_bytes", [50, 1 << 20])
-def test_a_bad_file_is_one_line_that_names_the_place(tmp_path, case, block_bytes):
+def test_bad_file_is_one_line_that_names_the_place(tmp_path, case, block_bytes):
     data, fragments, *options = BAD_FILES[case]
     path = tmp_path / "bad.csv"
     if data is not None:
-        path.write_bytes(data)
+        path.write_bytes(data.encode() if isinstance(data, str) else data)
     with pytest.raises(InputError) as caught:
         read(path, **{"block_bytes": block_bytes, **(options[0] if options else {})})
     assert str(caught.value).startswith(str(path))
     assert all(fragment in str(caught.value) for fragment in fragments), caught.value
-
-
-ROWS = HEADER + "0,0,0,0,0\n" * 300_000
+    assert ("truncated" in str(caught.value)) == ("looks truncated" in fragments)
 
 
 @pytest.mark.parametrize(
-    "data",
-    [gzip.compress(ROWS.encode()), zipped({"a.csv": ROWS}), gzip.compress(HEADER.encode() + b"\n" * 3_000_000)],
-    ids=["gzip of rows", "zip of rows", "gzip of blank lines"],
+    ("create", "fragment"),
+    [(lambda path: path.mkdir(), "a directory; give a file"), (os.mkfifo, "not a regular file; .* store it first")],
 )
-def test_a_bomb_stops_at_a_limit(tmp_path, monkeypatch, data):
-    path = tmp_path / "bomb.csv"
-    path.write_bytes(data)
-    monkeypatch.setattr(compressed, "_FREE_BYTES", 1 << 20)
-    with pytest.raises(InputError, match="bomb.csv: unpacks to more than 200 times its size, as no CSV of images does"):
-        read(path)
+def test_only_regular_files_are_read(tmp_path, create, fragment):
+    create(tmp_path / "a")
+    with pytest.raises(InputError, match=fragment):
+        CsvFile(tmp_path / "a")
 
 
-def test_a_small_file_may_unpack_to_many_times_its_size(tmp_path):
+@pytest.mark.parametrize("change", ["append", "replace", "remove"])
+def test_file_that_changes_while_it_is_read_is_refused(tmp_path, change):
     path = tmp_path / "a.csv"
-    path.write_bytes(gzip.compress(ROWS.encode()))
-    assert path.stat().st_size * 200 < len(ROWS)
-    assert len(read(path)[1]) == 300_000
+    path.write_text(GOOD)
+    file = CsvFile(path, ReadOptions(block_bytes=20))
+    blocks = file.read(file.first_row, None)
+    next(blocks)
+    if change == "append":
+        with path.open("a") as stream:
+            stream.write("1,1,1,1,1\n")
+    else:
+        path.rename(tmp_path / "old.csv")
+        if change == "replace":
+            path.write_text(GOOD)
+    with pytest.raises(InputError, match="a.csv: (the file changed while it was read; convert again|no such file)"):
+        list(blocks)
 
 
-def test_a_directory_is_no_csv(tmp_path):
-    with pytest.raises(InputError, match="a directory; give a CSV file"):
-        CsvSource(tmp_path)
-
-
-def test_a_short_row_before_the_end_does_not_look_truncated(tmp_path):
-    path = tmp_path / "a.csv"
-    path.write_text(HEADER + "1,2\n1,2,3,4,5")
-    with pytest.raises(InputError) as caught:
-        read(path)
-    assert "truncated" not in str(caught.value)
-
-
-def test_a_line_over_the_limit_ends_the_reading_with_little_of_it_kept():
+def test_long_line_ends_the_reading_with_little_of_it_kept():
     stream = io.BytesIO(b"ab\n" + b"x" * 10_000)
-    blocks = list(cut_lines(stream, block_bytes=10, line_limit=50))
-    assert blocks[0].data == b"ab\n"
-    assert "longer than 50 bytes" in blocks[1].problem
+    blocks = csv_reader._cut_lines(stream, 0, None, 10, 50)
+    assert next(blocks).data == b"ab\n"
+    with pytest.raises(csv_reader._LongLine) as caught:
+        next(blocks)
+    assert caught.value.offset == 3
     assert stream.tell() < 100

@@ -4,7 +4,7 @@ import contextlib
 import io
 import os
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 from pipeline.errors import InputError, shorten
@@ -30,13 +30,11 @@ def open_text(path: pathlib.Path) -> Iterator[tuple[io.RawIOBase, bool]]:
     with raw:
         magic = raw.read(6) or b""
         raw.seek(0)
-        if magic.startswith(_OTHER_ARCHIVES):
-            raise InputError(f"{path}: this kind of archive is not supported; unpack it, or use .gz, .bz2, .xz or .zst")
-        unpack = next((unpack for start, unpack in _FORMATS.items() if magic.startswith(start)), None)
-        if unpack is None:
+        packed = _unpack(path, raw, magic)
+        if packed is None:
             yield raw, True
             return
-        with contextlib.closing(_Unpacked(path, unpack(path, raw))) as stream:
+        with contextlib.closing(_Unpacked(path, packed)) as stream:
             yield stream, False
 
 
@@ -54,6 +52,9 @@ class _Unpacked(io.RawIOBase):
     def __init__(self, path: pathlib.Path, packed: _Packed) -> None:
         self._path, self._packed = path, packed
         self._left = max(_FREE_BYTES, path.stat().st_size * _MAX_RATIO)
+
+    def readable(self) -> bool:
+        return True
 
     def readinto(self, buffer: Any) -> int:
         """Read into a buffer; 0 at the end."""
@@ -78,32 +79,31 @@ def _corrupt(path: pathlib.Path, kind: str, error: object) -> InputError:
     return InputError(f"{path}: corrupt {kind} file ({shorten(str(error))}); get it again")
 
 
-# The modules are imported where they are needed: a plain CSV does not wait for them.
+def _unpack(path: pathlib.Path, raw: BinaryIO, magic: bytes) -> _Packed | None:
+    """The stream for a file that begins with `magic`; None if that is not compressed."""
+    # The modules are imported where they are needed: a plain CSV does not wait for them.
+    if magic.startswith(b"\x1f\x8b"):
+        import gzip
+        import zlib
 
+        return _Packed("gzip", gzip.GzipFile(fileobj=raw), (EOFError, zlib.error, gzip.BadGzipFile))
+    if magic.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return _unzip(path, raw)
+    if magic.startswith(b"BZh"):
+        import bz2
 
-def _gunzip(_: pathlib.Path, raw: BinaryIO) -> _Packed:
-    import gzip
-    import zlib
+        return _Packed("bzip2", bz2.BZ2File(raw), (EOFError, OSError, ValueError))
+    if magic.startswith(b"\xfd7zXZ\x00"):
+        import lzma
 
-    return _Packed("gzip", gzip.GzipFile(fileobj=raw), (EOFError, zlib.error, gzip.BadGzipFile))
+        return _Packed("xz", lzma.LZMAFile(raw), (EOFError, lzma.LZMAError, MemoryError))
+    if magic.startswith(b"\x28\xb5\x2f\xfd"):
+        from backports import zstd  # what Python 3.14 calls compression.zstd
 
-
-def _bunzip2(_: pathlib.Path, raw: BinaryIO) -> _Packed:
-    import bz2
-
-    return _Packed("bzip2", bz2.BZ2File(raw), (EOFError, OSError, ValueError))
-
-
-def _unxz(_: pathlib.Path, raw: BinaryIO) -> _Packed:
-    import lzma
-
-    return _Packed("xz", lzma.LZMAFile(raw), (EOFError, lzma.LZMAError, MemoryError))
-
-
-def _unzstd(_: pathlib.Path, raw: BinaryIO) -> _Packed:
-    from backports import zstd  # what Python 3.14 calls compression.zstd
-
-    return _Packed("zstd", zstd.ZstdFile(raw), (EOFError, zstd.ZstdError))
+        return _Packed("zstd", zstd.ZstdFile(raw), (EOFError, zstd.ZstdError))
+    if magic.startswith(_OTHER_ARCHIVES):
+        raise InputError(f"{path}: this kind of archive is not supported; unpack it, or use .gz, .bz2, .xz or .zst")
+    return None
 
 
 class _WithinFile:
@@ -146,13 +146,3 @@ def _only_csv(path: pathlib.Path, archive: Any) -> Any:
     if entries[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise InputError(f"{path}: its compression method is not supported; unpack it, or zip it with deflate")
     return entries[0]
-
-
-_FORMATS: dict[bytes, Callable[[pathlib.Path, BinaryIO], _Packed]] = {
-    b"\x1f\x8b": _gunzip,
-    b"PK\x03\x04": _unzip,
-    b"PK\x05\x06": _unzip,
-    b"BZh": _bunzip2,
-    b"\xfd7zXZ\x00": _unxz,
-    b"\x28\xb5\x2f\xfd": _unzstd,
-}

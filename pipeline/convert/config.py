@@ -7,7 +7,7 @@ import pathlib
 import re
 from collections.abc import Sequence
 
-from pipeline.convert.csv_reader import BLOCK_BYTES, SCAN_BYTES, ReadOptions
+from pipeline.convert.csv_reader import BLOCK_BYTES, ReadOptions
 from pipeline.convert.validation import ValidationSampler
 from pipeline.errors import InputError
 from pipeline.format.manifest import MAX_SHARDS, SPLIT_NAME, Validation
@@ -32,7 +32,7 @@ class ConvertConfig:
         label_column, id_column: a name, a 0-based index, "none", or None to find it by its usual names.
         shards: files per split; None makes them about 128 MiB each.
         workers: cores to use; None is all of them, for small files two threads.
-        block_bytes, scan_bytes: text read at a time, and cut for the first pass; they change nothing in the result.
+        block_bytes: text read at a time; it changes nothing in the result.
 
     Raises:
         InputError: a field is out of range, or two exclude each other.
@@ -51,7 +51,6 @@ class ConvertConfig:
     id_column: str | None = None
     overwrite: bool = False
     block_bytes: int = BLOCK_BYTES
-    scan_bytes: int = SCAN_BYTES
 
     def __post_init__(self) -> None:
         if not self.splits:
@@ -101,7 +100,7 @@ class ConvertConfig:
 
     @property
     def read_options(self) -> ReadOptions:
-        return ReadOptions(self.has_header, self.label_column, self.id_column, self.block_bytes, self.scan_bytes)
+        return ReadOptions(self.has_header, self.label_column, self.id_column, self.block_bytes)
 
     @property
     def validation(self) -> Validation:

@@ -6,10 +6,11 @@ a task each. Both write the same bytes. Rerunning an interrupted conversion runs
 
 import collections
 import functools
+import operator
+import os
 import pathlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -18,12 +19,12 @@ from pipeline.convert.config import ConvertConfig
 from pipeline.convert.inputs import open_inputs
 from pipeline.convert.output import check_space, new_directory
 from pipeline.convert.plan import Plan, Rules, make_plan
-from pipeline.convert.source import SourceFile
-from pipeline.convert.task import TaskResult, load_result, result_path, run_task
+from pipeline.convert.source import SourceFile, changed_error
+from pipeline.convert.task import TaskResult, load_result, result_path, run_tasks
 from pipeline.convert.workers import Workers, available_cores
 from pipeline.errors import InputError, pluralize
 from pipeline.files import write_text
-from pipeline.format.manifest import FILE_NAME, Manifest, Split, Validation
+from pipeline.format.manifest import FILE_NAME, Manifest, Split
 from pipeline.format.tfds_metadata import metadata_files
 from pipeline.splits import TRAIN
 
@@ -46,6 +47,7 @@ def convert(
     Raises:
         InputError: anything wrong with the files or with the output directory, or a full disk; the message names the
             place.
+        TryAgainError: a worker process was killed; the next call resumes.
     """
     inputs = open_inputs(config)
     first = next(iter(inputs.values()))[0]
@@ -61,7 +63,7 @@ def convert(
 def write_dataset(
     inputs: Mapping[str, Sequence[SourceFile]],
     rules: Rules,
-    out: Any,
+    out: str | os.PathLike,
     overwrite: bool = False,
     workers: int | None = None,
     on_progress: OnProgress | None = None,
@@ -70,13 +72,19 @@ def write_dataset(
     """Write the files of each split as a data set; see `convert`."""
     with new_directory(out, overwrite) as directory, make_workers(inputs, workers) as pool:
         plan = make_plan(inputs, rules, pool)
-        results = _run(plan, directory, pool, out, on_progress, on_notice)
-        _check_ids(plan, results, directory)
+        finished = _load_results(plan, directory, pool)
+        if any(directory.iterdir()) and on_notice is not None:
+            done = f"{len(finished)} of {pluralize(len(plan.tasks), 'task')} done"
+            on_notice(f"resuming an interrupted conversion of {out}: {done}" if finished else f"restarting {out}")
+        _remove_others(directory, finished)
+        check_space(out, directory, plan.num_rows * rules.layout.stride)
+        results = _run(plan, directory, pool, finished, on_progress)
+        _check_ids(plan, inputs, results, directory)
         manifest = _make_manifest(plan, results)
         for name, text in {**metadata_files(manifest), FILE_NAME: manifest.to_json()}.items():
             write_text(directory / name, text)
         for task in plan.tasks:
-            result_path(task, directory).unlink()
+            result_path(task.index, directory).unlink()
     return manifest
 
 
@@ -87,23 +95,32 @@ def make_workers(inputs: Mapping[str, Sequence[SourceFile]], workers: int | None
     return Workers(min(count, _MAX_THREADS) if small else count, processes=not small)
 
 
+def _load_results(plan: Plan, directory: pathlib.Path, workers: Workers) -> dict[int, TaskResult]:
+    """Task -> result, of those that an interrupted conversion finished."""
+    tasks = [task for task in plan.tasks if result_path(task.index, directory).exists()]
+    results = workers.ahead(functools.partial(load_result, directory=directory), tasks)
+    return {task.index: result for task, result in zip(tasks, results, strict=True) if result is not None}
+
+
+def _remove_others(directory: pathlib.Path, results: Mapping[int, TaskResult]) -> None:
+    """Remove everything except the shards and results of finished tasks."""
+    names = {shard.name for result in results.values() for shards in result.shards.values() for shard in shards}
+    names |= {result_path(index, directory).name for index in results}
+    for path in directory.iterdir():
+        if path.name not in names:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
 def _run(
     plan: Plan,
     directory: pathlib.Path,
     workers: Workers,
-    out: Any,
+    finished: Mapping[int, TaskResult],
     on_progress: OnProgress | None,
-    on_notice: OnNotice | None,
 ) -> list[TaskResult]:
-    """The results of all tasks; those that an interrupted conversion finished are not run again."""
-    results = {task.index: result for task in plan.tasks if (result := load_result(task, directory)) is not None}
-    if any(directory.iterdir()) and on_notice is not None:
-        finished = f"{len(results)} of {pluralize(len(plan.tasks), 'task')} done"
-        on_notice(f"resuming an interrupted conversion of {out}: {finished}" if results else f"restarting {out}")
-    _remove_others(directory, results)
-    stride = plan.rules.layout.stride
-    check_space(out, directory, plan.num_rows * stride)
-    done = sum(task.num_rows for task in plan.tasks if task.index in results)
+    """The results of all tasks; those that are finished are not run again."""
+    left = [task for task in plan.tasks if task.index not in finished]
+    done = plan.num_rows - sum(task.num_rows for task in left)
 
     def advance(rows: int) -> None:
         nonlocal done
@@ -111,61 +128,43 @@ def _run(
         if on_progress is not None:
             on_progress(done, plan.num_rows)
 
-    left = [task for task in plan.tasks if task.index not in results]
-    if workers.processes:
-        for task, result in zip(
-            left, workers.ahead(functools.partial(run_task, directory=directory), left), strict=True
-        ):
-            results[task.index] = result
-            advance(task.num_rows)
-    else:
-        for task in left:
-            results[task.index] = run_task(task, directory, workers.ahead, advance)
-    return [results[task.index] for task in plan.tasks]
+    results = run_tasks(left, directory, workers, advance)
+    return [finished[task.index] if task.index in finished else next(results) for task in plan.tasks]
 
 
-def _remove_others(directory: pathlib.Path, results: Mapping[int, TaskResult]) -> None:
-    """Remove everything except the shards and records of finished tasks."""
-    names = {shard.name for result in results.values() for shards in result.shards.values() for shard in shards}
-    names |= {f"task-{index:05d}.json" for index in results}
-    for path in directory.iterdir():
-        if path.name not in names:
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-
-
-def _check_ids(plan: Plan, results: Sequence[TaskResult], directory: pathlib.Path) -> None:
+def _check_ids(
+    plan: Plan, inputs: Mapping[str, Sequence[SourceFile]], results: Sequence[TaskResult], directory: pathlib.Path
+) -> None:
     """Refuse an id that occurs twice in an input split."""
-    for split in {task.split for task in plan.tasks}:
-        pairs = [(task, result) for task, result in zip(plan.tasks, results, strict=True) if task.split == split]
-        ranges = [result.ids for _, result in pairs]
-        if functools.reduce(lambda before, after: before + after, ranges).increasing:
+    layout = plan.rules.layout
+    for split, files in inputs.items():
+        of_split = [result for task, result in zip(plan.tasks, results, strict=True) if task.split == split]
+        if functools.reduce(operator.add, (result.ids for result in of_split)).increasing:
             continue
-        shards = [shard for _, result in pairs for of in result.shards.values() for shard in of]
-        ids = [_read_ids(plan, directory / shard.name) for shard in shards]
+        ids = []
+        for shard in (shard for result in of_split for shards in result.shards.values() for shard in shards):
+            ids.append(layout.decode(np.memmap(directory / shard.name, np.uint8, "r").reshape(-1, layout.stride))[2])
         values, counts = np.unique(np.concatenate(ids), return_counts=True)
         if (counts > 1).any():
-            raise _duplicate_error(plan, split, set(values[counts > 1].tolist()))
+            raise _duplicate_error(files, values[counts > 1])
 
 
-def _read_ids(plan: Plan, path: pathlib.Path) -> np.ndarray:
-    layout = plan.rules.layout
-    return layout.decode(np.memmap(path, np.uint8, "r").reshape(-1, layout.stride))[2]
-
-
-def _duplicate_error(plan: Plan, split: str, values: set[int]) -> InputError:
+def _duplicate_error(files: Sequence[SourceFile], values: np.ndarray) -> InputError:
     """The error for the first row whose id, one of `values`, an earlier row has."""
-    places: dict[int, str] = {}
-    for segment in (segment for task in plan.tasks if task.split == split for segment in task.segments):
-        for block in segment.file.read(segment.start, segment.stop):
-            ids = segment.file.parse(block).ids
-            for row, value in enumerate([] if ids is None else ids.tolist()):
-                if value not in values:
-                    continue
-                place = segment.file.place_of(block, row)
-                if value in places:
-                    return InputError(f"{place}: id {value} is a duplicate, also used on {places[value]}")
-                places[value] = place
-    return InputError(f"{segment.file.path}: the file changed while it was read; convert again")
+    seen: dict[int, tuple[SourceFile, int]] = {}
+    for file in files:
+        first = 0
+        for block in file.read(file.first_row, None):
+            rows = file.parse(block)
+            ids = np.empty(0, np.int64) if rows.ids is None else rows.ids
+            for row in np.flatnonzero(np.isin(ids, values)).tolist():
+                place, value = (file, first + row), int(ids[row])
+                if value in seen:
+                    here, there = (source.place_of(number) for source, number in (place, seen[value]))
+                    return InputError(f"{here}: id {value} is a duplicate, also used on {there}")
+                seen[value] = place
+            first += len(rows.images)
+    return changed_error(files[0].path)
 
 
 def _make_manifest(plan: Plan, results: Sequence[TaskResult]) -> Manifest:
@@ -179,14 +178,14 @@ def _make_manifest(plan: Plan, results: Sequence[TaskResult]) -> Manifest:
     }
     described = TRAIN if TRAIN in splits else plan.tasks[0].split
     stats = [result.stats for task, result in zip(plan.tasks, results, strict=True) if task.split == described]
-    total = functools.reduce(lambda before, after: before + after, stats)
+    total = functools.reduce(operator.add, stats)
     return Manifest(
         name=plan.rules.dataset,
         image_shape=plan.rules.image_shape,
         class_names=plan.class_names,
         splits=splits,
         sources=plan.sources,
-        validation=plan.rules.validation if plan.rules.validation.fraction else Validation(),
+        validation=plan.rules.validation,
         pixel_mean=total.mean,
         pixel_std=total.std,
         stride=plan.rules.layout.stride,

@@ -5,7 +5,6 @@ import hashlib
 import io
 import os
 import pathlib
-import stat
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -15,12 +14,14 @@ from pipeline.convert.columns import Columns, find_columns
 from pipeline.convert.compressed import open_text
 from pipeline.convert.csv_parser import LineError, Rows, parse_lines, split_line
 from pipeline.convert.csv_scan import INVALID, read_labels, row_spans
-from pipeline.convert.source import Mark, Scan
+from pipeline.convert.source import FileIdentity, Mark, Scan, changed_error
 from pipeline.errors import InputError
 from pipeline.format.manifest import Source
 
 BLOCK_BYTES = 2 << 20  # larger ones cost memory and gain nothing
-SCAN_BYTES = 16 << 20  # one unit of the first pass: a tenth of a second's work, so that cores share a file evenly
+# One unit of the first pass: a tenth of a second's work, so that cores share a file evenly. It is part of the format,
+# since the digest of a source is that of the digests of its stretches.
+SCAN_BYTES = 16 << 20
 _MAX_HEADER_BYTES = 16 << 20
 _BYTES_PER_FIELD = 8  # "255", two quotes, a separator, and some room
 _LINE_MARGIN_BYTES = 4096
@@ -29,13 +30,12 @@ _UTF8_BOM, _UTF16_BOMS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
 
 @dataclasses.dataclass(frozen=True)
 class ReadOptions:
-    """How a CSV is read; the first three are those of `columns.find_columns`. The sizes change nothing in the rows."""
+    """How a CSV is read; the first three are those of `columns.find_columns`. `block_bytes` changes no row."""
 
     has_header: bool = True
     label_column: str | None = None
     id_column: str | None = None
     block_bytes: int = BLOCK_BYTES
-    scan_bytes: int = SCAN_BYTES
 
 
 class Block(NamedTuple):
@@ -56,11 +56,12 @@ class CsvFile:
     def __init__(self, path: str | os.PathLike, options: ReadOptions = ReadOptions()) -> None:
         self.path = pathlib.Path(path)
         self.options = options
-        self._identity = _identity_of(self.path)
-        self.num_bytes = self._identity[2]
-        with open_text(self.path) as (stream, self.seekable):
-            offset, first_line, line = self._read_first_line(stream)
-        self.first_line = f"{self.path}, line {first_line + 1}"  # that is not blank, as messages name it
+        self.identity = FileIdentity(self.path)
+        self.num_bytes = self.identity.num_bytes
+        self._max_line = _MAX_HEADER_BYTES
+        with open_text(self.path) as (_, self.seekable):
+            offset, number, line = self._read_first_line()
+        self.first_line = f"{self.path}, line {number}"  # that is not blank, as messages name it
         fields = self._split_first_line(line)
         self.columns: Columns = find_columns(
             self.first_line, fields, options.has_header, options.label_column, options.id_column
@@ -77,36 +78,33 @@ class CsvFile:
         return self.columns.id is not None
 
     def scan_starts(self) -> list[int]:
-        """Offsets that cut the text for the first pass: the first line that starts at or after every `scan_bytes`."""
-        begin = self.first_row.offset
-        if not self.seekable:
-            return [begin]
-        starts = [begin]
-        with self.path.open("rb") as file:
-            for target in range(begin + self.options.scan_bytes, self.num_bytes, self.options.scan_bytes):
-                file.seek(target - 1)
-                line = file.readline(self._max_line)
-                start = target - 1 + len(line)
-                if line.endswith(b"\n") and starts[-1] < start < self.num_bytes:
-                    starts.append(start)
+        """Offsets that cut the text for the first pass: the first line that starts at or after every SCAN_BYTES."""
+        starts = [self.first_row.offset]
+        if self.seekable:
+            with self.path.open("rb") as file:
+                for target in range(starts[0] + SCAN_BYTES, self.num_bytes, SCAN_BYTES):
+                    file.seek(target - 1)
+                    line = file.readline(self._max_line)
+                    start = target - 1 + len(line)
+                    if line.endswith(b"\n") and starts[-1] < start < self.num_bytes:
+                        starts.append(start)
         return starts
 
     def scan(self, start: int, stop: int | None) -> Scan:
         """Count rows and read labels of the text from `start` up to `stop` (None: its end)."""
-        marks, labels, num_rows = [], [], 0
-        digest = hashlib.sha256()
+        marks: list[Mark] = []
+        labels = [np.empty(0, np.int8)]
+        digest, num_rows = hashlib.sha256(), 0
         try:
             for block in self._blocks(start, stop):
                 digest.update(block.data)
-                starts, ends = row_spans(block.data, self.columns)
                 marks.append(Mark(block.offset, num_rows))
-                if self.has_labels:
-                    labels.append(read_labels(block.data, starts, ends, self.columns))
-                num_rows += len(starts)
-        except _LongLine:
-            num_rows += 1  # reading its rows meets the same line and reports it
-            labels.append(np.array([INVALID]))
-        return Scan(tuple(marks), num_rows, tuple(labels) if self.has_labels else None, digest.digest())
+                labels.append(read_labels(block.data, self.columns))
+                num_rows += len(labels[-1])
+        except _LongLine as error:
+            marks.append(Mark(error.offset, num_rows))
+            labels.append(np.array([INVALID], np.int8))  # reading its rows meets the same line and reports it
+        return Scan(tuple(marks), np.concatenate(labels), digest.digest())
 
     def read(self, start: Mark, stop: int | None) -> Iterator[Block]:
         """Blocks of whole lines from a mark up to the text's byte `stop` (None: its end).
@@ -117,9 +115,8 @@ class CsvFile:
         try:
             yield from self._blocks(start.offset, stop)
         except _LongLine as error:
-            limit = f"longer than {self._max_line} bytes, more than a row of these columns can take"
-            raise self._error_at(error.offset, limit) from error
-        self.check_unchanged()
+            raise self._long_line_error(error) from error
+        self.identity.check()
 
     def read_blocks(self) -> Iterator[Rows]:
         """All rows of the file in order.
@@ -133,7 +130,7 @@ class CsvFile:
             num_rows += len(rows.images)
             yield rows
         if not num_rows:
-            raise self.empty_error()
+            raise InputError(f"{self.path}: has no rows")
 
     def parse(self, block: Block) -> Rows:
         """The rows of a block.
@@ -144,35 +141,24 @@ class CsvFile:
         try:
             return parse_lines(block.data, self.columns)
         except LineError as error:
-            self.check_unchanged()  # then that is the error, and not the line
+            self.identity.check()  # then that is the error, and not the line
             cut = block.cut and error.short and error.line == block.data.count(b"\n") - 1
             hint = "; the file ends within this line, so it looks truncated" if cut else ""
-            raise self._error_at(block.offset, f"{error}{hint}", error.line) from error
+            number = self._line_at(block.offset) + error.line
+            raise InputError(f"{self.path}, line {number}: {error}{hint}") from error
 
     def mark_of_row(self, mark: Mark, row: int) -> Mark:
-        """Where row `row` of a seekable file starts, given a mark at most one block before it."""
-        if row == mark.row:
-            return mark
-        block = next(self._blocks(mark.offset, None))
-        return Mark(mark.offset + int(row_spans(block.data, self.columns)[0][row - mark.row]), row)
+        """Where row `row` starts, given an earlier mark."""
+        return mark if row == mark.row else Mark(self._offset_of(mark.offset, row - mark.row), row)
 
-    def place_of(self, block: Block, row: int) -> str:
-        """How messages name row `row` (from 0) of a block."""
-        start = int(row_spans(block.data, self.columns)[0][row])
-        return f"{self.path}, line {self._line_at(block.offset + start)}"
-
-    def empty_error(self) -> InputError:
-        return InputError(f"{self.path}: a header without rows")
+    def place_of(self, row: int) -> str:
+        """How messages name a row, from 0; the file is read again to find its line."""
+        return f"{self.path}, line {self._line_at(self._offset_of(self.first_row.offset, row))}"
 
     def as_source(self, split: str, num_rows: int, sha256: str) -> Source:
         """What a manifest keeps of this file, whose rows were read as those of a split."""
         label, identity = (self.columns.key(column) for column in (self.columns.label, self.columns.id))
         return Source(split, self.path.name, self.num_bytes, sha256, num_rows, self.options.has_header, label, identity)
-
-    def check_unchanged(self) -> None:
-        """Raise InputError if the file is not the one that was opened."""
-        if _identity_of(self.path) != self._identity:
-            raise InputError(f"{self.path}: the file changed while it was read; convert again when it is complete")
 
     def _blocks(self, start: int, stop: int | None) -> Iterator[Block]:
         with open_text(self.path) as (stream, seekable):
@@ -182,32 +168,42 @@ class CsvFile:
                 _skip(stream, start)
             yield from _cut_lines(stream, start, stop, self.options.block_bytes, self._max_line)
 
-    def _error_at(self, offset: int, text: str, lines_after: int = 0) -> InputError:
-        return InputError(f"{self.path}, line {self._line_at(offset) + lines_after}: {text}")
+    def _offset_of(self, start: int, row: int) -> int:
+        """Where the row starts that is number `row` (from 0) of those that start at or after byte `start`."""
+        for block in self._blocks(start, None):
+            starts, _ = row_spans(block.data)
+            if row < len(starts):
+                return block.offset + int(starts[row])
+            row -= len(starts)
+        raise changed_error(self.path)
 
     def _line_at(self, offset: int) -> int:
         """Number (from 1) of the line that starts at a byte; counted only for messages, as it reads the file again."""
         before = self._blocks(0, offset) if offset else iter(())
         return 1 + sum(block.data.count(b"\n") for block in before)
 
-    def _read_first_line(self, stream: io.RawIOBase) -> tuple[int, int, bytes]:
-        """(offset, index, bytes without newline) of the first line that is not blank."""
-        index = 0
+    def _long_line_error(self, error: "_LongLine") -> InputError:
+        limit = f"longer than {self._max_line} bytes, more than a row of these columns can take"
+        return InputError(f"{self.path}, line {self._line_at(error.offset)}: {limit}")
+
+    def _read_first_line(self) -> tuple[int, int, bytes]:
+        """(offset, number from 1, bytes without newline) of the first line that is not blank."""
+        number = 1
         try:
-            for block in _cut_lines(stream, 0, None, self.options.block_bytes, _MAX_HEADER_BYTES):
-                data, offset = block.data, 0
-                if block.offset == 0 and data.startswith(_UTF16_BOMS):
+            for block in self._blocks(0, None):
+                first = 0
+                if block.offset == 0 and block.data.startswith(_UTF16_BOMS):
                     raise InputError(f"{self.path}, line 1: encoded as UTF-16; save it as plain ASCII or UTF-8")
-                if block.offset == 0 and data.startswith(_UTF8_BOM):
-                    offset = len(_UTF8_BOM)
-                while offset < len(data):  # one line at a time: only the first is needed, and it may be long
-                    stop = data.index(b"\n", offset)
-                    if data[offset:stop].strip():
-                        return block.offset + offset, index, bytes(data[offset:stop])
-                    offset, index = stop + 1, index + 1
+                if block.offset == 0 and block.data.startswith(_UTF8_BOM):
+                    first = len(_UTF8_BOM)
+                starts, ends = row_spans(block.data[first:])
+                if len(starts):
+                    start, end = first + int(starts[0]), first + int(ends[0])
+                    number += block.data.count(b"\n", 0, start)
+                    return block.offset + start, number, bytes(block.data[start:end])
+                number += block.data.count(b"\n")
         except _LongLine as error:
-            limit = f"longer than {_MAX_HEADER_BYTES} bytes, more than a row of these columns can take"
-            raise InputError(f"{self.path}, line {index + 1}: {limit}") from error
+            raise self._long_line_error(error) from error
         raise InputError(f"{self.path}: the file is empty")
 
     def _split_first_line(self, line: bytes) -> list[str]:
@@ -237,7 +233,8 @@ def _cut_lines(stream: io.RawIOBase, offset: int, stop: int | None, block_bytes:
     rest = b""
     left = None if stop is None else stop - offset
     while True:
-        data = bytearray(len(rest) + (block_bytes if left is None else min(block_bytes, left)))
+        more = max(block_bytes, len(rest))  # so that a long line is copied a few times only
+        data = bytearray(len(rest) + (more if left is None else min(more, left)))
         data[: len(rest)] = rest
         with memoryview(data)[len(rest) :] as free:
             count = stream.readinto(free) if len(free) else 0
@@ -250,33 +247,17 @@ def _cut_lines(stream: io.RawIOBase, offset: int, stop: int | None, block_bytes:
             return
         end = data.rfind(b"\n", 0, size) + 1
         rest = bytes(data[end:size])
-        if len(rest) > max_line:
-            raise _LongLine(offset + end)
         if end:
             del data[end:]
             yield Block(data, offset)
             offset += end
+        if len(rest) > max_line:
+            raise _LongLine(offset)
 
 
 def _skip(stream: io.RawIOBase, num_bytes: int) -> None:
-    buffer = bytearray(BLOCK_BYTES)
     while num_bytes:
-        with memoryview(buffer)[: min(num_bytes, BLOCK_BYTES)] as free:
-            count = stream.readinto(free)
-        if not count:
+        skipped = len(stream.read(min(num_bytes, BLOCK_BYTES)) or b"")
+        if not skipped:
             return
-        num_bytes -= count
-
-
-def _identity_of(path: pathlib.Path) -> tuple[int, ...]:
-    try:
-        status = path.stat()
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputError(f"{path}: no such file") from error
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
-    if stat.S_ISDIR(status.st_mode):
-        raise InputError(f"{path}: a directory; give a CSV file")
-    if not stat.S_ISREG(status.st_mode):
-        raise InputError(f"{path}: not a regular file; it is read more than once, so store it first")
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+        num_bytes -= skipped

@@ -6,31 +6,34 @@ from pipeline.convert.columns import Columns
 from pipeline.convert.csv_parser import MAX_INTEGER, LineError, split_line
 
 INVALID = -1  # of a label that parsing will refuse
-_COMMA, _NEWLINE = ord(","), ord("\n")
+_COMMA, _NEWLINE, _RETURN = b",\n\r"
 _MAX_DIGITS = 18  # any such number is below 2**63
 _IS_SPACE = np.zeros(256, bool)
 _IS_SPACE[list(b" \t\n\r\x0b\x0c")] = True
 
 
-def row_spans(data: bytes | bytearray, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
+def row_spans(data: bytes | bytearray) -> tuple[np.ndarray, np.ndarray]:
     """Start and end (its newline) of each row in whole lines of text, int64 [rows] each; blank lines are not rows."""
     text = np.frombuffer(data, np.uint8)
     ends = np.flatnonzero(text == _NEWLINE)
     starts = np.zeros_like(ends)
     starts[1:] = ends[:-1] + 1
-    short = ends - starts < 2 * columns.count - 1  # of a digit per column and the commas between them
-    if not short.any():
+    if not _IS_SPACE[text[starts]].any():
         return starts, ends
     printed = np.concatenate([[0], np.cumsum(~_IS_SPACE[text])])
     rows = printed[ends] > printed[starts]
     return starts[rows], ends[rows]
 
 
-def read_labels(data: bytes | bytearray, starts: np.ndarray, ends: np.ndarray, columns: Columns) -> np.ndarray:
-    """Labels of the rows that `row_spans` gave, integers [rows]; INVALID if one is not a plain integer below 2**63.
+def read_labels(data: bytes | bytearray, columns: Columns) -> np.ndarray:
+    """Labels of the rows in whole lines of text, integers [rows]; INVALID if one is not a plain integer below 2**63.
 
-    Their type is the smallest that holds them, since the plan keeps all labels in memory.
+    Their type is the smallest that holds them, since the plan keeps all labels in memory; signed, since NumPy joins
+    uint64 and any signed type to float64.
     """
+    starts, ends = row_spans(data)
+    if columns.label is None:
+        return np.full(len(starts), INVALID, np.int8)
     text = np.frombuffer(data, np.uint8)
     places, certain = _label_places(text, starts, ends, columns)
     labels, width = np.zeros(len(starts), np.int64), np.zeros(len(starts), np.int64)
@@ -41,18 +44,20 @@ def read_labels(data: bytes | bytearray, starts: np.ndarray, ends: np.ndarray, c
         labels = np.where(inside, labels * 10 + digit, labels)
         width += inside
     stops = text[np.minimum(places + width, len(text) - 1)]
-    certain &= (width > 0) & (width <= _MAX_DIGITS) & ((stops == _COMMA) | (stops == _NEWLINE))
+    certain &= (width > 0) & (width <= _MAX_DIGITS) & np.isin(stops, (_COMMA, _NEWLINE, _RETURN))
     for row in np.flatnonzero(~certain).tolist():  # quoted, long or wrong: as the strict parser reads it
-        labels[row] = _strict_label(data[starts[row] : ends[row]], columns)
-    smallest = np.min_scalar_type(labels.max(initial=0)) if labels.min(initial=0) >= 0 else labels.dtype
-    return labels.astype(smallest)
+        labels[row] = _strict_label(data[starts[row] : ends[row]], columns.label)
+    longest = int(labels.max(initial=0))
+    return labels.astype(
+        next(kind for kind in (np.int8, np.int16, np.int32, np.int64) if longest <= np.iinfo(kind).max)
+    )
 
 
 def _label_places(
     text: np.ndarray, starts: np.ndarray, ends: np.ndarray, columns: Columns
 ) -> tuple[np.ndarray, np.ndarray]:
     """Where each row's label begins, int64 [rows], and whether counting commas is enough to know, bool [rows]."""
-    if columns.label is None or columns.label == 0:
+    if not columns.label:
         return starts, np.ones(len(starts), bool)
     commas = np.flatnonzero(text == _COMMA)
     first = np.searchsorted(commas, starts)
@@ -61,12 +66,12 @@ def _label_places(
     return (commas[before] if len(commas) else before) + 1, certain
 
 
-def _strict_label(line: bytes | bytearray, columns: Columns) -> int:
+def _strict_label(line: bytes | bytearray, column: int) -> int:
     try:
-        field = split_line(0, line)[columns.label or 0]
+        field = split_line(0, line.removesuffix(b"\r"))[column]
     except (LineError, IndexError):
         return INVALID
-    digits = field.lstrip("0")
-    if not (field.isascii() and field.isdigit()) or len(digits) > len(str(MAX_INTEGER)):
+    digits = field.lstrip("0") or "0"
+    if not (field.isascii() and field.isdigit()) or len(digits) > len(str(MAX_INTEGER)) or int(digits) > MAX_INTEGER:
         return INVALID
-    return int(digits or "0") if int(digits or "0") <= MAX_INTEGER else INVALID
+    return int(digits)

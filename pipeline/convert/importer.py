@@ -11,6 +11,7 @@ import re
 
 from pipeline.convert.config import dataset_name
 from pipeline.convert.converter import OnNotice, write_dataset
+from pipeline.convert.inputs import check_same_roles
 from pipeline.convert.plan import Labels, Rules
 from pipeline.convert.tfrecord_reader import TfrecordFile
 from pipeline.errors import InputError
@@ -54,13 +55,7 @@ def import_tfrecords(
         raise InputError(f"{first.path}: images of {' x '.join(map(str, shape))}; at most {MAX_IMAGE_BYTES:,} bytes")
     inputs = {split: [TfrecordFile(path, shape) for path in of] for split, of in paths.items()}
     for split, files in inputs.items():
-        for file in files[1:]:
-            for role in ("label", "id"):
-                if getattr(file, f"has_{role}s") != getattr(files[0], f"has_{role}s"):
-                    raise InputError(
-                        f"{file.path}: some records of the split {split!r} have a {role} and some have none; "
-                        "put them in two splits, or give all one"
-                    )
+        check_same_roles(split, files)
     rules = Rules(dataset_name(out), shape, shards, classes=lambda labels: _classes(directory, labels))
     return write_dataset(inputs, rules, out, overwrite, workers=1, on_notice=on_notice)
 

@@ -1,8 +1,11 @@
 """The CSVs of a conversion together: opened, and checked to agree in their columns before anything is written."""
 
-from pipeline.convert.columns import NONE, Columns
+from collections.abc import Sequence
+
+from pipeline.convert.columns import NONE
 from pipeline.convert.config import ConvertConfig
 from pipeline.convert.csv_reader import CsvFile
+from pipeline.convert.source import SourceFile
 from pipeline.errors import InputError, shorten
 
 
@@ -16,21 +19,26 @@ def open_inputs(config: ConvertConfig) -> dict[str, list[CsvFile]]:
     seen: dict[tuple[int, int], str] = {}
     for name, path in config.splits:
         csv = CsvFile(path, config.read_options)
-        status = csv.path.stat()
-        file = (status.st_dev, status.st_ino)
-        if file in seen:
-            raise InputError(f"{path}: given twice, for split {seen[file]!r} and for split {name!r}")
-        seen[file] = name
+        if csv.identity.inode in seen:
+            raise InputError(f"{path}: given twice, for split {seen[csv.identity.inode]!r} and for split {name!r}")
+        seen[csv.identity.inode] = name
         inputs[name].append(csv)
     files = [csv for group in inputs.values() for csv in group]
     for other in files[1:]:
         _check_same_pixels(files[0], other)
     for name, group in inputs.items():
-        for other in group[1:]:
-            _check_same_roles(name, group[0], other)
-    _check_used("label", config.label_column, files)
-    _check_used("id", config.id_column, files)
+        check_same_roles(name, group)
+    _check_used("label", config.label_column, files, [csv.has_labels for csv in files])
+    _check_used("id", config.id_column, files, [csv.has_ids for csv in files])
     return inputs
+
+
+def check_same_roles(split: str, files: Sequence[SourceFile]) -> None:
+    """Refuse files of one split of which some have labels, or ids, and some have none."""
+    for role, given in (("label", [file.has_labels for file in files]), ("id", [file.has_ids for file in files])):
+        if len(set(given)) > 1:
+            without, with_it = (files[given.index(has)].path for has in (False, True))
+            raise InputError(f"{without}: has no {role}, but {with_it} of the same split {split!r} has one")
 
 
 def _check_same_pixels(first: CsvFile, other: CsvFile) -> None:
@@ -48,21 +56,7 @@ def _check_same_pixels(first: CsvFile, other: CsvFile) -> None:
             )
 
 
-def _check_same_roles(split: str, first: CsvFile, other: CsvFile) -> None:
-    for role in ("label", "id"):
-        if _has(first.columns, role) != _has(other.columns, role):
-            with_it, without = (first, other) if _has(first.columns, role) else (other, first)
-            raise InputError(
-                f"{without.first_line}: no {role} column, but {with_it.path} of the same split {split!r} has one"
-            )
-
-
-def _check_used(role: str, column: str | None, files: list[CsvFile]) -> None:
-    if column is None or column.lower() == NONE or any(_has(csv.columns, role) for csv in files):
-        return
-    names = ", ".join(map(shorten, (files[0].columns.names or ())[:3]))
-    raise InputError(f"{files[0].first_line}: no column {column!r} for --{role}-column; it has {names}, ...")
-
-
-def _has(columns: Columns, role: str) -> bool:
-    return getattr(columns, role) is not None
+def _check_used(role: str, column: str | None, files: Sequence[CsvFile], given: Sequence[bool]) -> None:
+    if column is not None and column.lower() != NONE and not any(given):
+        names = ", ".join(map(shorten, (files[0].columns.names or ())[:3]))
+        raise InputError(f"{files[0].first_line}: no column {column!r} for --{role}-column; it has {names}, ...")

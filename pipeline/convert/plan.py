@@ -18,13 +18,12 @@ from pipeline.convert.validation import ValidationSampler
 from pipeline.convert.workers import Workers
 from pipeline.errors import InputError
 from pipeline.format.manifest import MAX_CLASSES, VERSION, Source, Validation
-from pipeline.format.records import UNLABELLED, RecordLayout
+from pipeline.format.records import RecordLayout
 from pipeline.format.tfds_metadata import shard_name
 from pipeline.splits import VAL
 
 SHARD_BYTES = 128 << 20  # of a shard if no number of shards is given
 _SAMPLED_ROWS = 1 << 20  # at a time, which bounds the memory of sorting them
-
 
 Labels = tuple[int, ...]
 
@@ -68,16 +67,12 @@ class Task:
     segments: tuple[Segment, ...]
     num_rows: int
     first_row: int
-    image_shape: tuple[int, int, int]
-    class_labels: tuple[int, ...]
+    layout: RecordLayout
+    num_channels: int
+    class_labels: Labels
     drawn: bytes | None
     outputs: dict[str, tuple[tuple[str, int], ...]]
-    fingerprint: str = ""
-
-    @property
-    def layout(self) -> RecordLayout:
-        height, width, channels = self.image_shape
-        return RecordLayout(height * width * channels)
+    fingerprint: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,12 +98,11 @@ class Plan:
 class _FileScan:
     file: SourceFile
     marks: tuple[Mark, ...]
-    num_rows: int
     labels: np.ndarray
     sha256: str
 
     def as_source(self, split: str) -> Source | None:
-        return self.file.as_source(split, self.num_rows, self.sha256)
+        return self.file.as_source(split, len(self.labels), self.sha256)
 
     def mark_of_row(self, row: int) -> Mark:
         place = bisect.bisect_right(self.marks, row, key=lambda mark: mark.row) - 1
@@ -122,8 +116,8 @@ def make_plan(inputs: Mapping[str, Sequence[SourceFile]], rules: Rules, workers:
         InputError: a file has no rows, too many classes, or a split would have no rows.
     """
     scans = _scan(inputs, workers)
-    values = [np.unique(scan.labels) for group in scans.values() for scan in group]
-    labels, names = rules.classes(tuple(label for label in np.unique(np.concatenate(values)).tolist() if label >= 0))
+    values = np.unique(np.concatenate([np.unique(scan.labels) for group in scans.values() for scan in group]))
+    labels, names = rules.classes(tuple(values[values >= 0].tolist()))
     if len(labels) > MAX_CLASSES:
         raise InputError(f"over {MAX_CLASSES:,} different labels; is the label column the right one?")
     tasks: list[Task] = []
@@ -131,12 +125,11 @@ def make_plan(inputs: Mapping[str, Sequence[SourceFile]], rules: Rules, workers:
     counts: dict[str, tuple[int, ...]] = {}
     shards: dict[str, int] = {}
     for split, group in scans.items():
-        of_split = [source for scan in group if (source := scan.as_source(split)) is not None]
         drawn = _draw(rules.validation, split, group)
-        for name, rows in ((split, ~drawn), (VAL, drawn)) if drawn is not None else ((split, None),):
-            counts[name] = _class_counts(group, labels, rows)
-        num_shards = _num_shards(rules, split, sum(scan.num_rows for scan in group))
+        counts |= _class_counts(split, group, labels, drawn)
+        num_shards = _num_shards(rules, split, sum(len(scan.labels) for scan in group))
         tasks += _plan_split(rules, split, group, num_shards, labels, drawn, len(tasks))
+        of_split = [source for scan in group if (source := scan.as_source(split)) is not None]
         if of_split:
             shards[split] = num_shards
         sources += of_split
@@ -148,12 +141,10 @@ def _scan(inputs: Mapping[str, Sequence[SourceFile]], workers: Workers) -> dict[
     for file in itertools.chain.from_iterable(inputs.values()):
         starts = file.scan_starts()
         jobs += [(file, start, stop) for start, stop in zip(starts, [*starts[1:], None], strict=True)]
-    stretches = zip(jobs, workers.ahead(_scan_stretch, jobs), strict=True)
-    by_file = itertools.groupby(stretches, key=lambda pair: pair[0][0])
-    scans = (_join(file, [scan for _, scan in pairs]) for file, pairs in by_file)
-    result = {split: [next(scans) for _ in group] for split, group in inputs.items()}
-    next(scans, None)
-    return result
+    stretches: dict[SourceFile, list[Scan]] = {}
+    for (file, _, _), scan in zip(jobs, workers.ahead(_scan_stretch, jobs), strict=True):
+        stretches.setdefault(file, []).append(scan)
+    return {split: [_join(file, stretches[file]) for file in group] for split, group in inputs.items()}
 
 
 def _scan_stretch(job: tuple[SourceFile, int, int | None]) -> Scan:
@@ -163,16 +154,14 @@ def _scan_stretch(job: tuple[SourceFile, int, int | None]) -> Scan:
 
 def _join(file: SourceFile, stretches: Sequence[Scan]) -> _FileScan:
     marks: list[Mark] = []
-    labels: list[np.ndarray] = []
     row = 0
     for stretch in stretches:
         marks += [Mark(mark.offset, row + mark.row) for mark in stretch.marks]
-        labels += stretch.labels or [np.full(stretch.num_rows, UNLABELLED, np.int8)]
-        row += stretch.num_rows
+        row += len(stretch.labels)
     if not row:
-        raise file.empty_error()
+        raise InputError(f"{file.path}: has no rows")
     digest = hashlib.sha256(b"".join(stretch.digest for stretch in stretches)).hexdigest()
-    return _FileScan(file, tuple(marks), row, np.concatenate(labels), digest)
+    return _FileScan(file, tuple(marks), np.concatenate([stretch.labels for stretch in stretches]), digest)
 
 
 def _draw(rule: Validation, split: str, group: Sequence[_FileScan]) -> np.ndarray | None:
@@ -194,19 +183,22 @@ def _draw(rule: Validation, split: str, group: Sequence[_FileScan]) -> np.ndarra
     return rows
 
 
-def _class_counts(group: Sequence[_FileScan], labels: tuple[int, ...], rows: np.ndarray | None) -> tuple[int, ...]:
+def _class_counts(
+    split: str, group: Sequence[_FileScan], labels: Labels, drawn: np.ndarray | None
+) -> dict[str, tuple[int, ...]]:
+    parts: dict[str, slice | np.ndarray] = {split: slice(None)} if drawn is None else {split: ~drawn, VAL: drawn}
     if not group[0].file.has_labels:
-        return ()
-    values = np.concatenate([scan.labels for scan in group])
-    classes = np.searchsorted(np.array(labels, np.int64), values if rows is None else values[rows])
-    return tuple(np.bincount(classes, minlength=len(labels))[: len(labels)].tolist())
+        return dict.fromkeys(parts, ())
+    classes = np.searchsorted(np.array(labels, np.int64), np.concatenate([scan.labels for scan in group]))
+    return {
+        name: tuple(np.bincount(classes[rows], minlength=len(labels))[: len(labels)].tolist())
+        for name, rows in parts.items()
+    }
 
 
 def _num_shards(rules: Rules, split: str, num_rows: int) -> int:
-    if isinstance(rules.shards, Mapping):
-        return rules.shards[split]
-    by_size = -(-num_rows * rules.layout.stride // SHARD_BYTES)
-    return min(num_rows, by_size if rules.shards is None else rules.shards)
+    shards = rules.shards.get(split) if isinstance(rules.shards, Mapping) else rules.shards
+    return min(num_rows, -(-num_rows * rules.layout.stride // SHARD_BYTES) if shards is None else shards)
 
 
 def shard_bounds(file_rows: Sequence[int], seekable: Sequence[bool], num_shards: int) -> list[int]:
@@ -215,20 +207,17 @@ def shard_bounds(file_rows: Sequence[int], seekable: Sequence[bool], num_shards:
     A file that cannot be entered in the middle is read by one task. If there are shards enough, none holds rows of two
     such files, so that their tasks are independent.
     """
-    total, num_files = sum(file_rows), len(file_rows)
-    if all(seekable) or num_shards < num_files:
-        return [k * total // num_shards for k in range(num_shards + 1)]
-    spare = num_shards - num_files
-    shares = [spare * rows / total for rows in file_rows]
-    counts = [1 + int(share) for share in shares]
-    by_remainder = sorted(range(num_files), key=lambda k: int(shares[k]) - shares[k])
-    for k in by_remainder[: num_shards - sum(counts)]:
-        counts[k] += 1
-    bounds, start = [0], 0
-    for rows, count in zip(file_rows, counts, strict=True):
-        count = min(count, rows)
+    left = sum(file_rows)
+    if all(seekable) or num_shards < len(file_rows):
+        file_rows = [left]
+    bounds, shards_left = [0], num_shards
+    for files_after, rows in zip(range(len(file_rows) - 1, -1, -1), file_rows, strict=True):
+        # At least one shard and one row per shard, for this file and for those after it.
+        fewest, most = max(1, shards_left - (left - rows)), min(rows, shards_left - files_after)
+        count = min(max(round(shards_left * rows / left), fewest), most)
+        start = bounds[-1]
         bounds += [start + k * rows // count for k in range(1, count + 1)]
-        start += rows
+        left, shards_left = left - rows, shards_left - count
     return bounds
 
 
@@ -237,69 +226,66 @@ def _plan_split(
     split: str,
     group: Sequence[_FileScan],
     num_shards: int,
-    labels: tuple[int, ...],
+    labels: Labels,
     drawn: np.ndarray | None,
     first_index: int,
 ) -> list[Task]:
-    starts = [0, *itertools.accumulate(scan.num_rows for scan in group)]
-    seekable = [scan.file.seekable for scan in group]
-    bounds = shard_bounds([scan.num_rows for scan in group], seekable, num_shards)
-    inside = {
-        row for row in bounds for k, can_seek in enumerate(seekable) if not can_seek and starts[k] < row < starts[k + 1]
-    }
-    names = _shard_names(rules.dataset, split, bounds, drawn)
+    starts = list(itertools.accumulate((len(scan.labels) for scan in group), initial=0))
+    bounds = shard_bounds([len(scan.labels) for scan in group], [scan.file.seekable for scan in group], num_shards)
+    outputs = _outputs(rules.dataset, split, bounds, drawn)
+    common = repr((VERSION, split, rules.image_shape, labels, [(scan.sha256, scan.as_source(split)) for scan in group]))
+    edges = [place for place, row in enumerate(bounds) if _can_start(group, starts, row)]
     tasks: list[Task] = []
-    for low, high in itertools.pairwise([row for row in bounds if row not in inside]):
-        shards = [(start, stop) for start, stop in itertools.pairwise(bounds) if low <= start and stop <= high]
+    for place, end in itertools.pairwise(edges):
+        low, high = bounds[place], bounds[end]
+        segments = _segments(group, starts, low, high)
+        own_drawn = None if drawn is None else np.packbits(drawn[low:high]).tobytes()
+        own_outputs = {name: sum(of[place:end], ()) for name, of in outputs.items()}
+        own = repr((low, high, [(segment.start, segment.stop) for segment in segments], own_drawn, own_outputs))
         task = Task(
             index=first_index + len(tasks),
             split=split,
-            segments=_segments(group, starts, low, high),
+            segments=segments,
             num_rows=high - low,
             first_row=low,
-            image_shape=rules.image_shape,
+            layout=rules.layout,
+            num_channels=rules.image_shape[2],
             class_labels=labels,
-            drawn=None if drawn is None else np.packbits(drawn[low:high]).tobytes(),
-            outputs={name: tuple(of[shard] for shard in shards if shard in of) for name, of in names.items()},
+            drawn=own_drawn,
+            outputs=own_outputs,
+            fingerprint=hashlib.sha256(f"{common}{own}".encode(errors="backslashreplace")).hexdigest(),
         )
-        tasks.append(dataclasses.replace(task, fingerprint=_fingerprint(task, group)))
+        tasks.append(task)
     return tasks
 
 
-def _shard_names(
+def _can_start(group: Sequence[_FileScan], starts: Sequence[int], row: int) -> bool:
+    place = bisect.bisect_right(starts, row) - 1
+    return row == starts[place] or group[place].file.seekable
+
+
+def _outputs(
     dataset: str, split: str, bounds: Sequence[int], drawn: np.ndarray | None
-) -> dict[str, dict[tuple[int, int], tuple[str, int]]]:
-    """Per split of the result: bounds of a shard -> its file name and records; shards that get none have no entry."""
-    counts: dict[str, dict[tuple[int, int], int]] = {split: {}} if drawn is None else {split: {}, VAL: {}}
-    for low, high in itertools.pairwise(bounds):
-        num_drawn = 0 if drawn is None else int(drawn[low:high].sum())
-        counts[split][low, high] = high - low - num_drawn
-        if drawn is not None:
-            counts[VAL][low, high] = num_drawn
-    names = {}
+) -> dict[str, list[tuple[tuple[str, int], ...]]]:
+    """Per split of the result and per planned shard: its file name and records, or () if it gets none."""
+    rows = np.diff(bounds)
+    counts = {split: rows}
+    if drawn is not None:
+        num_drawn = np.diff(np.concatenate([[0], np.cumsum(drawn)])[bounds])
+        counts = {split: rows - num_drawn, VAL: num_drawn}
+    outputs: dict[str, list[tuple[tuple[str, int], ...]]] = {}
     for name, of in counts.items():
-        filled = {shard: count for shard, count in of.items() if count}
-        names[name] = {
-            shard: (shard_name(dataset, name, place, len(filled)), count)
-            for place, (shard, count) in enumerate(filled.items())
-        }
-    return names
+        total, place = int(np.count_nonzero(of)), itertools.count()
+        outputs[name] = [
+            ((shard_name(dataset, name, next(place), total), count),) if count else () for count in of.tolist()
+        ]
+    return outputs
 
 
 def _segments(group: Sequence[_FileScan], starts: Sequence[int], low: int, high: int) -> tuple[Segment, ...]:
     segments = []
-    for scan, start, stop in zip(group, starts, starts[1:], strict=False):
-        if start < high and stop > low:
-            first = scan.mark_of_row(max(low - start, 0))
-            end = None if high >= stop else scan.mark_of_row(high - start).offset
-            segments.append(Segment(scan.file, first, end))
+    for place in range(bisect.bisect_right(starts, low) - 1, bisect.bisect_left(starts, high)):
+        scan, start = group[place], starts[place]
+        stop = None if high >= starts[place + 1] else scan.mark_of_row(high - start).offset
+        segments.append(Segment(scan.file, scan.mark_of_row(max(low - start, 0)), stop))
     return tuple(segments)
-
-
-def _fingerprint(task: Task, group: Sequence[_FileScan]) -> str:
-    marks = [(segment.start, segment.stop) for segment in task.segments]
-    files = [(scan.sha256, scan.as_source(task.split)) for scan in group]
-    rest = (task.first_row, task.image_shape, task.class_labels, task.drawn, task.outputs)
-    return hashlib.sha256(
-        repr((VERSION, task.split, marks, files, *rest)).encode(errors="backslashreplace")
-    ).hexdigest()

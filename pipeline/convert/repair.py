@@ -5,6 +5,7 @@ was written, before it takes the place of a corrupt one.
 """
 
 import contextlib
+import itertools
 import os
 import pathlib
 import secrets
@@ -13,10 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.convert.columns import NONE
 from pipeline.convert.converter import make_workers
+from pipeline.convert.csv_parser import MAX_INTEGER
 from pipeline.convert.csv_reader import CsvFile, ReadOptions
 from pipeline.convert.output import lock_target
-from pipeline.convert.plan import Plan, Rules, make_plan
-from pipeline.convert.task import run_task
+from pipeline.convert.plan import Rules, make_plan
+from pipeline.convert.task import run_tasks
 from pipeline.errors import InputError
 from pipeline.files import remove_stale, write_text
 from pipeline.format.manifest import FILE_NAME, Manifest, Source, read_manifest
@@ -37,15 +39,14 @@ def repair(directory: str | os.PathLike, given: Given) -> list[str]:
     Raises:
         InputError: something cannot be repaired; the line says why. No shard is replaced by an unverified one.
     """
-    directory = pathlib.Path(directory)
-    if not directory.is_dir():
-        raise InputError(f"{directory}: no such directory")
     target = pathlib.Path(os.path.realpath(directory))
-    with lock_target(target, directory, f"{directory}: another process is writing or repairing it; wait for it"):
-        return _repair(directory, given)
+    if not target.is_dir():
+        raise InputError(f"{directory}: no such directory")
+    with lock_target(target, directory), _scratch(target) as scratch:
+        return _repair(pathlib.Path(directory), given, scratch)
 
 
-def _repair(directory: pathlib.Path, given: Given) -> list[str]:
+def _repair(directory: pathlib.Path, given: Given, scratch: pathlib.Path) -> list[str]:
     manifest, stated_hash = read_manifest(directory)
     if manifest.own_sha256 != stated_hash:
         raise InputError(
@@ -59,19 +60,21 @@ def _repair(directory: pathlib.Path, given: Given) -> list[str]:
             raise InputError(f"{directory / name}: a directory has the name of a file to repair; move it away")
     moves = _moves(problems)
     corrupt = [name for name in problems.shards if name not in moves.values()]
-    plans = _make_plans(manifest, corrupt, given)
+    _rebuild(manifest, corrupt, given, scratch)
     _rename(directory, moves)
-    done = [f"{new}: renamed back from {old}" for old, new in moves.items()]
-    _rebuild(directory, manifest, corrupt, plans)
-    done += [f"{name}: rebuilt" for name in corrupt]
-    texts = metadata_files(manifest)
+    for name in corrupt:
+        (scratch / name).replace(directory / name)
     for name in problems.metadata:
-        write_text(directory / name, texts[name])
-        done.append(f"{name}: written again")
+        write_text(directory / name, metadata_files(manifest)[name])
     left = inspect(directory, manifest)
     for name in [*left.shards, *left.metadata, *left.contents]:
         raise InputError(f"{directory}: still damaged after the repair ({name}); was it changed meanwhile?")
-    return done + [f"{name}: not touched, the manifest does not list it; move it away" for name in left.extra]
+    return [
+        *(f"{new}: renamed back from {old}" for old, new in moves.items()),
+        *(f"{name}: rebuilt" for name in corrupt),
+        *(f"{name}: written again" for name in problems.metadata),
+        *(f"{name}: not touched, the manifest does not list it; move it away" for name in left.extra),
+    ]
 
 
 def _moves(problems: Inspection) -> dict[str, str]:
@@ -91,29 +94,51 @@ def _rename(directory: pathlib.Path, moves: Mapping[str, str]) -> None:
         (directory / temporary).rename(directory / new)
 
 
-def _make_plans(manifest: Manifest, corrupt: Sequence[str], given: Given) -> list[Plan]:
-    """The conversion's plan for each input split that has a corrupt shard."""
-    inputs = {source.split for source in manifest.sources}
-    for given_split, path in given:
-        if given_split not in inputs:
-            known = ", ".join(sorted(inputs)) or "none"
-            raise InputError(
-                f"--from {given_split}={path}: no CSV of a split {given_split!r} was converted, only of {known}"
-            )
-    plans: dict[str, Plan] = {}
-    for name, split in manifest.splits.items():
-        shards = [shard.name for shard in split.shards if shard.name in corrupt]
-        source = manifest.validation.source if name == VAL and manifest.validation.fraction else name
-        if shards and source not in plans:
-            plans[source] = _make_plan(manifest, source, shards[0], given)
-    return list(plans.values())
+def _rebuild(manifest: Manifest, corrupt: Sequence[str], given: Given, scratch: pathlib.Path) -> None:
+    """Run the tasks of these shards, as the conversion did, and verify what they write to `scratch`."""
+    known = {source.split for source in manifest.sources}
+    for split, path in given:
+        if split not in known:
+            names = ", ".join(sorted(known)) or "none"
+            raise InputError(f"--from {split}={path}: no CSV of a split {split!r} was converted, only of {names}")
+    inputs: dict[str, list[CsvFile]] = {}
+    for name, of in manifest.splits.items():
+        shards = [shard.name for shard in of.shards if shard.name in corrupt]
+        split = manifest.validation.source if name == VAL and manifest.validation.fraction else name
+        if shards and split not in inputs:
+            inputs[split] = _open_sources(manifest, split, shards[0], [path for other, path in given if other == split])
+    if inputs:
+        _run_tasks(manifest, corrupt, inputs, scratch)
 
 
-def _make_plan(manifest: Manifest, split: str, shard: str, given: Given) -> Plan:
+def _open_sources(manifest: Manifest, split: str, shard: str, given: Sequence[str | os.PathLike]) -> list[CsvFile]:
+    """The files that were converted, in that order; recognised by size and name, then proven by their hash."""
+    files: list[CsvFile] = []
+    paths = [pathlib.Path(path) for path in given]
+    for path in paths:
+        if not path.is_file():
+            raise InputError(f"{path}: no such file")
     sources = [source for source in manifest.sources if source.split == split]
     if not sources:
         raise InputError(f"{shard}: cannot be rebuilt, the data set was not converted from CSVs; create it again")
-    files = _open_sources(sources, shard, [pathlib.Path(path) for name, path in given if name == split])
+    for source in sources:
+        if not paths:
+            raise InputError(
+                f"{shard}: can only be rebuilt from {source.name}; give it as --from {split}={source.name}"
+            )
+        fitting = [path for path in paths if path.stat().st_size == source.num_bytes]
+        if not fitting:
+            raise _wrong_file(paths[0], source)
+        path = next((path for path in fitting if path.name == source.name), fitting[0])
+        paths.remove(path)
+        options = ReadOptions(source.has_header, source.label_column or NONE, source.id_column or NONE)
+        files.append(CsvFile(path, options))
+    return files
+
+
+def _run_tasks(
+    manifest: Manifest, corrupt: Sequence[str], inputs: Mapping[str, Sequence[CsvFile]], scratch: pathlib.Path
+) -> None:
     labels = _class_labels(manifest)
     rules = Rules(
         manifest.name,
@@ -122,32 +147,19 @@ def _make_plan(manifest: Manifest, split: str, shard: str, given: Given) -> Plan
         manifest.validation,
         lambda _: (labels, manifest.class_names),
     )
-    with make_workers({split: files}, None) as workers:
-        plan = make_plan({split: files}, rules, workers)
-    for file, source, planned in zip(files, sources, plan.sources, strict=True):
-        if (source.sha256, source.num_rows) != (planned.sha256, planned.num_rows):
-            raise _wrong_file(file.path, source)
-    return plan
-
-
-def _open_sources(sources: Sequence[Source], shard: str, paths: list[pathlib.Path]) -> list[CsvFile]:
-    """The files that were converted, in that order; they are recognised by their size, then proven by their hash."""
-    files = []
-    for source in sources:
-        if not paths:
-            raise InputError(
-                f"{shard}: can only be rebuilt from {source.name}; give it as --from {source.split}={source.name}"
-            )
-        for path in paths:
-            if not path.is_file():
-                raise InputError(f"{path}: no such file")
-        fitting = [path for path in paths if path.stat().st_size == source.num_bytes]
-        if not fitting:
-            raise _wrong_file(paths[0], source)
-        paths.remove(fitting[0])
-        options = ReadOptions(source.has_header, source.label_column or NONE, source.id_column or NONE)
-        files.append(CsvFile(fitting[0], options))
-    return files
+    hashes = {shard.name: shard.sha256 for of in manifest.splits.values() for shard in of.shards}
+    with make_workers(inputs, None) as workers:
+        plan = make_plan(inputs, rules, workers)
+        converted = [source for split in inputs for source in manifest.sources if source.split == split]
+        for file, source, planned in zip(itertools.chain(*inputs.values()), converted, plan.sources, strict=True):
+            if (source.sha256, source.num_rows) != (planned.sha256, planned.num_rows):
+                raise _wrong_file(file.path, source)
+        tasks = [task for task in plan.tasks if any(name in corrupt for of in task.outputs.values() for name, _ in of)]
+        results = list(run_tasks(tasks, scratch, workers))
+    rebuilt = {shard.name: shard.sha256 for result in results for of in result.shards.values() for shard in of}
+    for name in corrupt:
+        if rebuilt.get(name) != hashes[name]:
+            raise InputError(f"{name}: its CSVs give other records than were written; convert again")
 
 
 def _wrong_file(path: pathlib.Path, source: Source) -> InputError:
@@ -157,35 +169,17 @@ def _wrong_file(path: pathlib.Path, source: Source) -> InputError:
 
 
 def _class_labels(manifest: Manifest) -> tuple[int, ...]:
-    try:
-        return tuple(int(name) for name in manifest.class_names)
-    except ValueError as error:
-        raise InputError(
-            f"{manifest.name}: its class names are not labels of a CSV, so it cannot be rebuilt"
-        ) from error
-
-
-def _rebuild(directory: pathlib.Path, manifest: Manifest, names: Sequence[str], plans: Sequence[Plan]) -> None:
-    """Run the tasks of these shards; all of them are replaced once all are verified."""
-    hashes = {shard.name: shard.sha256 for split in manifest.splits.values() for shard in split.shards}
-    with _scratch(directory) as scratch:
-        for task in (task for plan in plans for task in plan.tasks):
-            outputs = {name for of in task.outputs.values() for name, _ in of}
-            if outputs.isdisjoint(names):
-                continue
-            result = run_task(task, scratch)
-            for shard in (shard for of in result.shards.values() for shard in of):
-                if shard.name in names and shard.sha256 != hashes[shard.name]:
-                    file = task.segments[0].file.path
-                    raise InputError(f"{shard.name}: {file} gives other records than were written; convert again")
-        for name in names:
-            (scratch / name).replace(directory / name)
+    if not all(
+        name.isascii() and name.isdigit() and len(name) <= 19 and int(name) <= MAX_INTEGER
+        for name in manifest.class_names
+    ):
+        raise InputError(f"{manifest.name}: its class names are not labels of a CSV, so it cannot be rebuilt")
+    return tuple(map(int, manifest.class_names))
 
 
 @contextlib.contextmanager
-def _scratch(directory: pathlib.Path) -> Iterator[pathlib.Path]:
+def _scratch(target: pathlib.Path) -> Iterator[pathlib.Path]:
     """A directory on the same disk, empty even if a repair was killed before."""
-    target = pathlib.Path(os.path.realpath(directory))
     scratch = target.with_name(f".{target.name}.repair")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()

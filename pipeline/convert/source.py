@@ -1,6 +1,8 @@
-"""What the converter asks of a kind of source file: count its rows once, then read any run of them."""
+"""What the converter needs of a kind of source file: count its rows once, then read any run of them."""
 
+import os
 import pathlib
+import stat
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
@@ -21,18 +23,17 @@ class Mark(NamedTuple):
 class Scan(NamedTuple):
     """What the first pass found in one stretch of a file, rows counted from its start.
 
-    `marks` are places to start reading from; `labels` are the labels, integer arrays in turn (-1 for one that parsing
-    will refuse), or None without a label column; `digest` is the SHA-256 of the text.
+    `marks` are places to start reading from; `labels` are signed integers [rows], -1 for one that is absent or that
+    parsing will refuse; `digest` is the SHA-256 of the text.
     """
 
     marks: tuple[Mark, ...]
-    num_rows: int
-    labels: tuple[np.ndarray, ...] | None
+    labels: np.ndarray
     digest: bytes
 
 
 class SourceFile(Protocol):
-    """A file of images, one after another. `seekable`: reading may start at any mark, not only at the first."""
+    """A file of images, one after another. `seekable`: reading may start at any row, not only at the first."""
 
     path: pathlib.Path
     num_bytes: int
@@ -51,7 +52,7 @@ class SourceFile(Protocol):
         """The first pass over one stretch."""
 
     def mark_of_row(self, mark: Mark, row: int) -> Mark:
-        """Where a row starts, given a mark at most one block before it."""
+        """Where a row starts, given an earlier mark."""
 
     def read(self, start: Mark, stop: int | None) -> Iterator[Any]:
         """Unparsed blocks from a mark on, in order."""
@@ -59,14 +60,45 @@ class SourceFile(Protocol):
     def parse(self, block: Any) -> Rows:
         """The rows of a block."""
 
-    def place_of(self, block: Any, row: int) -> str:
-        """How messages name a row of a block."""
-
-    def empty_error(self) -> InputError:
-        """What to report of a file without rows."""
+    def place_of(self, row: int) -> str:
+        """How messages name a row of the file."""
 
     def as_source(self, split: str, num_rows: int, sha256: str) -> Source | None:
-        """What the manifest keeps of the file, or None if it cannot be rebuilt from it."""
+        """What the manifest keeps of the file, or None if a data set cannot be rebuilt from it."""
 
-    def check_unchanged(self) -> None:
-        """Raise InputError if the file is not the one that was opened."""
+
+class FileIdentity:
+    """Detects that a file was changed or replaced since this was created.
+
+    Raises:
+        InputError: the file is missing, or not a regular file.
+    """
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self._path = path
+        self._status = _status_of(path)
+        self.num_bytes, self.inode = self._status.st_size, (self._status.st_dev, self._status.st_ino)
+
+    def check(self) -> None:
+        """Raise InputError if the file is not as it was."""
+        now, before = _status_of(self._path), self._status
+        if not os.path.samestat(now, before) or (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+            raise changed_error(self._path)
+
+
+def changed_error(path: pathlib.Path) -> InputError:
+    return InputError(f"{path}: the file changed while it was read; convert again when it is complete")
+
+
+def _status_of(path: pathlib.Path) -> os.stat_result:
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(f"{path}: no such file") from error
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise InputError(f"{path}: a directory; give a file")
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(f"{path}: not a regular file; it is read more than once, so store it first")
+    return status

@@ -1,10 +1,10 @@
 """One task of a plan: reads its rows and writes its shards."""
 
 import contextlib
-import dataclasses
 import functools
+import hashlib
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -13,17 +13,19 @@ import numpy as np
 from pipeline.convert.csv_parser import Rows
 from pipeline.convert.pixel_stats import PixelStats
 from pipeline.convert.plan import Task
-from pipeline.convert.source import SourceFile
-from pipeline.convert.workers import Ahead, serial
-from pipeline.errors import InputError
+from pipeline.convert.source import SourceFile, changed_error
+from pipeline.convert.workers import Ahead, Workers
 from pipeline.files import sha256_of, write_bytes
 from pipeline.format.manifest import Shard
 from pipeline.format.records import IMAGE, UNLABELLED
 from pipeline.format.shards import ShardWriter
 
+OnRows = Callable[[int], None]
+_HASH_CHARACTERS = 64
+
 
 class IdRange(msgspec.Struct, frozen=True):
-    """The ids of a task's rows; `increasing`: each is larger than the one before, so none occurs twice."""
+    """The ids of some rows; `increasing`: each is larger than the one before, so none occurs twice."""
 
     first: int
     last: int
@@ -46,40 +48,52 @@ class TaskResult(msgspec.Struct, frozen=True):
     ids: IdRange
 
 
-@dataclasses.dataclass
-class _Progress:
-    rows: int = 0
-    ids: IdRange | None = None
-
-
-def result_path(task: Task, directory: pathlib.Path) -> pathlib.Path:
-    """Where `run_task` leaves its result."""
-    return directory / f"task-{task.index:05d}.json"
+def result_path(index: int, directory: pathlib.Path) -> pathlib.Path:
+    """Where `run_task` leaves the result of a task."""
+    return directory / f"task-{index:05d}.json"
 
 
 def load_result(task: Task, directory: pathlib.Path) -> TaskResult | None:
     """The result that an interrupted conversion left of this very task, if its shards are still what it wrote."""
     try:
-        result = msgspec.json.decode(result_path(task, directory).read_bytes(), type=TaskResult)
-    except (OSError, ValueError):
-        return None
-    if result.fingerprint != task.fingerprint:
-        return None
-    for shard in (shard for shards in result.shards.values() for shard in shards):
-        path = directory / shard.name
-        if not path.is_file() or path.stat().st_size != shard.num_bytes or sha256_of(path) != shard.sha256:
+        data = result_path(task.index, directory).read_bytes()
+        if hashlib.sha256(data[_HASH_CHARACTERS:]).hexdigest().encode() != data[:_HASH_CHARACTERS]:
             return None
-    return result
+        result = msgspec.json.decode(data[_HASH_CHARACTERS:], type=TaskResult)
+        shards = [shard for of in result.shards.values() for shard in of]
+        if result.fingerprint == task.fingerprint and all(
+            sha256_of(directory / shard.name) == shard.sha256 for shard in shards
+        ):
+            return result
+    except (OSError, ValueError):
+        pass
+    return None
 
 
-def run_task(
-    task: Task, directory: pathlib.Path, ahead: Ahead = serial, on_rows: Callable[[int], None] | None = None
-) -> TaskResult:
-    """Write the task's shards into `directory`, then its result, all of it on the disk.
+def run_tasks(
+    tasks: Sequence[Task], directory: pathlib.Path, workers: Workers, on_rows: OnRows | None = None
+) -> Iterator[TaskResult]:
+    """The result of each task in turn: a task per process, or one after another with their blocks spread over threads.
 
     Args:
-        ahead: runs a function over items in order, such as `Workers.ahead`; blocks are parsed and encoded with it.
+        tasks: what to do.
+        directory: where the shards go.
+        workers: what does it.
         on_rows: called with the number of rows done since the last call.
+    """
+    if not workers.processes:
+        for task in tasks:
+            yield run_task(task, directory, workers.ahead, on_rows)
+        return
+    results = workers.ahead(functools.partial(run_task, directory=directory), tasks)
+    for task, result in zip(tasks, results, strict=True):
+        if on_rows is not None:
+            on_rows(task.num_rows)
+        yield result
+
+
+def run_task(task: Task, directory: pathlib.Path, ahead: Ahead = map, on_rows: OnRows | None = None) -> TaskResult:
+    """Write the task's shards into `directory`, then its result, all of it on the disk.
 
     Raises:
         InputError: at the first invalid row, or if a file changed since it was planned.
@@ -87,63 +101,52 @@ def run_task(
     blocks = (
         (segment.file, block) for segment in task.segments for block in segment.file.read(segment.start, segment.stop)
     )
-    progress = _Progress()
-    encoded = ahead(functools.partial(_encode, task), _place(task, ahead(_parse, blocks), progress))
-    zeros = (0,) * task.image_shape[2]
-    stats = PixelStats(0, zeros, zeros)
+    stats, ids, num_rows = None, None, 0
     with contextlib.ExitStack() as stack:
-        stride = task.layout.stride
         writers = {
-            name: stack.enter_context(_ShardSequence(directory, outputs, stride))
+            name: stack.enter_context(_ShardSequence(directory, outputs, task.layout.stride))
             for name, outputs in task.outputs.items()
         }
-        for records, sums in encoded:
+        for records, block_stats, block_ids in ahead(
+            functools.partial(_encode, task), _place(task, ahead(_parse, blocks))
+        ):
             for name, part in records.items():
                 writers[name].append(part)
-            stats += sums
+            stats = block_stats if stats is None else stats + block_stats
+            ids = block_ids if ids is None else ids + block_ids
+            count = sum(map(len, records.values()))
+            num_rows += count
             if on_rows is not None:
-                on_rows(sum(map(len, records.values())))
-    if progress.rows != task.num_rows or progress.ids is None:
-        raise _changed(task)
-    shards = {name: tuple(writer.shards) for name, writer in writers.items()}
-    result = TaskResult(task.fingerprint, shards, stats, progress.ids)
-    write_bytes(result_path(task, directory), msgspec.json.encode(result))
+                on_rows(count)
+    if num_rows != task.num_rows or stats is None or ids is None:
+        raise changed_error(task.segments[0].file.path)
+    result = TaskResult(task.fingerprint, {name: tuple(of.shards) for name, of in writers.items()}, stats, ids)
+    data = msgspec.json.encode(result)
+    write_bytes(result_path(task.index, directory), hashlib.sha256(data).hexdigest().encode() + data)
     return result
 
 
-class _ShardSequence:
+class _ShardSequence(contextlib.ExitStack):
     """Writes shards of (name, records) one after another, as a context manager; `shards` are those complete."""
 
     def __init__(self, directory: pathlib.Path, outputs: tuple[tuple[str, int], ...], stride: int) -> None:
+        super().__init__()
         self.shards: list[Shard] = []
         self._directory, self._outputs, self._stride = directory, outputs, stride
-        self._left = 0
-        self._open = contextlib.ExitStack()
-
-    def __enter__(self) -> "_ShardSequence":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._open.close()
+        self._left = 0  # records that the open shard still lacks
 
     def append(self, records: np.ndarray) -> None:
-        """Write records uint8 [n, stride] after those before, into the next shard where one is full."""
+        """Write records uint8 [n, stride] after those before, into the next shard when one is full."""
         while len(records):
             if not self._left:
-                if len(self.shards) == len(self._outputs):
-                    raise InputError(f"{self._directory.name}: a source changed while it was read; convert again")
                 name, self._left = self._outputs[len(self.shards)]
-                self._writer = self._open.enter_context(ShardWriter(self._directory / name, self._stride))
+                self._writer = self.enter_context(ShardWriter(self._directory / name, self._stride))
             part, records = records[: self._left], records[self._left :]
             self._writer.append(part)
             self._left -= len(part)
             if not self._left:
                 self.shards.append(self._writer.finish())
-                self._open.close()
-
-
-def _changed(task: Task) -> InputError:
-    return InputError(f"{task.segments[0].file.path}: the file changed while it was read; convert again")
+                self.close()
 
 
 def _parse(item: tuple[SourceFile, Any]) -> Rows:
@@ -151,37 +154,38 @@ def _parse(item: tuple[SourceFile, Any]) -> Rows:
     return file.parse(block)
 
 
-def _place(task: Task, parsed: Iterator[Rows], progress: _Progress) -> Iterator[tuple]:
-    """(images, labels, ids, which of them are drawn for validation) of each block in turn."""
+def _place(task: Task, parsed: Iterator[Rows]) -> Iterator[tuple]:
+    """(rows, the first one's number in the split, which of them are drawn for validation) of each block in turn."""
     drawn = None
     if task.drawn is not None:
         drawn = np.unpackbits(np.frombuffer(task.drawn, np.uint8), count=task.num_rows).astype(bool)
+    start = 0
     for rows in parsed:
-        start, count = progress.rows, len(rows.images)
-        if not count:
-            continue
-        first = task.first_row + start
-        ids = np.arange(first, first + count) if rows.ids is None else rows.ids
-        labels = np.full(count, UNLABELLED, np.int64) if rows.labels is None else rows.labels
-        id_range = IdRange(int(ids[0]), int(ids[-1]), bool((ids[1:] > ids[:-1]).all()))
-        progress.ids = id_range if progress.ids is None else progress.ids + id_range
-        progress.rows += count
-        yield rows.images, labels, ids, None if drawn is None else drawn[start : start + count]
+        stop = start + len(rows.images)
+        if stop > task.num_rows:
+            raise changed_error(task.segments[0].file.path)
+        if stop > start:
+            yield rows, task.first_row + start, None if drawn is None else drawn[start:stop]
+        start = stop
 
 
-def _encode(task: Task, block: tuple) -> tuple[dict[str, np.ndarray], PixelStats]:
-    """Records uint8 [n, stride] per split of the result, and the sums over the pixels of the first of them."""
-    images, labels, ids, drawn = block
-    known = np.array(task.class_labels, np.int64)
-    classes = np.searchsorted(known, labels)
-    unlabelled = labels == UNLABELLED
-    if not (unlabelled | (np.append(known, UNLABELLED)[classes] == labels)).all():
-        raise _changed(task)
-    classes[unlabelled] = UNLABELLED
-    rows: list[Any] = [slice(None)] if drawn is None else [~drawn, drawn]
+def _encode(task: Task, block: tuple) -> tuple[dict[str, np.ndarray], PixelStats, IdRange]:
+    """Records uint8 [n, stride] per split of the result, sums over the pixels of the first of them, and all ids."""
+    rows, first_row, drawn = block
+    count = len(rows.images)
+    ids = np.arange(first_row, first_row + count) if rows.ids is None else rows.ids
+    classes = np.full(count, UNLABELLED, np.int64)
+    if rows.labels is not None:
+        known = np.array(task.class_labels, np.int64)
+        classes = np.searchsorted(known, rows.labels)
+        if (np.append(known, UNLABELLED)[classes] != rows.labels).any():
+            raise changed_error(task.segments[0].file.path)
+    parts: list[Any] = [slice(None)] if drawn is None else [~drawn, drawn]
     records = {
-        name: task.layout.encode(images[of], classes[of], ids[of]) for name, of in zip(task.outputs, rows, strict=True)
+        name: task.layout.encode(rows.images[part], classes[part], ids[part])
+        for name, part in zip(task.outputs, parts, strict=True)
     }
     # What was just written is in the cache.
     kept = next(iter(records.values()))[:, task.layout.slices[IMAGE]]
-    return records, PixelStats.of(kept, task.image_shape[2])
+    increasing = bool((ids[1:] > ids[:-1]).all())
+    return records, PixelStats.of(kept, task.num_channels), IdRange(int(ids[0]), int(ids[-1]), increasing)

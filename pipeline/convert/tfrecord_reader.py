@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from pipeline.convert.csv_parser import Rows
-from pipeline.convert.source import Mark, Scan
+from pipeline.convert.source import FileIdentity, Mark, Scan
 from pipeline.errors import InputError
 from pipeline.files import sha256_of
 from pipeline.format.manifest import MAX_CLASSES, MAX_IMAGE_BYTES, Source
@@ -47,11 +47,11 @@ class TfrecordFile:
 
     def __init__(self, path: str | os.PathLike, image_shape: tuple[int, int, int] | None = None) -> None:
         self.path = pathlib.Path(path)
-        self.num_bytes = self.path.stat().st_size
-        self._identity = self._identity_of()
+        self._identity = FileIdentity(self.path)
+        self.num_bytes = self._identity.num_bytes
         first = next(self.read(self.first_row, None), None)
         if first is None:
-            raise self.empty_error()
+            raise InputError(f"{self.path}: has no records")
         features = self._parse(Batch(0, first.records[:1]))
         self.has_labels = bool(features[LABEL][0] != UNLABELLED)
         self.has_ids = bool(features[ID][0] != _NO_ID)
@@ -67,17 +67,15 @@ class TfrecordFile:
         Raises:
             InputError: a record is corrupt or not an example, or only some have a label or an id.
         """
-        labels = []
+        labels: list[np.ndarray] = []
         for batch in self.read(Mark(start, 0), stop):
             features = self._parse(batch)
             self._check_all(features[LABEL] != UNLABELLED, self.has_labels, "label")
             self._check_all(features[ID] != _NO_ID, self.has_ids, "id")
             if self.has_labels:
                 self._check_labels(batch, features[LABEL])
-            labels.append(features[LABEL].astype(np.int64))
-        marks = (Mark(0, 0),)
-        digest = bytes.fromhex(sha256_of(self.path))
-        return Scan(marks, sum(map(len, labels)), tuple(labels) if self.has_labels else None, digest)
+            labels.append(features[LABEL])
+        return Scan((self.first_row,), np.concatenate(labels), bytes.fromhex(sha256_of(self.path)))
 
     def mark_of_row(self, mark: Mark, row: int) -> Mark:
         return Mark(mark.offset, row)
@@ -98,7 +96,7 @@ class TfrecordFile:
                 count, records, num_bytes = count + len(records), [], 0
         if records:
             yield Batch(count, records)
-        self.check_unchanged()
+        self._identity.check()
 
     def parse(self, block: Batch) -> Rows:
         """Images, labels and ids of a batch.
@@ -110,27 +108,16 @@ class TfrecordFile:
         size = int(np.prod(self.image_shape))
         images = np.empty((len(block.records), size), np.uint8)
         for row, image in enumerate(features[IMAGE]):
-            images[row] = self._pixels(self.place_of(block, row), image)
+            images[row] = self._pixels(self.place_of(block.first + row), image)
         labels = features[LABEL] if self.has_labels else None
         return Rows(images, labels, features[ID] if self.has_ids else None)
 
-    def place_of(self, block: Batch, row: int) -> str:
+    def place_of(self, row: int) -> str:
         """How messages name a record."""
-        return f"{self.path}, record {block.first + row} (counted from 0)"
-
-    def empty_error(self) -> InputError:
-        return InputError(f"{self.path}: holds no record")
+        return f"{self.path}, record {row} (counted from 0)"
 
     def as_source(self, split: str, num_rows: int, sha256: str) -> Source | None:
         """None: a data set cannot be rebuilt from TFRecords."""
-
-    def check_unchanged(self) -> None:
-        if self._identity_of() != self._identity:
-            raise InputError(f"{self.path}: the file changed while it was read; import again when it is complete")
-
-    def _identity_of(self) -> tuple[int, ...]:
-        status = self.path.stat()
-        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
     def _records(self) -> Iterator[bytes]:
         """The payload of each record. TensorFlow's reader would allocate whatever length a corrupt frame states."""
@@ -143,8 +130,7 @@ class TfrecordFile:
                 valid = left >= 0 and masked_crc(header[:8]) == header[8:]
                 record = file.read(length) if valid else b""
                 if not valid or masked_crc(record) != file.read(_FOOTER_BYTES):
-                    where = f"{self.path}, record {number} (counted from 0)"
-                    raise InputError(f"{where}: corrupt or truncated; write or fetch the file again")
+                    raise InputError(f"{self.place_of(number)}: corrupt or truncated; write or fetch the file again")
                 yield record
                 number += 1
 
@@ -161,8 +147,8 @@ class TfrecordFile:
                 for row, record in enumerate(batch.records):
                     self._parse(Batch(batch.first + row, [record]))
             raise InputError(
-                f"{self.place_of(batch, 0)}: not an example with `{IMAGE}` bytes and, if present, an integer `{LABEL}` "
-                f"and `{ID}`; convert the data from CSV instead"
+                f"{self.place_of(batch.first)}: not an example with `{IMAGE}` bytes and, if present, an integer "
+                f"`{LABEL}` and `{ID}`; convert the data from CSV instead"
             ) from error
         return {key: value.numpy() for key, value in features.items()}
 
@@ -176,12 +162,11 @@ class TfrecordFile:
         invalid = (labels < 0) | (labels >= MAX_CLASSES)
         if invalid.any():
             row = int(invalid.argmax())
-            raise InputError(
-                f"{self.place_of(batch, row)}: label {labels[row]} is not a class index of 0 to {MAX_CLASSES - 1:,}"
-            )
+            where = self.place_of(batch.first + row)
+            raise InputError(f"{where}: label {labels[row]} is not a class index of 0 to {MAX_CLASSES - 1:,}")
 
     def _shape_of(self, image: bytes) -> tuple[int, int, int]:
-        where = self.place_of(Batch(0, []), 0)
+        where = self.place_of(0)
         side = round(len(image) ** 0.5)
         if image.startswith(_ENCODED):
             pixels = _decode(image)

@@ -25,11 +25,6 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def serial(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """`Workers.ahead` without workers."""
-    return map(function, items)
-
-
 class Workers:
     """`count` threads, or processes for work that holds the GIL too often; one worker is the caller itself.
 

@@ -16,15 +16,27 @@ def table(rows, first="label", value=lambda k: k % 3):
     return "\n".join([f"{first},{PIXELS}" if first else PIXELS, *lines]) + "\n"
 
 
-def convert_texts(folder, texts, out="data", **options):
-    """Convert texts (split name -> CSV text, or several) into folder/out; the CSVs are named by split and number."""
+def table_with_ids(rows, first=0):
+    """The same with an id column in front: three times the row's number."""
+    lines = [f"{first + 3 * k},{k % 3},{k % 256},{k // 256},7,{255 - k % 256}" for k in range(rows)]
+    return "\n".join([f"id,label,{PIXELS}", *lines]) + "\n"
+
+
+def write_sources(folder, texts):
+    """Write texts or bytes (split name -> one or several), named by split and number; returns (split, path) pairs."""
     splits = []
     for name, given in texts.items():
-        for k, text in enumerate([given] if isinstance(given, str) else given):
+        for k, data in enumerate([given] if isinstance(given, (str, bytes)) else given):
             path = folder / f"{name}{k}.csv"
-            path.write_text(text)
+            path.write_bytes(data.encode() if isinstance(data, str) else data)
             splits.append((name, path))
-    return convert(ConvertConfig(splits=tuple(splits), out=folder / out, **options))
+    return tuple(splits)
+
+
+def convert_texts(folder, texts, out="data", on_progress=None, on_notice=None, **options):
+    """Convert texts or bytes into folder/out; see `write_sources`."""
+    config = ConvertConfig(splits=write_sources(folder, texts), out=folder / out, **options)
+    return convert(config, on_progress, on_notice)
 
 
 def read_split(directory, name):
