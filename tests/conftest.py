@@ -16,7 +16,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory):
-    """A data set of 203 train, 50 val and 31 unlabelled test rows of 8x8 drawn digits; see tests/helpers/datasets.py."""
+    """A data set of 203 train, 50 val and 31 unlabelled test rows of 8x8 digits; see tests/helpers/datasets.py."""
     from tests.helpers.datasets import write_digits
 
     return write_digits(tmp_path_factory.mktemp("data") / "digits")
