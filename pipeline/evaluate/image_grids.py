@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipeline.evaluate.figures import BLUE, GREY, RED, drawing, label_ticks, shorten
 from pipeline.evaluate.predict import Predictions
-from pipeline.evaluate.style import BLUE, GREY, RED, drawing, label_classes, names_length, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,27 +19,23 @@ _MIN_WIDTH = 6.8  # inches that hold the titles
 
 
 def samples(
-    images: np.ndarray,
-    labels: np.ndarray,
-    class_names: Sequence[str],
-    path: str | os.PathLike,
-    split: str = "train",
+    images: np.ndarray, labels: np.ndarray, class_names: Sequence[str], path: str | os.PathLike, split: str
 ) -> None:
     """One row of the grid per class: up to ten of the images uint8 [n, H, W, C], evenly spread over the class."""
     names = class_names[:_MAX_CLASSES]
     chosen = [evenly(np.flatnonzero(labels == label), _SAMPLES_PER_CLASS) for label in range(len(names))]
-    mosaic = _mosaic(_drawable(images), chosen)
     cell, aspect = 0.62 if len(names) <= 20 else 0.45, _aspect(images)
-    width = max(_MIN_WIDTH, cell * _SAMPLES_PER_CLASS + names_length(names) + 0.4)
-    with drawing(path, width, cell * aspect * len(names) + 0.8) as figure:
+    with drawing(path, cell * _SAMPLES_PER_CLASS + 0.4, cell * aspect * len(names) + 0.8) as figure:
         axes = figure.subplots()
         extent = (-0.5, _SAMPLES_PER_CLASS - 0.5, len(names) - 0.5, -0.5)  # one unit per image
+        mosaic = _mosaic(_drawable(images), chosen)
         axes.imshow(mosaic, cmap="gray", vmin=0, vmax=255, extent=extent, aspect=aspect, interpolation="nearest")
         for label in (label for label, rows in enumerate(chosen) if not len(rows)):
             axes.text(-0.4, label, "no rows", va="center", color=GREY)
         axes.spines[:].set_visible(False)
         axes.set_xticks([])
-        label_classes(axes.yaxis, names)
+        label_ticks(axes.yaxis, [*map(shorten, names)])
+        figure.set_figwidth(max(_MIN_WIDTH, figure.get_figwidth()))
         title = f"{shorten(split)}: examples of each class, from {len(labels):,} rows"
         if len(names) < len(class_names):
             title += f"\n(the first {len(names)} of {len(class_names):,} classes)"
@@ -47,11 +43,7 @@ def samples(
 
 
 def predictions(
-    images: np.ndarray,
-    predictions: Predictions,
-    class_names: Sequence[str],
-    path: str | os.PathLike | BinaryIO,
-    split: str,
+    images: np.ndarray, predictions: Predictions, class_names: Sequence[str], path: str | os.PathLike, split: str
 ) -> None:
     """Up to 40 of the images uint8 [n, H, W, C] with the prediction and its probability.
 

@@ -1,8 +1,8 @@
 """How good the predictions of a split are: loss, accuracy, figures per class, and which classes are confused."""
 
 import dataclasses
-import functools
 import json
+import math
 import os
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TextIO
@@ -36,10 +36,8 @@ class ClassMetrics(NamedTuple):
 
     def to_dict(self) -> dict[str, str | float | None]:
         """Plain values for JSON; undefined figures are None."""
-        figures = {
-            key: None if np.isnan(value) else value for key, value in zip(self._fields[1:], self[1:], strict=True)
-        }
-        return {"name": self.name, **figures}
+        values = self._asdict().items()
+        return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in values}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -81,20 +79,14 @@ class Evaluation:
 
     def to_dict(self) -> dict:
         """Plain values for JSON; "confusion", or above 200 classes the most frequent "confused_pairs"."""
+        values = {name: getattr(self, name) for name in ("num_examples", "split_examples", "loss", "accuracy")}
         if len(self.classes) <= MAX_MATRIX_CLASSES:
-            confusion = {"confusion": self.confusion_matrix().tolist()}
+            values["confusion"] = self.confusion_matrix().tolist()
         else:
             names = [figures.name for figures in self.classes]
             pairs = self.errors[:_MAX_PAIRS].tolist()
-            confusion = {"confused_pairs": [[names[true], names[wrong], rows] for true, wrong, rows in pairs]}
-        return {
-            "num_examples": self.num_examples,
-            "split_examples": self.split_examples,
-            "loss": self.loss,
-            "accuracy": self.accuracy,
-            **confusion,
-            "classes": [figures.to_dict() for figures in self.classes],
-        }
+            values["confused_pairs"] = [[names[true], names[wrong], rows] for true, wrong, rows in pairs]
+        return {**values, "classes": [figures.to_dict() for figures in self.classes]}
 
 
 def evaluate(
@@ -108,7 +100,7 @@ def evaluate(
     Raises:
         InputError: there are no rows, or a row has no label.
     """
-    from sklearn.metrics import classification_report
+    from sklearn.metrics import classification_report, precision_recall_fscore_support
 
     labels, predicted = predictions.labels, predictions.predicted
     if not len(labels):
@@ -116,12 +108,12 @@ def evaluate(
     if (labels == UNLABELLED).any():
         row = int((labels == UNLABELLED).argmax())
         raise InputError(f"split {split}: row {row} has no label, so the split cannot be evaluated")
-    make_report = functools.partial(
-        classification_report, labels, predicted, labels=np.arange(len(class_names)), zero_division=np.nan
-    )
-    classes = tuple(map(_class_metrics, class_names, make_report(output_dict=True).values()))
+    options: dict = {"labels": np.arange(len(class_names)), "zero_division": np.nan}
+    columns = precision_recall_fscore_support(labels, predicted, **options)
+    classes = tuple(map(ClassMetrics, class_names, *(column.tolist() for column in columns)))
     if len(classes) <= _MAX_REPORT_CLASSES:
-        text = make_report(target_names=[_printable(name) for name in class_names], digits=4)
+        names = [_printable(name) for name in class_names]
+        text = classification_report(labels, predicted, target_names=names, digits=4, **options)
     else:
         text = _report_worst(classes)
     return Evaluation(
@@ -153,10 +145,6 @@ def print_evaluations(evaluations: Sequence[Evaluation], file: TextIO | None = N
     for evaluation in evaluations:
         if evaluation.split != "train":
             print(f"\n{evaluation.split}:\n{evaluation.class_report}", file=file)
-
-
-def _class_metrics(name: str, row: dict[str, float]) -> ClassMetrics:
-    return ClassMetrics(name, row["precision"], row["recall"], row["f1-score"], int(row["support"]))
 
 
 def _count_pairs(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
