@@ -116,14 +116,9 @@ def curves(history: Sequence[Mapping[str, Any]], path: str | os.PathLike) -> Non
         history: one row per epoch with `epoch`, `loss`, `accuracy` and maybe `val_loss`, `val_accuracy`.
         path: the PNG to write.
     """
-    epochs = [row["epoch"] for row in history]
     with drawing(path, 9.6, 3.8) as figure:
         for axes, key in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-            train, val = _column(history, key), _column(history, f"val_{key}")
-            axes.plot(epochs, train, color=BLUE, marker="o", markersize=3, label="train")
-            if not np.isnan(val).all():
-                axes.plot(epochs, val, color=VERMILION, marker="s", markersize=3, linestyle="--", label="val")
-            _finish_curve(axes, key, epochs, val)
+            _plot_curve(axes, history, key)
 
 
 def confusion(evaluation: Evaluation, path: str | os.PathLike) -> None:
@@ -202,22 +197,24 @@ def _balance_panel(axes: "Axes", split: Split) -> None:
     axes.grid(axis="y")
 
 
-def _column(rows: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
-    # An epoch without validation has None or no entry at all.
-    return np.array([math.nan if row.get(key) is None else row[key] for row in rows], float)
+def _plot_curve(axes: "Axes", history: Sequence[Mapping[str, Any]], key: str) -> None:
+    from matplotlib.ticker import PercentFormatter
 
-
-def _finish_curve(axes: "Axes", key: str, epochs: Sequence[int], val: np.ndarray) -> None:
-    title, text = key.capitalize(), "{:.4f}"
+    epochs = [row["epoch"] for row in history]
+    # An epoch without validation has None or no entry at all; both become NaN.
+    train, val = (np.array([row.get(name) for row in history], float) for name in (key, f"val_{key}"))
+    title, text, find_best = key.capitalize(), "{:.4f}", np.nanargmin
     if key == "accuracy":
-        axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g}%")
-        text = "{:.2%}"
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+        text, find_best = "{:.2%}", np.nanargmax
     else:
         axes.set_ylabel("mean cross-entropy (nats)")
+    axes.plot(epochs, train, color=BLUE, marker="o", markersize=3, label="train")
     if not np.isnan(val).all():
-        best = int(np.nanargmin(val) if key == "loss" else np.nanargmax(val))
-        title += f" (best val {text.format(val[best])}, epoch {epochs[best]})"
+        axes.plot(epochs, val, color=VERMILION, marker="s", markersize=3, linestyle="--", label="val")
+        best = int(find_best(val))
         axes.plot(epochs[best], val[best], marker="o", markersize=9, markerfacecolor="none", color=VERMILION)
+        title += f" (best val {text.format(val[best])}, epoch {epochs[best]})"
     axes.set_title(title)
     axes.set_xlabel("epoch")
     axes.locator_params(axis="x", integer=True, min_n_ticks=1)

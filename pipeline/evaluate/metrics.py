@@ -5,14 +5,12 @@ import json
 import math
 import os
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, TextIO
+from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.errors import InputError
 from pipeline.evaluate.predict import Predictions
 from pipeline.files import write_text
-from pipeline.format.records import UNLABELLED
 
 FILE_NAME = "evaluation.json"
 MAX_MATRIX_CLASSES = 200  # a confusion matrix grows with their square; above it there are only the pairs that occur
@@ -92,22 +90,14 @@ class Evaluation:
 def evaluate(
     split: str, predictions: Predictions, class_names: Sequence[str], split_examples: int | None = None
 ) -> Evaluation:
-    """Compare predictions with their labels, which are of the classes 0..C-1.
+    """Compare predictions with their labels, which are of the classes 0..C-1; at least one row.
 
     `split_examples` is the size of the split if these rows are a sample of it. Source of the figures per class:
-    scikit-learn's classification_report.
-
-    Raises:
-        InputError: there are no rows, or a row has no label.
+    scikit-learn's precision_recall_fscore_support.
     """
     from sklearn.metrics import classification_report, precision_recall_fscore_support
 
     labels, predicted = predictions.labels, predictions.predicted
-    if not len(labels):
-        raise InputError(f"split {split}: no rows to evaluate")
-    if (labels == UNLABELLED).any():
-        row = int((labels == UNLABELLED).argmax())
-        raise InputError(f"split {split}: row {row} has no label, so the split cannot be evaluated")
     options: dict = {"labels": np.arange(len(class_names)), "zero_division": np.nan}
     columns = precision_recall_fscore_support(labels, predicted, **options)
     classes = tuple(map(ClassMetrics, class_names, *(column.tolist() for column in columns)))
@@ -134,17 +124,17 @@ def write_evaluations(path: str | os.PathLike, evaluations: Iterable[Evaluation]
     write_text(path, json.dumps({"splits": splits}, indent=1, allow_nan=False) + "\n")
 
 
-def print_evaluations(evaluations: Sequence[Evaluation], file: TextIO | None = None) -> None:
+def print_evaluations(evaluations: Sequence[Evaluation]) -> None:
     """Print a line per split, then scikit-learn's report of the classes for each split except train.
 
     The classes of train are only in evaluation.json: they show what was memorized, which is rarely the question.
     """
     for evaluation in evaluations:
         results = f"loss {evaluation.loss:.4f}  accuracy {evaluation.accuracy:.2%}"
-        print(f"{evaluation.split:<8} {results}  ({evaluation.rows_text})", file=file)
+        print(f"{evaluation.split:<8} {results}  ({evaluation.rows_text})")
     for evaluation in evaluations:
         if evaluation.split != "train":
-            print(f"\n{evaluation.split}:\n{evaluation.class_report}", file=file)
+            print(f"\n{evaluation.split}:\n{evaluation.class_report}")
 
 
 def _count_pairs(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:

@@ -35,6 +35,11 @@ class Predictions(NamedTuple):
         label_probability = np.where(labels == UNLABELLED, np.nan, probabilities[rows, np.maximum(labels, 0)])
         return cls(labels, predicted, probabilities[rows, predicted], label_probability)
 
+    @property
+    def wrong(self) -> np.ndarray:
+        """bool [n]: rows that have a label, and another prediction."""
+        return (self.labels != UNLABELLED) & (self.labels != self.predicted)
+
     @classmethod
     def join(cls, parts: Sequence["Predictions"]) -> "Predictions":
         """The rows of all parts, in turn."""
