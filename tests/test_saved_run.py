@@ -62,20 +62,6 @@ def test_exporting_again_replaces_and_leaves_nothing_else(run_dir):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "names", "message"),
-    [("float32", NAMES[:2], "3 outputs, expected 2"), ("mixed_bfloat16", NAMES, "float32")],
-    ids=["wrong number of names", "mixed precision"],
-)
-def test_model_that_cannot_be_exported_is_refused(tmp_path, dtype, names, message):
-    inputs = keras.Input(SHAPE)
-    x = keras.layers.Flatten()(inputs)
-    model = keras.Model(inputs, keras.layers.Dense(3, activation="softmax", dtype=dtype)(x))
-    with pytest.raises(ValueError, match=message):
-        export_model(tmp_path, model, NORMALIZATION, names)
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
     ("image_shape", "class_names", "message"),
     [
         ((28, 28, 1), NAMES, "here has images of 28x28x1, but .*run was trained on data with images of 4x3x1; use"),

@@ -44,11 +44,8 @@ def write_report(
         run_dir: an existing directory; model.keras, saved_model/, evaluation.json and figures/ in it are replaced.
         model: the float32 inference model, of plain layers.
         manifest: of the data set in `data_dir`.
-        data_dir: where the shards are.
-        normalization: what the model was trained with.
         history: one row per epoch, as `figures.curves` takes it; may be empty.
         batch_size: rows evaluated at a time.
-        quiet: print nothing.
 
     Returns:
         One evaluation per labelled split; the split `train` by at most 10,000 evenly spread rows.

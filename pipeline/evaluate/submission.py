@@ -176,7 +176,7 @@ def _csv_rows(file: "CsvFile", run: SavedRun) -> Iterator[Rows]:
         ids = np.arange(first, end) if rows.ids is None else rows.ids
         labels = np.full(end - first, UNLABELLED)
         if rows.labels is not None:
-            labels = np.array([classes.get(str(label), UNLABELLED) for label in rows.labels.tolist()])
+            labels = np.array([classes.get(str(label), UNLABELLED) for label in rows.labels.tolist()], np.int64)
             if (labels == UNLABELLED).any():
                 row = int((labels == UNLABELLED).argmax())
                 raise InputError(
