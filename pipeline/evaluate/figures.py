@@ -27,8 +27,8 @@ RED = "#C1121F"  # for what is wrong; dark enough for text, and not to be confus
 
 _MAX_ANNOTATED = 20  # classes; above it numbers in the cells of a confusion matrix cannot be read
 _MAX_PAIRS = 40  # drawn if there are too many classes for a matrix
-_MAX_SIDE = 20.0  # inches
-_MAX_TICKS = 60
+_MAX_SIDE = 20.0  # inches, which are 2,400 pixels
+_MAX_TICKS = 60  # on an axis of at most 20 inches
 _DPI = 120
 _FONT = "DejaVu Sans"  # comes with matplotlib, so that figures look the same everywhere
 _INCHES_PER_CHARACTER = 0.08  # at the font size below, a little more than the average
@@ -151,7 +151,8 @@ def _plot_matrix(axes: "Axes", counts: np.ndarray) -> None:
     support = counts.sum(axis=1)
     shares = counts / np.maximum(support, 1)[:, np.newaxis]
     diagonal = np.eye(len(counts), dtype=bool)
-    largest = shares[~diagonal].max(initial=0) or 0.01
+    largest = shares[~diagonal].max(initial=0) or 0.01  # without errors the scale still needs a length
+    # Two colour maps: on one scale a few errors would vanish beside a diagonal of nearly 100%.
     errors = axes.imshow(np.where(diagonal, 0, shares), cmap="Oranges", vmin=0, vmax=largest)
     axes.imshow(np.ma.masked_array(shares, ~diagonal), cmap="Blues", vmin=0, vmax=1.25)
     for row in np.flatnonzero(support == 0):
@@ -159,7 +160,7 @@ def _plot_matrix(axes: "Axes", counts: np.ndarray) -> None:
     for (row, column), rows in np.ndenumerate(counts) if len(counts) <= _MAX_ANNOTATED else ():
         dark = shares[row, column] > (0.75 if row == column else largest / 2)
         color = GREY if rows == 0 else "white" if dark else "black"
-        size = 8 if counts.max() < 10_000 else 7
+        size = 8 if counts.max() < 10_000 else 7  # five digits must fit into half an inch
         axes.text(column, row, f"{rows}", ha="center", va="center", color=color, fontsize=size)
     bar = axes.figure.colorbar(errors, ax=axes, shrink=0.6, format=lambda share, _: f"{100 * share:.3g}%")
     bar.set_label("errors: share of the true class's rows")

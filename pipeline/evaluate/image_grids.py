@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _SAMPLES_PER_CLASS = 10
-_MAX_CLASSES = 60
+_MAX_CLASSES = 60  # rows of the grid; the picture has about 40 pixels for each
 _COLUMNS, _ROWS = 8, 5  # of the predictions
 _MIN_WIDTH = 6.8  # inches that hold the titles
 
@@ -29,7 +29,7 @@ def samples(
     with drawing(path, cell * _SAMPLES_PER_CLASS + 0.4, cell * aspect * len(names) + 0.8) as figure:
         axes = figure.subplots()
         extent = (-0.5, _SAMPLES_PER_CLASS - 0.5, len(names) - 0.5, -0.5)  # one unit per image
-        mosaic = _mosaic(_drawable(images), chosen)
+        mosaic = _mosaic(_drawable(images), chosen)  # one image, because 600 axes are slow to draw
         axes.imshow(mosaic, cmap="gray", vmin=0, vmax=255, extent=extent, aspect=aspect, interpolation="nearest")
         for label in (label for label, rows in enumerate(chosen) if not len(rows)):
             axes.text(-0.4, label, "no rows", va="center", color=GREY)

@@ -17,10 +17,10 @@ MAX_MATRIX_CLASSES = 200  # a confusion matrix grows with their square; above it
 
 # Keras clips probabilities here before it takes the logarithm (keras.config.epsilon()), so both losses agree.
 _MIN_PROBABILITY = 1e-7
-_MAX_PAIRS = 10_000  # in the file
+_MAX_PAIRS = 10_000  # in the file: about half a megabyte
 _MAX_REPORT_CLASSES = 100
 _MAX_WORST_CLASSES = 10
-_MAX_NAME = 24  # characters
+_MAX_NAME = 24  # characters; longer ones would widen every line of the report
 
 
 class ClassMetrics(NamedTuple):

@@ -58,6 +58,7 @@ def make_predictor(
 
     num_pixels = int(np.prod(image_shape))
 
+    # One signature, so it is compiled once.
     @tf.function(input_signature=[tf.TensorSpec((batch_size, num_pixels), tf.uint8)])
     def predict_batch(images):
         images = tf.reshape(images, (batch_size, *image_shape))

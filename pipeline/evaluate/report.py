@@ -38,8 +38,6 @@ def write_report(
 ) -> list[Evaluation]:
     """Export the model, evaluate it, draw the figures and print the tables.
 
-    The model is written first, so that a later failure loses nothing of the training.
-
     Args:
         run_dir: an existing directory; model.keras, saved_model/, evaluation.json and figures/ in it are replaced.
         model: the float32 inference model, of plain layers.
@@ -55,7 +53,7 @@ def write_report(
     """
     run_dir = pathlib.Path(run_dir)
     folder, names = run_dir / FIGURES_NAME, manifest.class_names
-    export_model(run_dir, model, normalization, names)
+    export_model(run_dir, model, normalization, names)  # first: later failures lose nothing of the training
     folder.mkdir(exist_ok=True)
     figures.class_balance(manifest, folder / "class_balance.png")
     if history:
@@ -67,15 +65,12 @@ def write_report(
         arrays = _load(data_dir, manifest, split)
         batches = predict([(arrays.images, arrays.labels, arrays.ids)], f"split {split.name}")
         predictions = Predictions.join([Predictions.of(values, labels) for (_, labels, _), values in batches])
+        _draw_images(split, arrays, predictions, manifest, folder)
         if split.labelled:
-            evaluations.append(evaluate(split.name, predictions, names, split.num_examples))
-        images = arrays.images.reshape(-1, *manifest.image_shape)
-        if split.name == TRAIN:
-            image_grids.samples(images, arrays.labels, names, folder / "samples.png", TRAIN)
-            continue
-        image_grids.predictions(images, predictions, names, folder / f"predictions_{split.name}.png", split.name)
-        if split.labelled:
-            figures.confusion(evaluations[-1], folder / f"confusion_{split.name}.png")
+            evaluation = evaluate(split.name, predictions, names, split.num_examples)
+            evaluations.append(evaluation)
+            if split.name != TRAIN:  # its rows were learned, so their confusion says little
+                figures.confusion(evaluation, folder / f"confusion_{split.name}.png")
     write_evaluations(run_dir / FILE_NAME, evaluations)
     if not quiet:
         print_evaluations(evaluations)
@@ -90,3 +85,13 @@ def _load(data_dir: str | pathlib.Path, manifest: Manifest, split: Split) -> Spl
     shards = np.searchsorted(split.shard_starts, rows, side="right") - 1
     reads = np.column_stack([shards, rows - split.shard_starts[shards], np.ones_like(rows)])
     return SplitReader(data_dir, manifest, TRAIN).read(reads)[0]
+
+
+def _draw_images(
+    split: Split, arrays: SplitArrays, predictions: Predictions, manifest: Manifest, folder: pathlib.Path
+) -> None:
+    images, names = arrays.images.reshape(-1, *manifest.image_shape), manifest.class_names
+    if split.name == TRAIN:
+        image_grids.samples(images, arrays.labels, names, folder / "samples.png", TRAIN)
+    else:
+        image_grids.predictions(images, predictions, names, folder / f"predictions_{split.name}.png", split.name)

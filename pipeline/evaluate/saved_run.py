@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import keras
 
 CONFIG_NAME, KERAS_NAME, SAVED_MODEL_NAME = "config.json", "model.keras", "saved_model"
-_MAX_NAMES = 12  # class names that a message repeats
-_MAX_REASON = 200  # characters
+_MAX_NAMES = 12  # class names that a message repeats, to stay one readable line
+_MAX_REASON = 200  # characters; Keras repeats the whole configuration of a layer
 
 _Size = Annotated[int, msgspec.Meta(ge=1, le=1 << 24)]
 
@@ -119,7 +119,7 @@ class SavedRun:
         path = self.directory / KERAS_NAME
         expected = (None, *self.image_shape), (None, len(self.class_names))
         try:
-            model = keras.saving.load_model(path, compile=False, safe_mode=True)
+            model = keras.saving.load_model(path, compile=False, safe_mode=True)  # safe: refuses pickled code
             shapes = model.input_shape, model.output_shape
             if shapes == expected:  # some models load, but cannot compute
                 tf.function(model, autograph=False).get_concrete_function(tf.TensorSpec(expected[0]), training=False)

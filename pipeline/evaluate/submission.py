@@ -7,22 +7,21 @@ import pathlib
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from pipeline.convert.csv_reader import CsvFile, ReadOptions
 from pipeline.errors import InputError
 from pipeline.evaluate import image_grids
 from pipeline.evaluate.predict import Predictions, Rows, make_predictor
 from pipeline.evaluate.saved_run import SavedRun, shape_text
+from pipeline.feed.resident import load_split
 from pipeline.files import check_writable_file, full_disk_explained, replacing_all
 from pipeline.format.manifest import load_manifest
 from pipeline.format.records import UNLABELLED
 
-if TYPE_CHECKING:
-    from pipeline.convert.csv_reader import CsvFile
-
-_MAX_CLASSES = 20  # in the summary
+_MAX_CLASSES = 20  # in the summary, which is one line
 
 
 class Source(NamedTuple):
@@ -67,8 +66,6 @@ def open_split(run: SavedRun, data_dir: pathlib.Path, split_name: str) -> Source
     Raises:
         InputError: the split or a shard is missing or corrupt, or its images or classes are not those of the run.
     """
-    from pipeline.feed.resident import load_split
-
     manifest = load_manifest(data_dir)
     run.check_fits(str(data_dir), manifest.image_shape, manifest.class_names)
     split = load_split(data_dir, manifest, split_name)
@@ -84,8 +81,6 @@ def open_csv(run: SavedRun, path: pathlib.Path, **options: Any) -> Source:
         InputError: the file is missing or invalid, or its images are not of the run's size. While the rows are read: a
             line is invalid, or a label is not one of the run's classes.
     """
-    from pipeline.convert.csv_reader import CsvFile, ReadOptions
-
     file = CsvFile(path, ReadOptions(**options))
     num_pixels, needed = file.columns.num_pixels, math.prod(run.image_shape)
     if num_pixels != needed:
@@ -168,7 +163,7 @@ def _with_progress(batches: Iterable[Any], num_rows: int | None, batch_size: int
     return track(batches, "predicting", total, console=Console(stderr=True), transient=True)
 
 
-def _csv_rows(file: "CsvFile", run: SavedRun) -> Iterator[Rows]:
+def _csv_rows(file: CsvFile, run: SavedRun) -> Iterator[Rows]:
     classes = {name: index for index, name in enumerate(run.class_names)}
     first = 0
     for rows in file.read_blocks():
