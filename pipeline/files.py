@@ -10,7 +10,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from pipeline.errors import InputError
 
@@ -286,4 +286,20 @@ def _sync(path: pathlib.Path) -> None:
         os.close(handle)
 
 
-# Stand-ins with the names of the rebuilt module, which replaces this file when the rooms are merged.
+@contextlib.contextmanager
+def replacing_all(paths: Sequence[pathlib.Path]) -> Iterator[dict[pathlib.Path, pathlib.Path]]:
+    """`replacing` for several files: if one cannot be published, those that did not exist before are removed again."""
+    absent = [path for path in paths if not path.exists()]
+    temporaries: dict[pathlib.Path, pathlib.Path] = {}
+    published: list[pathlib.Path] = []
+    try:
+        with contextlib.ExitStack() as stack:
+            for path in paths:
+                # Called after the end of this path's `replacing`; None: no exception, so it was published.
+                stack.push(lambda kind, *_, path=path: published.append(path) if kind is None else None)
+                temporaries[path] = stack.enter_context(replacing(path))
+            yield temporaries
+    except BaseException:
+        for path in set(absent).intersection(published):
+            path.unlink()
+        raise

@@ -1,4 +1,4 @@
-"""Figures of a data set and of a run, for all kinds of class names and histories."""
+"""Figures of a data set and of a run, for all kinds of class names and histories; complete or absent."""
 
 import numpy as np
 import pytest
@@ -19,54 +19,50 @@ from tests.helpers.pictures import (
     probabilities,
 )
 
-CLASSES = {
-    "long names": LONG,
-    "digits": DIGITS,
-    "letters": LETTERS,
-    "odd names": ODD,
-    "130 classes": MANY,
-    "3,000 classes": THOUSANDS,
-}
-every_class_set = pytest.mark.parametrize("names", CLASSES.values(), ids=CLASSES.keys())
+every_class_set = pytest.mark.parametrize(
+    "names",
+    [LONG, DIGITS, LETTERS, ODD, MANY, THOUSANDS],
+    ids=["long names", "digits", "letters", "odd names", "130 classes", "3,000 classes"],
+)
 EPOCH = {"epoch": 1, "loss": 0.9, "accuracy": 0.7, "val_loss": 0.8, "val_accuracy": 0.75}
 
 
-def manifest(names):
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "figure.png"
+
+
+@every_class_set
+def test_class_balance(path, names):
     counts = tuple(100 + 7 * k for k in range(len(names)))
     splits = {name: Split(name, sum(counts), counts, ()) for name in ("train", "val")}
     splits["test"] = Split("test", 50, (), ())
-    return Manifest("letters", (4, 4, 1), names, splits, (), Validation(), (0.0,), (1.0,), 1)
+    manifest = Manifest("letters", (4, 4, 1), names, splits, (), Validation(), (0.0,), (1.0,), 1)
+    figures.class_balance(manifest, path)
+    check_picture(path)
 
 
 @every_class_set
-def test_class_balance(tmp_path, names):
-    figures.class_balance(manifest(names), tmp_path / "figure.png")
-    check_picture(tmp_path / "figure.png")
-
-
-@every_class_set
-def test_confusion(tmp_path, names):
+def test_confusion(path, names):
     labels = np.arange(400) % (len(names) - 1)  # the last class does not occur
-    predictions = Predictions.of(probabilities(400, len(names)), labels)
-    figures.confusion(evaluate("val", predictions, names, 4000), tmp_path / "figure.png")
-    check_picture(tmp_path / "figure.png")
+    figures.confusion(evaluate("val", Predictions.of(probabilities(400, len(names)), labels), names, 4000), path)
+    check_picture(path)
 
 
 @pytest.mark.parametrize("names", [DIGITS, THOUSANDS], ids=["digits", "3,000 classes"])
-def test_confusion_without_any_error(tmp_path, names):
+def test_confusion_without_any_error(path, names):
     rows = np.arange(len(names))
-    figures.confusion(evaluate("val", Predictions(rows, rows, rows, rows / 1e4), names), tmp_path / "figure.png")
-    check_picture(tmp_path / "figure.png")
+    figures.confusion(evaluate("val", Predictions(rows, rows, rows, rows / 1e4), names), path)
+    check_picture(path)
 
 
-def test_one_error_in_ten_thousand_is_seen(tmp_path):
+def test_one_error_in_ten_thousand_is_seen(path):
     labels = np.arange(10_000) % 10
     predicted = labels.copy()
     predicted[3] = 4
-    evaluation = evaluate("val", Predictions(labels, predicted, labels, labels / 10), DIGITS)
-    figures.confusion(evaluation, tmp_path / "figure.png")
+    figures.confusion(evaluate("val", Predictions(labels, predicted, labels, labels / 10), DIGITS), path)
     darkest = (127, 39, 4)  # the end of the map "Oranges": one cell and the end of the colour bar
-    assert count_pixels(tmp_path / "figure.png", darkest) > 1000
+    assert count_pixels(path, darkest) > 1000
 
 
 @pytest.mark.parametrize(
@@ -80,6 +76,30 @@ def test_one_error_in_ten_thousand_is_seen(tmp_path):
     ],
     ids=["one epoch", "seven", "a gap", "no validation", "validation is None"],
 )
-def test_curves(tmp_path, history):
-    figures.curves(history, tmp_path / "figure.png")
-    check_picture(tmp_path / "figure.png")
+def test_curves(path, history):
+    figures.curves(history, path)
+    check_picture(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("ka", "ka"),
+        ("$x$", "$x$"),
+        ("\u0ce6", "U+0CE6"),
+        ("a\nb", "aU+000Ab"),
+        ("x" * 24, "x" * 24),
+        ("x" * 25, "x" * 23 + "…"),
+        ("\n" * 5, "U+000AU+000AU+000AU+000…"),
+    ],
+)
+def test_names_as_drawn(name, expected):
+    assert figures.shorten(name) == expected
+
+
+def test_failure_while_drawing_leaves_the_old_figure(path):
+    path.write_bytes(b"old")
+    with pytest.raises(RuntimeError), figures.drawing(path, 2, 2):
+        raise RuntimeError
+    assert path.read_bytes() == b"old"
+    assert list(path.parent.iterdir()) == [path]

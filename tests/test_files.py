@@ -284,3 +284,21 @@ def test_file_systems_without_locks_are_reported(tmp_path, monkeypatch):
 def test_sha256_is_that_of_the_bytes(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     assert files.sha256_of(tmp_path / "a").startswith("ba7816bf")
+
+
+@pytest.mark.parametrize("existing", ["", "b"])
+def test_several_files_are_published_together_or_not_at_all(tmp_path, existing):
+    paths = [tmp_path / name for name in "abc"]
+    for path in paths:
+        if path.name in existing:
+            path.write_text("old")
+    with pytest.raises(InputError, match="a: a directory"), files.replacing_all(paths) as temporaries:
+        for temporary in temporaries.values():
+            temporary.write_text("new")
+        paths[0].mkdir()  # the last to be published
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted({"a", *existing})
+    paths[0].rmdir()
+    with files.replacing_all(paths) as temporaries:
+        for temporary in temporaries.values():
+            temporary.write_text("new")
+    assert [path.read_text() for path in paths] == ["new"] * 3

@@ -18,9 +18,8 @@ _MAX_BATCH_SIZE = 1 << 20
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = _parse(argv)
-    from pipeline.evaluate.row_sources import rows_of_csv, rows_of_split
     from pipeline.evaluate.saved_run import read_run
-    from pipeline.evaluate.submission import Outputs, predict_rows
+    from pipeline.evaluate.submission import Outputs, open_csv, open_split, predict_rows
     from pipeline.train.environment import import_tensorflow
 
     outputs = Outputs(args.out, args.probabilities, args.grid, args.overwrite)
@@ -28,12 +27,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     run = read_run(args.run)
     if args.csv:
         options = {"label_column": args.label_column, "id_column": args.id_column, "has_header": not args.no_header}
-        rows = rows_of_csv(run, args.csv, args.batch_size, **options)
+        source = open_csv(run, args.csv, **options)
     else:
-        rows = rows_of_split(run, args.data, args.split, args.batch_size)
+        source = open_split(run, args.data, args.split)
     import_tensorflow()
-    summary = predict_rows(run, rows, outputs, args.batch_size)
-    print(summary.text(run.class_names, args.out))
+    print(predict_rows(run, source, outputs, args.batch_size))
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -1,39 +1,111 @@
-"""Figures of a data set and of a run: the balance of the classes, the curves of training, the confusion of classes."""
+"""Figures of a data set and of a run: the balance of the classes, the curves of training, the confusion of classes.
 
+`drawing`, `label_ticks` and `shorten` are what all figures share: style, names that can be drawn, files that are
+complete or absent.
+"""
+
+import contextlib
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipeline.evaluate.metrics import MAX_MATRIX_CLASSES, Evaluation
-from pipeline.evaluate.style import BLUE, GREY, VERMILION, drawing, label_classes, names_height, names_length, shorten
+from pipeline.files import replacing
 from pipeline.format.manifest import Manifest, Split
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette, which people with any colour vision tell apart (https://jfly.uni-koeln.de/color).
+BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#767676"
+RED = "#C1121F"  # for what is wrong; dark enough for text, and not to be confused with the blue
 
 _MAX_ANNOTATED = 20  # classes; above it numbers in the cells of a confusion matrix cannot be read
 _MAX_PAIRS = 40  # drawn if there are too many classes for a matrix
-_MAX_SIDE = 20.0  # inches
+_MAX_SIDE = 20.0  # inches, which are 2,400 pixels
+_MAX_TICKS = 60  # on an axis of at most 20 inches
+_DPI = 120
+_FONT = "DejaVu Sans"  # comes with matplotlib, so that figures look the same everywhere
+_INCHES_PER_CHARACTER = 0.08  # at the font size below, a little more than the average
+_STYLE: dict[Any, Any] = {
+    "font.family": _FONT,
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": "0.9",
+    "figure.titlesize": 11,
+    "figure.constrained_layout.h_pad": 0.08,
+    "figure.constrained_layout.w_pad": 0.08,
+    # Names of classes and splits are data: "$x$" is not a formula.
+    "text.parse_math": False,
+}
+
+
+@contextlib.contextmanager
+def drawing(path: str | os.PathLike, width: float, height: float) -> Iterator["Figure"]:
+    """Give an empty figure of width x height inches; at the end it is written to `path` as PNG.
+
+    Constrained layout makes room for all text. The figure is not one of pyplot's: no window system, nothing to close.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        yield figure
+        with replacing(path) as temporary:
+            figure.savefig(temporary, dpi=_DPI, format="png", bbox_inches="tight", pad_inches=0.1)
+
+
+def shorten(name: str, length: int = 24) -> str:
+    """`name` as it can be drawn: at most `length` characters, those without a glyph as their code points."""
+    from matplotlib.font_manager import findfont, get_font
+
+    font = get_font(findfont(_FONT))
+    has_glyph = [char.isprintable() and font.get_char_index(ord(char)) for char in name[:length]]
+    drawable = "".join(char if drawn else f"U+{ord(char):04X}" for char, drawn in zip(name, has_glyph, strict=False))
+    return drawable if len(name) <= length >= len(drawable) else drawable[: length - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def label_ticks(axis: "Axis", names: Sequence[str], room: float = math.inf) -> None:
+    """Name the ticks 0.. of an axis, of very many every k-th, and enlarge the figure by what the names need.
+
+    Names on an x axis are turned upright if they do not fit side by side into `room` inches per tick.
+    """
+    step = max(1, -(-len(names) // _MAX_TICKS))
+    length = _INCHES_PER_CHARACTER * max(map(len, names[::step]), default=0)
+    upright = length > 0.9 * room * step
+    axis.set_ticks(range(0, len(names), step), names[::step], rotation=90 if upright else 0)
+    axis.set_tick_params(length=0)
+    figure: Any = axis.get_figure()
+    if axis is axis.axes.yaxis:
+        figure.set_figwidth(figure.get_figwidth() + length)
+    elif upright:
+        figure.set_figheight(figure.get_figheight() + length)
 
 
 def class_balance(manifest: Manifest, path: str | os.PathLike) -> None:
     """Bars of the rows per class, one panel for each split with labels."""
     labelled = [split for split in manifest.splits.values() if split.labelled]
-    unlabelled = [split for split in manifest.splits.values() if not split.labelled]
     width = min(_MAX_SIDE, max(6.4, 0.34 * manifest.num_classes + 1.5))
-    below = names_height(manifest.class_names, (width - 1.2) / manifest.num_classes)
-    with drawing(path, width, 1.0 + 1.9 * len(labelled) + below) as figure:
+    with drawing(path, width, 1.0 + 1.9 * len(labelled)) as figure:
         panels = figure.subplots(len(labelled), sharex=True, squeeze=False)[:, 0]
         for axes, split in zip(panels, labelled, strict=True):
             _balance_panel(axes, split)
-        label_classes(panels[-1].xaxis, manifest.class_names, upright=below > 0)
+        label_ticks(panels[-1].xaxis, [*map(shorten, manifest.class_names)], (width - 1.2) / manifest.num_classes)
         panels[-1].set_xlabel("class")
         title = f"{shorten(manifest.name)}: rows per class"
-        for split in unlabelled:
-            title += f"\n{shorten(split.name)}: {split.num_examples:,} rows without labels"
+        for split in manifest.splits.values():
+            if not split.labelled:
+                title += f"\n{shorten(split.name)}: {split.num_examples:,} rows without labels"
         figure.suptitle(title)
 
 
@@ -44,104 +116,73 @@ def curves(history: Sequence[Mapping[str, Any]], path: str | os.PathLike) -> Non
         history: one row per epoch with `epoch`, `loss`, `accuracy` and maybe `val_loss`, `val_accuracy`.
         path: the PNG to write.
     """
-    epochs = [row["epoch"] for row in history]
     with drawing(path, 9.6, 3.8) as figure:
         for axes, key in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-            train, val = _column(history, key), _column(history, f"val_{key}")
-            axes.plot(epochs, train, color=BLUE, marker="o", markersize=3, label="train")
-            if not np.isnan(val).all():
-                axes.plot(epochs, val, color=VERMILION, marker="s", markersize=3, linestyle="--", label="val")
-            _finish_curve(axes, key, epochs, val)
+            _plot_curve(axes, history, key)
 
 
 def confusion(evaluation: Evaluation, path: str | os.PathLike) -> None:
-    """Matrix of true rows and predicted columns; above 200 classes, bars of the pairs that are confused most."""
-    if len(evaluation.classes) > MAX_MATRIX_CLASSES:
-        _draw_pairs(evaluation, path)
-    else:
-        _draw_matrix(evaluation, path)
+    """Matrix of true rows and predicted columns; above 200 classes, bars of the pairs that are confused most.
 
-
-def _draw_matrix(evaluation: Evaluation, path: str | os.PathLike) -> None:
-    """Cells coloured by the share of the true class's rows: correct ones blue, errors orange up to the largest.
-
-    So errors are visible at 99% accuracy as well. Up to 20 classes the cells show how many rows they hold.
+    Cells are coloured by the share of the true class's rows: correct ones blue, errors orange up to the largest. So
+    errors are visible at 99% accuracy as well. Up to 20 classes the cells show how many rows they hold.
     """
-    names = [figures.name for figures in evaluation.classes]
+    names = [shorten(figures.name) for figures in evaluation.classes]
+    wrong = int(evaluation.errors[:, 2].sum())
+    title = f"{shorten(evaluation.split)}: {evaluation.rows_text}\n{evaluation.accuracy:.2%} correct, {wrong:,} wrong"
+    if len(names) > MAX_MATRIX_CLASSES:
+        pairs = evaluation.errors[:_MAX_PAIRS]
+        with drawing(path, 7.0, 1.6 + 0.22 * len(pairs)) as figure:
+            _plot_pairs(figure.subplots(), pairs, names)
+            pairs_text = f"the {len(pairs)} most frequent of {len(evaluation.errors):,} confused pairs"
+            figure.suptitle(f"{title}\n{pairs_text} (true, predicted)")
+        return
     side = min(_MAX_SIDE, max(4.6, (0.5 if len(names) <= _MAX_ANNOTATED else 0.26) * len(names)))
-    below = names_height(names, side / len(names))
-    with drawing(path, side + names_length(names) + 1.9, side + below + 1.0) as figure:
+    with drawing(path, side + 1.9, side + 1.0) as figure:
         axes = figure.subplots()
         _plot_matrix(axes, evaluation.confusion_matrix())
-        label_classes(axes.xaxis, names, upright=below > 0)
-        label_classes(axes.yaxis, names)
+        label_ticks(axes.xaxis, names, side / len(names))
+        label_ticks(axes.yaxis, names)
         axes.set(xlabel="predicted class", ylabel="true class")
-        figure.suptitle(_confusion_title(evaluation))
+        figure.suptitle(title)
 
 
 def _plot_matrix(axes: "Axes", counts: np.ndarray) -> None:
-    from sklearn.metrics import ConfusionMatrixDisplay
-
     support = counts.sum(axis=1)
     shares = counts / np.maximum(support, 1)[:, np.newaxis]
     diagonal = np.eye(len(counts), dtype=bool)
-    annotated = len(counts) <= _MAX_ANNOTATED
-    display = ConfusionMatrixDisplay(np.where(diagonal, 0, shares))
-    limits = {"vmin": 0, "vmax": np.where(diagonal, 0, shares).max() or 0.01}
-    display.plot(ax=axes, include_values=annotated, cmap="Oranges", colorbar=False, im_kw=limits)
+    largest = shares[~diagonal].max(initial=0) or 0.01  # without errors the scale still needs a length
+    # Two colour maps: on one scale a few errors would vanish beside a diagonal of nearly 100%.
+    errors = axes.imshow(np.where(diagonal, 0, shares), cmap="Oranges", vmin=0, vmax=largest)
     axes.imshow(np.ma.masked_array(shares, ~diagonal), cmap="Blues", vmin=0, vmax=1.25)
     for row in np.flatnonzero(support == 0):
         axes.axhspan(row - 0.5, row + 0.5, color="0.9")
-    for row, column in np.ndindex(counts.shape) if annotated else ():
-        text = display.text_[row, column]
-        text.set(text=f"{counts[row, column]}", fontsize=8 if counts.max() < 10_000 else 7)
-        if counts[row, column] == 0:
-            text.set_color(GREY)
-        elif row == column:
-            text.set_color("white" if shares[row, row] > 0.75 else "black")
-    bar = axes.figure.colorbar(display.im_, ax=axes, shrink=0.6, format=lambda share, _: f"{100 * share:.3g}%")
+    for (row, column), rows in np.ndenumerate(counts) if len(counts) <= _MAX_ANNOTATED else ():
+        dark = shares[row, column] > (0.75 if row == column else largest / 2)
+        color = GREY if rows == 0 else "white" if dark else "black"
+        size = 8 if counts.max() < 10_000 else 7  # five digits must fit into half an inch
+        axes.text(column, row, f"{rows}", ha="center", va="center", color=color, fontsize=size)
+    bar = axes.figure.colorbar(errors, ax=axes, shrink=0.6, format=lambda share, _: f"{100 * share:.3g}%")
     bar.set_label("errors: share of the true class's rows")
     bar.outline.set_visible(False)
     axes.spines[:].set_visible(False)
-    _draw_cell_borders(axes, len(counts))
-
-
-def _draw_cell_borders(axes: "Axes", num_classes: int) -> None:
-    edges = np.arange(num_classes + 1) - 0.5
+    edges = np.arange(len(counts) + 1) - 0.5
     axes.set_xticks(edges, minor=True)
     axes.set_yticks(edges, minor=True)
     axes.grid(which="minor", color="0.85", linewidth=0.5)
     axes.tick_params(which="minor", length=0)
 
 
-def _draw_pairs(evaluation: Evaluation, path: str | os.PathLike) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    pairs = evaluation.errors[:_MAX_PAIRS]
-    names = [shorten(figures.name) for figures in evaluation.classes]
-    labels = [f"{names[true]} \N{RIGHTWARDS ARROW} {names[predicted]}" for true, predicted, _ in pairs]
-    with drawing(path, 7.0 + names_length(["", *labels], 60), 1.6 + 0.22 * len(pairs)) as figure:
-        axes = figure.subplots()
-        bars = axes.barh(np.arange(len(pairs)), pairs[:, 2], color=VERMILION, height=0.7)
-        axes.bar_label(bars, fmt="{:,.0f}", padding=3, fontsize=8)
-        axes.set_yticks(np.arange(len(pairs)), labels)
-        axes.tick_params(axis="y", length=0)
-        axes.invert_yaxis()
-        axes.set_xlabel("rows")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        title = f"the {len(pairs)} most frequent of {len(evaluation.errors):,} confused pairs (true, predicted)"
-        figure.suptitle(f"{_confusion_title(evaluation)}\n{title}")
-
-
-def _confusion_title(evaluation: Evaluation) -> str:
-    wrong = int(evaluation.errors[:, 2].sum())
-    rows = f"{shorten(evaluation.split)}: {evaluation.rows_text}"
-    return f"{rows}\n{evaluation.accuracy:.2%} correct, {wrong:,} wrong"
+def _plot_pairs(axes: "Axes", pairs: np.ndarray, names: Sequence[str]) -> None:
+    bars = axes.barh(np.arange(len(pairs)), pairs[:, 2], color=VERMILION, height=0.7)
+    axes.bar_label(bars, fmt="{:,.0f}", padding=3, fontsize=8)
+    axes.locator_params(axis="x", integer=True)
+    label_ticks(axes.yaxis, [f"{names[true]} \N{RIGHTWARDS ARROW} {names[predicted]}" for true, predicted, _ in pairs])
+    axes.invert_yaxis()
+    axes.set_xlabel("rows")
 
 
 def _balance_panel(axes: "Axes", split: Split) -> None:
-    from matplotlib.ticker import MaxNLocator
-
     counts = split.class_counts
     if len(counts) <= MAX_MATRIX_CLASSES:
         axes.bar(range(len(counts)), counts, color=BLUE, width=0.8)
@@ -152,32 +193,31 @@ def _balance_panel(axes: "Axes", split: Split) -> None:
     axes.set_title(f"{shorten(split.name)}: {split.num_examples:,} rows, {per_class} per class")
     axes.set_xlim(-0.6, len(counts) - 0.4)
     axes.set_ylabel("rows")
-    axes.yaxis.set_major_formatter(lambda rows, _: f"{rows:,.0f}")
-    axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
-    axes.grid(axis="y", color="0.9")
-    axes.set_axisbelow(True)
+    axes.yaxis.set_major_formatter("{x:,.0f}")
+    axes.locator_params(axis="y", nbins=4, integer=True)
+    axes.grid(axis="y")
 
 
-def _column(rows: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
-    # An epoch without validation has None or no entry at all.
-    return np.array([math.nan if row.get(key) is None else row[key] for row in rows], float)
+def _plot_curve(axes: "Axes", history: Sequence[Mapping[str, Any]], key: str) -> None:
+    from matplotlib.ticker import PercentFormatter
 
-
-def _finish_curve(axes: "Axes", key: str, epochs: Sequence[int], val: np.ndarray) -> None:
-    from matplotlib.ticker import MaxNLocator, PercentFormatter
-
-    title, text = key.capitalize(), "{:.4f}"
+    epochs = [row["epoch"] for row in history]
+    # An epoch without validation has None or no entry at all; both become NaN.
+    train, val = (np.array([row.get(name) for row in history], float) for name in (key, f"val_{key}"))
+    title, text, find_best = key.capitalize(), "{:.4f}", np.nanargmin
     if key == "accuracy":
         axes.yaxis.set_major_formatter(PercentFormatter(1))
-        text = "{:.2%}"
+        text, find_best = "{:.2%}", np.nanargmax
     else:
         axes.set_ylabel("mean cross-entropy (nats)")
+    axes.plot(epochs, train, color=BLUE, marker="o", markersize=3, label="train")
     if not np.isnan(val).all():
-        best = int(np.nanargmin(val) if key == "loss" else np.nanargmax(val))
-        title += f" (best val {text.format(val[best])}, epoch {epochs[best]})"
+        axes.plot(epochs, val, color=VERMILION, marker="s", markersize=3, linestyle="--", label="val")
+        best = int(find_best(val))
         axes.plot(epochs[best], val[best], marker="o", markersize=9, markerfacecolor="none", color=VERMILION)
+        title += f" (best val {text.format(val[best])}, epoch {epochs[best]})"
     axes.set_title(title)
     axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.grid(color="0.9")
+    axes.locator_params(axis="x", integer=True, min_n_ticks=1)
+    axes.grid()
     axes.legend(frameon=False)

@@ -2,44 +2,41 @@
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipeline.evaluate.figures import BLUE, GREY, RED, drawing, label_ticks, shorten
 from pipeline.evaluate.predict import Predictions
-from pipeline.evaluate.style import BLUE, GREY, RED, drawing, label_classes, names_length, shorten
+from pipeline.format.records import UNLABELLED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _SAMPLES_PER_CLASS = 10
-_MAX_CLASSES = 60
+_MAX_CLASSES = 60  # rows of the grid; the picture has about 40 pixels for each
 _COLUMNS, _ROWS = 8, 5  # of the predictions
 _MIN_WIDTH = 6.8  # inches that hold the titles
 
 
 def samples(
-    images: np.ndarray,
-    labels: np.ndarray,
-    class_names: Sequence[str],
-    path: str | os.PathLike,
-    split: str = "train",
+    images: np.ndarray, labels: np.ndarray, class_names: Sequence[str], path: str | os.PathLike, split: str
 ) -> None:
     """One row of the grid per class: up to ten of the images uint8 [n, H, W, C], evenly spread over the class."""
     names = class_names[:_MAX_CLASSES]
     chosen = [evenly(np.flatnonzero(labels == label), _SAMPLES_PER_CLASS) for label in range(len(names))]
-    mosaic = _mosaic(_drawable(images), chosen)
     cell, aspect = 0.62 if len(names) <= 20 else 0.45, _aspect(images)
-    width = max(_MIN_WIDTH, cell * _SAMPLES_PER_CLASS + names_length(names) + 0.4)
-    with drawing(path, width, cell * aspect * len(names) + 0.8) as figure:
+    with drawing(path, cell * _SAMPLES_PER_CLASS + 0.4, cell * aspect * len(names) + 0.8) as figure:
         axes = figure.subplots()
         extent = (-0.5, _SAMPLES_PER_CLASS - 0.5, len(names) - 0.5, -0.5)  # one unit per image
+        mosaic = _mosaic(_drawable(images), chosen)  # one image, because 600 axes are slow to draw
         axes.imshow(mosaic, cmap="gray", vmin=0, vmax=255, extent=extent, aspect=aspect, interpolation="nearest")
         for label in (label for label, rows in enumerate(chosen) if not len(rows)):
             axes.text(-0.4, label, "no rows", va="center", color=GREY)
         axes.spines[:].set_visible(False)
         axes.set_xticks([])
-        label_classes(axes.yaxis, names)
+        label_ticks(axes.yaxis, [*map(shorten, names)])
+        figure.set_figwidth(max(_MIN_WIDTH, figure.get_figwidth()))
         title = f"{shorten(split)}: examples of each class, from {len(labels):,} rows"
         if len(names) < len(class_names):
             title += f"\n(the first {len(names)} of {len(class_names):,} classes)"
@@ -47,11 +44,7 @@ def samples(
 
 
 def predictions(
-    images: np.ndarray,
-    predictions: Predictions,
-    class_names: Sequence[str],
-    path: str | os.PathLike | BinaryIO,
-    split: str,
+    images: np.ndarray, predictions: Predictions, class_names: Sequence[str], path: str | os.PathLike, split: str
 ) -> None:
     """Up to 40 of the images uint8 [n, H, W, C] with the prediction and its probability.
 
@@ -59,13 +52,16 @@ def predictions(
     """
     chosen = choose_rows(predictions, _COLUMNS * _ROWS)
     columns, lines = min(_COLUMNS, len(chosen)), -(-len(chosen) // _COLUMNS)
-    captions = [_caption_of(predictions, row, class_names) for row in chosen]
+    names = [*class_names, None]  # label -1 takes the last
+    captions = [
+        caption(names[label], class_names[predicted], confidence)
+        for label, predicted, confidence in zip(*(values[chosen] for values in predictions[:3]), strict=True)
+    ]
     line_height = 1.25 * _aspect(images) + 0.15 + 0.15 * max(text.count("\n") + 1 for text in captions)
     with drawing(path, max(_MIN_WIDTH, 1.32 * columns), lines * line_height + 0.65) as figure:
         panels = figure.subplots(lines, columns, squeeze=False).ravel()
         for axes, row, text in zip(panels, chosen, captions, strict=False):
-            wrong = predictions.labels[row] not in (-1, predictions.predicted[row])
-            _draw_image(axes, images[row], text, wrong)
+            _draw_image(axes, images[[row]], text, predictions.wrong[row])
         for axes in panels[len(chosen) :]:
             axes.set_axis_off()
         figure.set_layout_engine("constrained", w_pad=0.03, h_pad=0.06, wspace=0, hspace=0)
@@ -77,12 +73,11 @@ def choose_rows(predictions: Predictions, limit: int) -> np.ndarray:
 
     Doubtful are the wrong rows, the most confident first; if no row has a label, the least confident rows.
     """
-    labels, predicted, confidence, _ = predictions
-    wrong = np.flatnonzero((labels >= 0) & (labels != predicted))
+    confidence = predictions.confidence
+    wrong, others = np.flatnonzero(predictions.wrong), np.flatnonzero(~predictions.wrong)
     doubtful = wrong[np.argsort(-confidence[wrong], kind="stable")]
-    if (labels < 0).all():
+    if (predictions.labels == UNLABELLED).all():
         doubtful = np.argsort(confidence, kind="stable")
-    others = np.setdiff1d(np.arange(len(labels)), wrong)
     first = doubtful[: max(limit - len(others), -(-limit // 2))]
     rest = evenly(np.setdiff1d(others, first), limit - len(first))
     return np.concatenate([first, rest]).astype(np.int64)
@@ -106,27 +101,21 @@ def caption(true: str | None, predicted: str, probability: float) -> str:
     return f"{shorten(true, 16)} {arrow}\n{shorten(predicted, 14)} {percent}"
 
 
-def _caption_of(predictions: Predictions, row: int, class_names: Sequence[str]) -> str:
-    label = predictions.labels[row]
-    true = None if label < 0 else class_names[label]
-    return caption(true, class_names[predictions.predicted[row]], predictions.confidence[row])
-
-
 def _title(split: str, predictions: Predictions, num_shown: int) -> str:
-    labelled = predictions.labels >= 0
-    if not labelled.any():
-        title = f"{shorten(split)}: predictions for {num_shown} of {len(labelled):,} rows"
+    num_labelled = (predictions.labels != UNLABELLED).sum()
+    if not num_labelled:
+        title = f"{shorten(split)}: predictions for {num_shown} of {len(predictions.labels):,} rows"
         return f"{title}\nthe least confident first, then others evenly spread"
-    wrong = int((predictions.labels != predictions.predicted)[labelled].sum())
+    num_wrong = predictions.wrong.sum()
     return (
-        f"{shorten(split)}: {wrong:,} of {labelled.sum():,} predictions are wrong; {num_shown} rows shown\n"
+        f"{shorten(split)}: {num_wrong:,} of {num_labelled:,} predictions are wrong; {num_shown} rows shown\n"
         "red: wrong, the most confident first (true \N{RIGHTWARDS ARROW} predicted); blue: others, evenly spread"
     )
 
 
-def _draw_image(axes: "Axes", image: np.ndarray, text: str, wrong: bool) -> None:
-    height, width = image.shape[:2]
-    axes.imshow(_drawable(image), cmap="gray", vmin=0, vmax=255, aspect=_aspect(image[np.newaxis]) * width / height)
+def _draw_image(axes: "Axes", images: np.ndarray, text: str, wrong: bool) -> None:
+    (image,), (height, width) = _drawable(images), images.shape[1:3]
+    axes.imshow(image, cmap="gray", vmin=0, vmax=255, aspect=_aspect(images) * width / height)
     axes.set(xticks=[], yticks=[])
     axes.set_xlabel(text, fontsize=8, color=RED if wrong else BLUE)
     axes.spines[:].set(visible=wrong, color=RED, linewidth=3)

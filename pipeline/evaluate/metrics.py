@@ -1,28 +1,26 @@
 """How good the predictions of a split are: loss, accuracy, figures per class, and which classes are confused."""
 
 import dataclasses
-import functools
 import json
+import math
 import os
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, TextIO
+from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.errors import InputError
 from pipeline.evaluate.predict import Predictions
 from pipeline.files import write_text
-from pipeline.format.records import UNLABELLED
 
 FILE_NAME = "evaluation.json"
 MAX_MATRIX_CLASSES = 200  # a confusion matrix grows with their square; above it there are only the pairs that occur
 
 # Keras clips probabilities here before it takes the logarithm (keras.config.epsilon()), so both losses agree.
 _MIN_PROBABILITY = 1e-7
-_MAX_PAIRS = 10_000  # in the file
+_MAX_PAIRS = 10_000  # in the file: about half a megabyte
 _MAX_REPORT_CLASSES = 100
 _MAX_WORST_CLASSES = 10
-_MAX_NAME = 24  # characters
+_MAX_NAME = 24  # characters; longer ones would widen every line of the report
 
 
 class ClassMetrics(NamedTuple):
@@ -36,10 +34,8 @@ class ClassMetrics(NamedTuple):
 
     def to_dict(self) -> dict[str, str | float | None]:
         """Plain values for JSON; undefined figures are None."""
-        figures = {
-            key: None if np.isnan(value) else value for key, value in zip(self._fields[1:], self[1:], strict=True)
-        }
-        return {"name": self.name, **figures}
+        values = self._asdict().items()
+        return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in values}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -81,47 +77,33 @@ class Evaluation:
 
     def to_dict(self) -> dict:
         """Plain values for JSON; "confusion", or above 200 classes the most frequent "confused_pairs"."""
+        values = {name: getattr(self, name) for name in ("num_examples", "split_examples", "loss", "accuracy")}
         if len(self.classes) <= MAX_MATRIX_CLASSES:
-            confusion = {"confusion": self.confusion_matrix().tolist()}
+            values["confusion"] = self.confusion_matrix().tolist()
         else:
             names = [figures.name for figures in self.classes]
             pairs = self.errors[:_MAX_PAIRS].tolist()
-            confusion = {"confused_pairs": [[names[true], names[wrong], rows] for true, wrong, rows in pairs]}
-        return {
-            "num_examples": self.num_examples,
-            "split_examples": self.split_examples,
-            "loss": self.loss,
-            "accuracy": self.accuracy,
-            **confusion,
-            "classes": [figures.to_dict() for figures in self.classes],
-        }
+            values["confused_pairs"] = [[names[true], names[wrong], rows] for true, wrong, rows in pairs]
+        return {**values, "classes": [figures.to_dict() for figures in self.classes]}
 
 
 def evaluate(
     split: str, predictions: Predictions, class_names: Sequence[str], split_examples: int | None = None
 ) -> Evaluation:
-    """Compare predictions with their labels, which are of the classes 0..C-1.
+    """Compare predictions with their labels, which are of the classes 0..C-1; at least one row.
 
     `split_examples` is the size of the split if these rows are a sample of it. Source of the figures per class:
-    scikit-learn's classification_report.
-
-    Raises:
-        InputError: there are no rows, or a row has no label.
+    scikit-learn's precision_recall_fscore_support.
     """
-    from sklearn.metrics import classification_report
+    from sklearn.metrics import classification_report, precision_recall_fscore_support
 
     labels, predicted = predictions.labels, predictions.predicted
-    if not len(labels):
-        raise InputError(f"split {split}: no rows to evaluate")
-    if (labels == UNLABELLED).any():
-        row = int((labels == UNLABELLED).argmax())
-        raise InputError(f"split {split}: row {row} has no label, so the split cannot be evaluated")
-    make_report = functools.partial(
-        classification_report, labels, predicted, labels=np.arange(len(class_names)), zero_division=np.nan
-    )
-    classes = tuple(map(_class_metrics, class_names, make_report(output_dict=True).values()))
+    options: dict = {"labels": np.arange(len(class_names)), "zero_division": np.nan}
+    columns = precision_recall_fscore_support(labels, predicted, **options)
+    classes = tuple(map(ClassMetrics, class_names, *(column.tolist() for column in columns)))
     if len(classes) <= _MAX_REPORT_CLASSES:
-        text = make_report(target_names=[_printable(name) for name in class_names], digits=4)
+        names = [_printable(name) for name in class_names]
+        text = classification_report(labels, predicted, target_names=names, digits=4, **options)
     else:
         text = _report_worst(classes)
     return Evaluation(
@@ -142,21 +124,17 @@ def write_evaluations(path: str | os.PathLike, evaluations: Iterable[Evaluation]
     write_text(path, json.dumps({"splits": splits}, indent=1, allow_nan=False) + "\n")
 
 
-def print_evaluations(evaluations: Sequence[Evaluation], file: TextIO | None = None) -> None:
+def print_evaluations(evaluations: Sequence[Evaluation]) -> None:
     """Print a line per split, then scikit-learn's report of the classes for each split except train.
 
     The classes of train are only in evaluation.json: they show what was memorized, which is rarely the question.
     """
     for evaluation in evaluations:
         results = f"loss {evaluation.loss:.4f}  accuracy {evaluation.accuracy:.2%}"
-        print(f"{evaluation.split:<8} {results}  ({evaluation.rows_text})", file=file)
+        print(f"{evaluation.split:<8} {results}  ({evaluation.rows_text})")
     for evaluation in evaluations:
         if evaluation.split != "train":
-            print(f"\n{evaluation.split}:\n{evaluation.class_report}", file=file)
-
-
-def _class_metrics(name: str, row: dict[str, float]) -> ClassMetrics:
-    return ClassMetrics(name, row["precision"], row["recall"], row["f1-score"], int(row["support"]))
+            print(f"\n{evaluation.split}:\n{evaluation.class_report}")
 
 
 def _count_pairs(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:

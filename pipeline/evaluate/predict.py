@@ -1,6 +1,6 @@
-"""Predicting: a model and images give probabilities, by one compiled function, every row exactly once."""
+"""Predicting: a model and rows give probabilities, by one compiled function, every row exactly once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -12,7 +12,8 @@ from pipeline.format.records import UNLABELLED
 if TYPE_CHECKING:
     import keras
 
-Predictor = Callable[[np.ndarray], np.ndarray]
+Rows = tuple[np.ndarray, ...]  # images uint8 [n, H*W*C], labels int [n] (-1 if there is none), ids int64 [n]
+Predictor = Callable[[Iterable[Rows], str], Iterator[tuple[Rows, np.ndarray]]]
 
 
 class Predictions(NamedTuple):
@@ -34,6 +35,11 @@ class Predictions(NamedTuple):
         label_probability = np.where(labels == UNLABELLED, np.nan, probabilities[rows, np.maximum(labels, 0)])
         return cls(labels, predicted, probabilities[rows, predicted], label_probability)
 
+    @property
+    def wrong(self) -> np.ndarray:
+        """bool [n]: rows that have a label, and another prediction."""
+        return (self.labels != UNLABELLED) & (self.labels != self.predicted)
+
     @classmethod
     def join(cls, parts: Sequence["Predictions"]) -> "Predictions":
         """The rows of all parts, in turn."""
@@ -41,43 +47,55 @@ class Predictions(NamedTuple):
 
 
 def make_predictor(
-    model: "keras.Model",
-    normalization: Normalization,
-    image_shape: tuple[int, int, int],
-    batch_size: int,
+    model: "keras.Model", normalization: Normalization, image_shape: tuple[int, int, int], batch_size: int
 ) -> Predictor:
-    """A function of images uint8 [n, H*W*C] to probabilities float32 [n, num_classes], for any n.
+    """A generator function that gives batches of the rows in blocks of any size, with probabilities float32 [n, C].
 
-    It is traced once, for batches of `batch_size`: a smaller last batch is padded and the padding dropped. It raises
+    Its second argument names the model in this InputError: a row of probabilities has NaN or infinity. It also raises
     InputError if a batch does not fit in memory.
     """
     import tensorflow as tf
 
-    num_pixels, num_classes = int(np.prod(image_shape)), model.output_shape[-1]
+    num_pixels = int(np.prod(image_shape))
 
+    # One signature, so it is compiled once.
     @tf.function(input_signature=[tf.TensorSpec((batch_size, num_pixels), tf.uint8)])
     def predict_batch(images):
         images = tf.reshape(images, (batch_size, *image_shape))
         return model(normalization.apply(images), training=False)
 
-    def predict(images: np.ndarray) -> np.ndarray:
-        probabilities = np.empty((len(images), num_classes), np.float32)
-        for first in range(0, len(images), batch_size):
-            batch = images[first : first + batch_size]
-            missing = batch_size - len(batch)
-            padded = np.pad(batch, ((0, missing), (0, 0))) if missing else batch
+    def predict(blocks: Iterable[Rows], where: str) -> Iterator[tuple[Rows, np.ndarray]]:
+        for batch in in_batches(blocks, batch_size):
+            images, _, ids = batch
+            # A GPU would tune its convolutions again for a smaller last batch, so it is padded.
+            padded = np.pad(images, ((0, batch_size - len(images)), (0, 0)))
             try:
-                outputs = predict_batch(tf.constant(padded))
+                probabilities = predict_batch(padded).numpy()[: len(images)]
             except tf.errors.ResourceExhaustedError as error:
                 raise InputError(f"out of memory with batch_size {batch_size}; use a smaller one") from error
-            probabilities[first : first + len(batch)] = outputs[: len(batch)]
-        return probabilities
+            _check_finite(probabilities, ids, where)
+            yield batch, probabilities
 
     return predict
 
 
-def check_finite(probabilities: np.ndarray, ids: np.ndarray, where: str) -> None:
-    """InputError if a row of probabilities [n, C] has NaN or infinity; it names `where` and the row's id."""
+def in_batches(blocks: Iterable[Rows], batch_size: int) -> Iterator[Rows]:
+    """The same rows, `batch_size` at a time; the last batch is what remains."""
+    parts: list[Rows] = []
+    missing = batch_size
+    for block in blocks:
+        while len(block[0]):
+            parts.append(tuple(array[:missing] for array in block))
+            block = tuple(array[missing:] for array in block)
+            missing -= len(parts[-1][0])
+            if not missing:
+                yield tuple(map(np.concatenate, zip(*parts, strict=True)))
+                parts, missing = [], batch_size
+    if parts:
+        yield tuple(map(np.concatenate, zip(*parts, strict=True)))
+
+
+def _check_finite(probabilities: np.ndarray, ids: np.ndarray, where: str) -> None:
     invalid = np.flatnonzero(~np.isfinite(probabilities).all(axis=1))
     if len(invalid):
         raise InputError(

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.evaluate import figures, image_grids
-from pipeline.evaluate.export import export_model
 from pipeline.evaluate.metrics import FILE_NAME, Evaluation, evaluate, print_evaluations, write_evaluations
-from pipeline.evaluate.predict import Predictions, Predictor, check_finite, make_predictor
+from pipeline.evaluate.predict import Predictions, make_predictor
+from pipeline.evaluate.saved_run import export_model
 from pipeline.feed.normalize import Normalization
 from pipeline.feed.resident import SplitArrays, load_split
 from pipeline.feed.stream import SplitReader
@@ -38,17 +38,12 @@ def write_report(
 ) -> list[Evaluation]:
     """Export the model, evaluate it, draw the figures and print the tables.
 
-    The model is written first, so that a later failure loses nothing of the training.
-
     Args:
         run_dir: an existing directory; model.keras, saved_model/, evaluation.json and figures/ in it are replaced.
         model: the float32 inference model, of plain layers.
         manifest: of the data set in `data_dir`.
-        data_dir: where the shards are.
-        normalization: what the model was trained with.
         history: one row per epoch, as `figures.curves` takes it; may be empty.
         batch_size: rows evaluated at a time.
-        quiet: print nothing.
 
     Returns:
         One evaluation per labelled split; the split `train` by at most 10,000 evenly spread rows.
@@ -57,23 +52,24 @@ def write_report(
         InputError: a shard is missing or corrupt, or the model's output is not a number.
     """
     run_dir = pathlib.Path(run_dir)
-    export_model(run_dir, model, normalization, manifest.class_names)
-    folder = run_dir / FIGURES_NAME
+    folder, names = run_dir / FIGURES_NAME, manifest.class_names
+    export_model(run_dir, model, normalization, names)  # first: later failures lose nothing of the training
     folder.mkdir(exist_ok=True)
     figures.class_balance(manifest, folder / "class_balance.png")
     if history:
         figures.curves(history, folder / "curves.png")
-    predictor = make_predictor(model, normalization, manifest.image_shape, batch_size)
+    predict = make_predictor(model, normalization, manifest.image_shape, batch_size)
     evaluations = []
     for split in manifest.splits.values():
         # Split by split, so that only one of them is in memory at a time.
         arrays = _load(data_dir, manifest, split)
-        predictions = _predict(predictor, arrays, batch_size, f"split {split.name}")
+        batches = predict([(arrays.images, arrays.labels, arrays.ids)], f"split {split.name}")
+        predictions = Predictions.join([Predictions.of(values, labels) for (_, labels, _), values in batches])
         _draw_images(split, arrays, predictions, manifest, folder)
         if split.labelled:
-            evaluation = evaluate(split.name, predictions, manifest.class_names, split.num_examples)
+            evaluation = evaluate(split.name, predictions, names, split.num_examples)
             evaluations.append(evaluation)
-            if split.name != TRAIN:
+            if split.name != TRAIN:  # its rows were learned, so their confusion says little
                 figures.confusion(evaluation, folder / f"confusion_{split.name}.png")
     write_evaluations(run_dir / FILE_NAME, evaluations)
     if not quiet:
@@ -85,22 +81,10 @@ def _load(data_dir: str | pathlib.Path, manifest: Manifest, split: Split) -> Spl
     """A split's rows; of `train` an even sample, read row by row because the whole may not fit in memory."""
     if split.name != TRAIN or split.num_examples <= _MAX_TRAIN_ROWS:
         return load_split(data_dir, manifest, split.name)
-    reader = SplitReader(data_dir, manifest, TRAIN)
     rows = image_grids.evenly(np.arange(split.num_examples), _MAX_TRAIN_ROWS)
-    parts = [reader.read_rows(row, row + 1) for row in rows.tolist()]
-    return SplitArrays(
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("images", "labels", "ids"))
-    )
-
-
-def _predict(predictor: Predictor, arrays: SplitArrays, batch_size: int, where: str) -> Predictions:
-    parts = []
-    for first in range(0, len(arrays), batch_size):
-        batch = slice(first, first + batch_size)
-        probabilities = predictor(arrays.images[batch])
-        check_finite(probabilities, arrays.ids[batch], where)
-        parts.append(Predictions.of(probabilities, arrays.labels[batch]))
-    return Predictions.join(parts)
+    shards = np.searchsorted(split.shard_starts, rows, side="right") - 1
+    reads = np.column_stack([shards, rows - split.shard_starts[shards], np.ones_like(rows)])
+    return SplitReader(data_dir, manifest, TRAIN).read(reads)[0]
 
 
 def _draw_images(
@@ -108,6 +92,6 @@ def _draw_images(
 ) -> None:
     images, names = arrays.images.reshape(-1, *manifest.image_shape), manifest.class_names
     if split.name == TRAIN:
-        image_grids.samples(images, arrays.labels, names, folder / "samples.png", split.name)
+        image_grids.samples(images, arrays.labels, names, folder / "samples.png", TRAIN)
     else:
         image_grids.predictions(images, predictions, names, folder / f"predictions_{split.name}.png", split.name)

@@ -1,25 +1,66 @@
-"""A run that ended: the data that its model was trained on, how images are normalized, and the model."""
+"""A trained model as files, for Keras and for TensorFlow Serving and the like; and reading a run's model back."""
 
-import contextlib
 import dataclasses
+import os
 import pathlib
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
 from pipeline.errors import InputError
-from pipeline.evaluate.export import KERAS_NAME
 from pipeline.feed.normalize import Normalization
+from pipeline.files import replacing
 
 if TYPE_CHECKING:
     import keras
 
-CONFIG_NAME = "config.json"
-_MAX_NAMES = 12  # class names that a message repeats
-_MAX_REASON = 200  # characters
+CONFIG_NAME, KERAS_NAME, SAVED_MODEL_NAME = "config.json", "model.keras", "saved_model"
+_MAX_NAMES = 12  # class names that a message repeats, to stay one readable line
+_MAX_REASON = 200  # characters; Keras repeats the whole configuration of a layer
 
 _Size = Annotated[int, msgspec.Meta(ge=1, le=1 << 24)]
+
+
+def export_model(
+    run_dir: str | os.PathLike, model: "keras.Model", normalization: Normalization, class_names: Sequence[str]
+) -> None:
+    """Write RUN_DIR/model.keras and RUN_DIR/saved_model; each replaces an older one when it is complete.
+
+    The SavedModel's signature `serving_default` takes plain pixels, `images` uint8 [n, H, W, C] in 0..255. It gives
+    `probabilities` float32 [n, num_classes], `class_names` string [num_classes], and `label` string [n], the name of
+    the most probable class.
+
+    Args:
+        run_dir: an existing directory.
+        model: built from plain layers in float32, normalized [n, H, W, C] to float32 [n, num_classes] probabilities.
+        normalization: becomes part of the SavedModel's graph; model.keras expects normalized images.
+        class_names: one per output.
+    """
+    run_dir = pathlib.Path(run_dir)
+    with replacing(run_dir / KERAS_NAME) as temporary:
+        model.save(temporary)
+    with replacing(run_dir / SAVED_MODEL_NAME) as temporary:
+        _write_saved_model(temporary, model, normalization, class_names)
+
+
+def _write_saved_model(
+    directory: pathlib.Path, model: "keras.Model", normalization: Normalization, class_names: Sequence[str]
+) -> None:
+    import tensorflow as tf
+
+    @tf.function(input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8, name="images")])
+    def serve(images):
+        names = tf.constant(list(class_names), tf.string)
+        probabilities = model(normalization.apply(images), training=False)
+        label = tf.gather(names, tf.argmax(probabilities, axis=-1))
+        return {"probabilities": probabilities, "class_names": names, "label": label}
+
+    module: Any = tf.Module()
+    # The variables alone: with the Keras model itself the file would hold Keras's own objects and functions too.
+    module.variables_of_model = [variable.value for variable in model.variables]
+    module.serve = serve
+    tf.saved_model.save(module, os.fspath(directory), signatures=serve)
 
 
 class _Data(msgspec.Struct):
@@ -77,28 +118,20 @@ class SavedRun:
 
         path = self.directory / KERAS_NAME
         expected = (None, *self.image_shape), (None, len(self.class_names))
-        with _refusing(path):
-            model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        try:
+            model = keras.saving.load_model(path, compile=False, safe_mode=True)  # safe: refuses pickled code
             shapes = model.input_shape, model.output_shape
+            if shapes == expected:  # some models load, but cannot compute
+                tf.function(model, autograph=False).get_concrete_function(tf.TensorSpec(expected[0]), training=False)
+        except Exception as error:  # Keras raises whatever the layers raise that the file names
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:_MAX_REASON]
+            raise InputError(f"{path}: Keras cannot read this model ({reason}); train again") from error
         if shapes != expected:
             raise InputError(
                 f"{path}: a model of {shapes[0]} to {shapes[1]}, but the {CONFIG_NAME} beside it is of a run of "
                 f"{expected[0]} to {expected[1]}; put the files of one run together, or train again"
             )
-        with _refusing(path):  # some models load, but cannot compute
-            traced = tf.function(model, autograph=False)
-            traced.get_concrete_function(tf.TensorSpec(expected[0], tf.float32), training=False)
         return model
-
-
-@contextlib.contextmanager
-def _refusing(path: pathlib.Path) -> Iterator[None]:
-    """Around nothing but Keras reading a file: it raises whatever the layers raise that the file names."""
-    try:
-        yield
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:_MAX_REASON]
-        raise InputError(f"{path}: Keras cannot read this model ({reason}); train again") from error
 
 
 def read_run(directory: str | pathlib.Path) -> SavedRun:

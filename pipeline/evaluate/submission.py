@@ -1,24 +1,35 @@
 """Predictions as files: the submission that Kaggle expects (id and label per row), and more if requested."""
 
-import contextlib
 import csv
 import dataclasses
-import errno
-import io
+import math
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from pipeline.convert.csv_reader import CsvFile, ReadOptions
 from pipeline.errors import InputError
-from pipeline.evaluate.predict import Predictions, check_finite, make_predictor
-from pipeline.evaluate.row_sources import Rows
-from pipeline.evaluate.saved_run import SavedRun
-from pipeline.files import check_writable_file, replacing
+from pipeline.evaluate import image_grids
+from pipeline.evaluate.predict import Predictions, Rows, make_predictor
+from pipeline.evaluate.saved_run import SavedRun, shape_text
+from pipeline.feed.resident import load_split
+from pipeline.files import check_writable_file, full_disk_explained, replacing_all
+from pipeline.format.manifest import load_manifest
+from pipeline.format.records import UNLABELLED
 
-_MAX_CLASSES = 20  # in the summary
+_MAX_CLASSES = 20  # in the summary, which is one line
+
+
+class Source(NamedTuple):
+    """Rows to predict, in the order of the CSV: blocks of any size, to be read once; their number if it is known."""
+
+    name: str
+    blocks: Iterable[Rows]
+    num_rows: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,38 +60,39 @@ class Outputs:
                 raise InputError(f"{path}: exists; name another file or use --overwrite")
 
 
-@dataclasses.dataclass
-class Summary:
-    """What was predicted: rows per class, int64 [C], how many rows had a label, and how many of these were correct."""
+def open_split(run: SavedRun, data_dir: pathlib.Path, split_name: str) -> Source:
+    """The rows of a converted split.
 
-    class_counts: np.ndarray
-    num_labelled: int = 0
-    num_correct: int = 0
-    seconds: float = 0.0
-
-    def add(self, batch: Predictions) -> None:
-        """Count more rows."""
-        self.class_counts += np.bincount(batch.predicted, minlength=len(self.class_counts))
-        self.num_labelled += int((batch.labels >= 0).sum())
-        self.num_correct += int((batch.labels == batch.predicted).sum())
-
-    def text(self, class_names: Sequence[str], out: pathlib.Path) -> str:
-        """One line for people."""
-        num_rows = int(self.class_counts.sum())
-        rate = num_rows / self.seconds if self.seconds else 0
-        parts = [f"{out}: {num_rows:,} rows in {self.seconds:.1f} s ({rate:,.0f} images/s)"]
-        if self.num_labelled:
-            accuracy = self.num_correct / self.num_labelled
-            parts.append(f"accuracy {accuracy:.2%} of {self.num_labelled:,} labelled rows")
-        most_frequent = np.argsort(-self.class_counts, kind="stable")[:_MAX_CLASSES]
-        counts = " ".join(f"{class_names[label]}:{self.class_counts[label]}" for label in sorted(most_frequent))
-        if len(class_names) > _MAX_CLASSES:
-            counts += f" and {len(class_names) - _MAX_CLASSES} rarer classes"
-        return "; ".join([*parts, f"predicted {counts}"])
+    Raises:
+        InputError: the split or a shard is missing or corrupt, or its images or classes are not those of the run.
+    """
+    manifest = load_manifest(data_dir)
+    run.check_fits(str(data_dir), manifest.image_shape, manifest.class_names)
+    split = load_split(data_dir, manifest, split_name)
+    return Source(split_name, [(split.images, split.labels, split.ids)], len(split))
 
 
-def predict_rows(run: SavedRun, rows: Rows, outputs: Outputs, batch_size: int) -> Summary:
-    """Predict all rows and write the outputs: either all are complete or none is left behind.
+def open_csv(run: SavedRun, path: pathlib.Path, **options: Any) -> Source:
+    """The rows of a CSV, read when they are needed; without an id column ids count from 0.
+
+    The `options` are `has_header`, `label_column` and `id_column`, as for a conversion.
+
+    Raises:
+        InputError: the file is missing or invalid, or its images are not of the run's size. While the rows are read: a
+            line is invalid, or a label is not one of the run's classes.
+    """
+    file = CsvFile(path, ReadOptions(**options))
+    num_pixels, needed = file.columns.num_pixels, math.prod(run.image_shape)
+    if num_pixels != needed:
+        raise InputError(
+            f"{path}: {num_pixels} pixel columns, but {run.directory} was trained on {run.data_name} with images of "
+            f"{shape_text(run.image_shape)}, which need {needed}; use data of that shape"
+        )
+    return Source(path.name, _csv_rows(file, run))
+
+
+def predict_rows(run: SavedRun, source: Source, outputs: Outputs, batch_size: int) -> str:
+    """Predict all rows and write the outputs: either all are complete or none is left behind. Returns a summary.
 
     The images are kept in memory only for the grid, whose rows are chosen from all of them at the end.
 
@@ -89,112 +101,82 @@ def predict_rows(run: SavedRun, rows: Rows, outputs: Outputs, batch_size: int) -
             outputs do not fit on the disk.
     """
     predict = make_predictor(run.load_model(), run.normalization, run.image_shape, batch_size)
-    summary = Summary(np.zeros(len(run.class_names), np.int64))
-    seen: list[tuple[np.ndarray, Predictions]] = []
+    names, seen, parts = run.class_names, [], []
     start = time.perf_counter()
-    with _publish_together(outputs.paths) as temporaries:
-        with contextlib.ExitStack() as stack:
-            # Closed before anything is published: a full disk may show only then.
-            tables = [
-                stack.enter_context(contextlib.closing(_Table(path, temporaries[path], columns)))
-                for path, columns in ((outputs.submission, ["label"]), (outputs.probabilities, run.class_names))
-                if path is not None
-            ]
-            advance = stack.enter_context(_progress(rows.num_rows))
-            for images, labels, ids in rows.batches:
-                probabilities = predict(images)
-                check_finite(probabilities, ids, str(run.directory))
-                predictions = Predictions.of(probabilities, labels)
-                tables[0].write(ids, ((run.class_names[label],) for label in predictions.predicted))
-                for table in tables[1:]:
-                    # Seven digits restore a float32 within its rounding.
-                    table.write(ids, (map("{:.7g}".format, row) for row in probabilities.tolist()))
-                summary.add(predictions)
-                if outputs.grid:
-                    seen.append((images, predictions))
-                advance(len(ids))
-        summary.seconds = time.perf_counter() - start
+    with replacing_all(outputs.paths) as temporaries:
+        _append(outputs.submission, temporaries, [("id", "label")])
+        _append(outputs.probabilities, temporaries, [("id", *names)])
+        batches = predict(source.blocks, str(run.directory))
+        for (images, labels, ids), probabilities in _with_progress(batches, source.num_rows, batch_size):
+            parts.append(Predictions.of(probabilities, labels))
+            labelled = zip(ids.tolist(), (names[label] for label in parts[-1].predicted), strict=True)
+            _append(outputs.submission, temporaries, labelled)
+            _append(outputs.probabilities, temporaries, _format(ids, probabilities))
+            if outputs.grid:
+                seen.append(images)
+        seconds = time.perf_counter() - start
+        predictions = Predictions.join(parts)
         if outputs.grid:
-            png = _draw_grid(run, seen, rows.name)
-            with _naming(outputs.grid):
-                temporaries[outputs.grid].write_bytes(png)
+            images = np.concatenate(seen).reshape(-1, *run.image_shape)
+            image_grids.predictions(images, predictions, names, temporaries[outputs.grid], source.name)
         outputs.check()  # again: a file may have appeared while this ran
-    return summary
+    return _summary(predictions, names, outputs.submission, seconds)
 
 
-@contextlib.contextmanager
-def _publish_together(paths: Sequence[pathlib.Path]) -> Iterator[dict[pathlib.Path, pathlib.Path]]:
-    """A temporary for each path; at the end all of them are published, or none that was not there before."""
-    new: list[pathlib.Path] = []
-    try:
-        with contextlib.ExitStack() as stack:
-            yield {path: stack.enter_context(_publish(path, new)) for path in paths}
-    except BaseException:
-        for path in new:
-            path.unlink(missing_ok=True)
-        raise
+def _append(
+    path: pathlib.Path | None, temporaries: Mapping[pathlib.Path, pathlib.Path], rows: Iterable[Iterable[Any]]
+) -> None:
+    """Append rows to a CSV that is requested. It is opened every time, so that a full disk shows here, by its name."""
+    if path is not None:
+        temporary = temporaries[path]
+        with full_disk_explained(path, temporary), temporary.open("a", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows(rows)
 
 
-@contextlib.contextmanager
-def _publish(path: pathlib.Path, new: list[pathlib.Path]) -> Iterator[pathlib.Path]:
-    with replacing(path) as temporary:
-        yield temporary
-        existed = path.exists()
-    if not existed:
-        new.append(path)
+def _format(ids: np.ndarray, probabilities: np.ndarray) -> Iterator[Iterable[Any]]:
+    for row_id, row in zip(ids.tolist(), probabilities.tolist(), strict=True):
+        yield row_id, *map("{:.7g}".format, row)  # seven digits restore a float32 within its rounding
 
 
-@contextlib.contextmanager
-def _naming(path: pathlib.Path) -> Iterator[None]:
-    """Errors of writing a temporary name the file that it is for; only the writing may be inside."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise InputError(f"{path}: does not fit on the disk; free space, then run the command again") from error
-        error.filename = str(path)
-        raise
+def _summary(predictions: Predictions, class_names: Sequence[str], out: pathlib.Path, seconds: float) -> str:
+    labels, predicted = predictions.labels, predictions.predicted
+    parts = [f"{out}: {len(labels):,} rows in {seconds:.1f} s ({len(labels) / seconds:,.0f} images/s)"]
+    if num_labelled := int((labels != UNLABELLED).sum()):
+        accuracy = (labels == predicted).sum() / num_labelled
+        parts.append(f"accuracy {accuracy:.2%} of {num_labelled:,} labelled rows")
+    class_counts = np.bincount(predicted, minlength=len(class_names))
+    most_frequent = sorted(np.argsort(-class_counts, kind="stable")[:_MAX_CLASSES])
+    counts = " ".join(f"{class_names[label]}:{class_counts[label]}" for label in most_frequent)
+    if len(class_names) > _MAX_CLASSES:
+        counts += f" and {len(class_names) - _MAX_CLASSES} rarer classes"
+    return "; ".join([*parts, f"predicted {counts}"])
 
 
-class _Table:
-    """A CSV file with ids that is being written to a temporary; errors name the file that it is for."""
-
-    def __init__(self, path: pathlib.Path, temporary: pathlib.Path, columns: Iterable[str]) -> None:
-        self._path = path
-        with _naming(path):
-            self._file = temporary.open("w", encoding="utf-8", newline="")
-            self._writer = csv.writer(self._file, lineterminator="\n")
-            self._writer.writerow(("id", *columns))
-
-    def write(self, ids: np.ndarray, rows: Iterable[Iterable[str]]) -> None:
-        with _naming(self._path):
-            self._writer.writerows((row_id, *row) for row_id, row in zip(ids.tolist(), rows, strict=True))
-
-    def close(self) -> None:
-        with _naming(self._path):
-            self._file.close()
-
-
-def _draw_grid(run: SavedRun, seen: list[tuple[np.ndarray, Predictions]], name: str) -> bytes:
-    from pipeline.evaluate import image_grids
-
-    images, predictions = zip(*seen, strict=True)
-    images = np.concatenate(images).reshape(-1, *run.image_shape)
-    png = io.BytesIO()
-    image_grids.predictions(images, Predictions.join(predictions), run.class_names, png, name)
-    return png.getvalue()
-
-
-@contextlib.contextmanager
-def _progress(num_rows: int | None) -> Iterator[Callable[[int], None]]:
-    """A function that advances a progress bar by so many rows; it does nothing if stderr is not a terminal."""
+def _with_progress(batches: Iterable[Any], num_rows: int | None, batch_size: int) -> Iterable[Any]:
+    """The same batches, with a progress bar if stderr is a terminal."""
     if sys.stderr is None or not sys.stderr.isatty():
-        yield lambda _: None
-        return
+        return batches
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import track
 
-    columns = (TextColumn("predicting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=num_rows)
-        yield lambda count: progress.advance(task, count)
+    total = None if num_rows is None else -(-num_rows // batch_size)
+    return track(batches, "predicting", total, console=Console(stderr=True), transient=True)
+
+
+def _csv_rows(file: CsvFile, run: SavedRun) -> Iterator[Rows]:
+    classes = {name: index for index, name in enumerate(run.class_names)}
+    first = 0
+    for rows in file.read_blocks():
+        end = first + len(rows.images)
+        ids = np.arange(first, end) if rows.ids is None else rows.ids
+        labels = np.full(end - first, UNLABELLED)
+        if rows.labels is not None:
+            labels = np.array([classes.get(str(label), UNLABELLED) for label in rows.labels.tolist()], np.int64)
+            if (labels == UNLABELLED).any():
+                row = int((labels == UNLABELLED).argmax())
+                raise InputError(
+                    f"{file.path}, row {first + row} (counted from 0): label {rows.labels[row]} is not one of the "
+                    f"classes of {run.directory}; use data of the same classes"
+                )
+        yield rows.images, labels, ids
+        first = end
