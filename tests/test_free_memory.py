@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from pipeline.feed.free_memory import free_memory
+from pipeline.feed.plan import free_memory
 
 MIB = 2**20
 GIB = 2**30

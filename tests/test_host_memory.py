@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipeline.feed.host_memory import aligned_matrix, host_tensor
+from pipeline.feed.resident import aligned_matrix, host_tensor
 
 
 def make_matrix() -> np.ndarray:

@@ -225,6 +225,6 @@ def test_mutated_manifest_is_refused_in_one_line_or_sound(tmp_path, text):
         assert len(str(error)) < len(str(tmp_path)) + 400
         assert str(error).isprintable()
     else:
-        manifest.check()
+        manifest.to_json()
         for split in manifest.splits.values():
             assert split.shard_starts[-1] == split.num_examples

@@ -7,8 +7,7 @@ import pytest
 from pipeline.errors import InputError
 from pipeline.format import shards
 from pipeline.format.manifest import load_manifest
-from pipeline.format.pages import page_rows
-from pipeline.format.records import RecordLayout
+from pipeline.format.records import RecordLayout, page_rows
 from pipeline.format.shards import ShardReader, ShardWriter
 from tests.helpers import faults
 from tests.helpers.datasets import write_dataset

@@ -5,7 +5,7 @@ from pipeline.errors import InputError
 from pipeline.feed.resident import load_split
 from pipeline.feed.stream import SplitReader, plan_pages
 from pipeline.format.manifest import load_manifest
-from pipeline.format.pages import page_rows
+from pipeline.format.records import page_rows
 from tests.helpers import faults
 from tests.helpers.datasets import write_digits
 

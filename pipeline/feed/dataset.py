@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from pipeline.feed.host_memory import host_tensor
 from pipeline.feed.normalize import Normalization
 from pipeline.feed.order import PADDING, PageOrder, Steps, epoch_order, in_calls
 from pipeline.feed.python_calls import python_call
-from pipeline.feed.resident import SplitArrays
+from pipeline.feed.resident import SplitArrays, host_tensor
 from pipeline.feed.stream import SplitReader
 
 # Elements ready ahead of the training loop. Each is a whole call, so two hide a hiccup of one call's length.
@@ -120,23 +119,19 @@ def make_stream_dataset(
 ) -> tf.data.Dataset:
     """Training batches read from disk: pages in random order, shuffled within windows that `memory_budget` allows."""
     rows_per_call = steps.batch_size * steps.steps_per_call
-    windows = _Windows(reader, reader.page_order(memory_budget, rows_per_call), steps, seed)
-    first_window, skipped = divmod(start.step // steps.steps_per_call, windows.pages.window_rows // rows_per_call)
+    pages = reader.page_order(memory_budget, rows_per_call)
+    read_window = _make_window_reader(reader, pages, steps, seed)
+    first_window, skipped = divmod(start.step // steps.steps_per_call, pages.window_rows // rows_per_call)
 
     def windows_of(epoch: tf.Tensor) -> tf.data.Dataset:
         first = tf.where(epoch == start.epoch, tf.constant(first_window, tf.int64), tf.constant(0, tf.int64))
-        return tf.data.Dataset.range(first, windows.pages.num_windows).map(lambda window: (epoch, window))
+        return tf.data.Dataset.range(first, pages.num_windows).map(lambda window: (epoch, window))
 
-    def read_window(epoch: tf.Tensor, window: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        *tensors, places, count = windows.read(epoch, window)
-        resumed = (epoch == start.epoch) & (window == first_window)
-        first = tf.where(resumed, skipped, 0)
-        return *tensors, places[first:], count[first:]
-
-    def calls_of(*window: Any) -> tf.data.Dataset:
-        images, labels, rows, *order = window
+    def calls_of(*read: Any) -> tf.data.Dataset:
+        epoch, window, images, labels, rows, places, count = read
+        first = tf.where((epoch == start.epoch) & (window == first_window), skipped, 0)
         lookup = _make_lookup(images, labels, scaling, rows=rows)
-        calls = tf.data.Dataset.from_tensor_slices(tuple(order))
+        calls = tf.data.Dataset.from_tensor_slices((places[first:], count[first:]))
         return _elements(calls, lookup, replicas, steps, scaling)
 
     epochs = tf.data.Dataset.range(start.epoch, start.epochs)
@@ -145,73 +140,51 @@ def make_stream_dataset(
     return _ready_ahead(ready.flat_map(calls_of))
 
 
-@dataclasses.dataclass(frozen=True)
-class _Windows:
-    """The windows of a streamed split."""
+def _make_window_reader(
+    reader: SplitReader, pages: PageOrder, steps: Steps, seed: int
+) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, ...]]:
+    """(epoch, window) -> both, images, labels and rows as they lie on disk, `index` and `count` of `in_calls`."""
 
-    reader: SplitReader
-    pages: PageOrder
-    steps: Steps
-    seed: int
-
-    def read(self, epoch: tf.Tensor, window: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """Images, labels and rows of a window as they lie on disk, then `index` and `count` of `in_calls` over them."""
-        types = (tf.uint8, tf.int32, tf.int32, tf.int32, tf.float32)
-        images, labels, rows, places, count = python_call(self._load, [epoch, window], types)
-        return (
-            tf.ensure_shape(images, (None, self.reader.image_bytes)),
-            tf.ensure_shape(labels, (None,)),
-            tf.ensure_shape(rows, (None,)),
-            *_with_call_shapes(places, count, self.steps),
-        )
-
-    def _load(self, epoch: np.int64, window: np.int64) -> tuple[np.ndarray, ...]:
-        reads = self.pages.window_reads(self.pages.pages(self.seed, int(epoch)), int(window))
-        arrays, rows = self.reader.read(reads)
-        order = self.pages.window_order(self.seed, int(epoch), int(window))
-        places, count = in_calls(order, self.steps.batch_size, self.steps.steps_per_call)
+    def load(epoch: np.int64, window: np.int64) -> tuple[np.ndarray, ...]:
+        arrays, rows = reader.read(pages.window_reads(pages.pages(seed, int(epoch)), int(window)))
+        order = pages.window_order(seed, int(epoch), int(window))
+        places, count = in_calls(order, steps.batch_size, steps.steps_per_call)
         return arrays.images, arrays.labels, rows.astype(np.int32), places, count
+
+    def read_window(epoch: tf.Tensor, window: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        types = (tf.uint8, tf.int32, tf.int32, tf.int32, tf.float32)
+        images, labels, rows, places, count = python_call(load, [epoch, window], types)
+        images = tf.ensure_shape(images, (None, reader.image_bytes))
+        labels, rows = (tf.ensure_shape(values, (None,)) for values in (labels, rows))
+        return epoch, window, images, labels, rows, *_with_call_shapes(places, count, steps)
+
+    return read_window
 
 
 def make_evaluation_dataset(
     source: SplitArrays | SplitReader, steps: Steps, replicas: Replicas, scaling: HostScaling | None = None
 ) -> tf.data.Dataset:
     """One pass in the order of the split: every example exactly once; places after the last one are padding."""
-    rows_of = _make_row_reader(source)
-
-    def call(step: tf.Tensor) -> dict:
-        low = step * steps.batch_size
-        high = tf.minimum(low + steps.steps_per_call * steps.batch_size, steps.num_examples)
-        images, labels = rows_of(low, high)
-        lookup = _make_lookup(images, labels, scaling, rows=tf.range(tf.cast(low, tf.int32), tf.cast(high, tf.int32)))
-        places = tf.range(steps.steps_per_call * steps.batch_size)
-        places = tf.where(places < tf.shape(labels)[0], places, PADDING)
-        index = tf.reshape(places, (-1, steps.batch_size))
-        count = tf.reduce_sum(tf.cast(index >= 0, tf.float32), axis=1)
-        return _element(index, count, lookup, replicas, steps)
-
-    starts = tf.data.Dataset.range(0, steps.per_epoch, steps.steps_per_call)
-    return _ready_ahead(_gathered(starts, call, scaling))
-
-
-def _make_row_reader(
-    source: SplitArrays | SplitReader,
-) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    """(low, high) -> images and labels of the rows low .. high - 1."""
+    order = np.arange(steps.num_examples, dtype=np.int32)
+    calls = tf.data.Dataset.from_tensor_slices(in_calls(order, steps.batch_size, steps.steps_per_call))
     if isinstance(source, SplitArrays):
-        images, labels = _tensors(source)
-        return lambda low, high: (images[low:high], labels[low:high])
+        lookup = _make_lookup(*_tensors(source), scaling)
+        return _ready_ahead(_elements(calls, lookup, replicas, steps, scaling))
     reader = source
 
-    def load(low: np.int64, high: np.int64) -> tuple[np.ndarray, np.ndarray]:
-        arrays = reader.read_rows(int(low), int(high))
+    def load(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        arrays = reader.read_rows(int(index[0, 0]), int(index.max()) + 1)
         return arrays.images, arrays.labels
 
-    def read(low: tf.Tensor, high: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        images, labels = python_call(load, [low, high], (tf.uint8, tf.int32))
-        return tf.ensure_shape(images, (None, reader.image_bytes)), tf.ensure_shape(labels, (None,))
+    def read_call(index: tf.Tensor, count: tf.Tensor) -> dict:
+        images, labels = python_call(load, [index], (tf.uint8, tf.int32))
+        images = tf.ensure_shape(images, (None, reader.image_bytes))
+        low = index[0, 0]
+        rows = low + tf.range(tf.shape(images)[0])
+        lookup = _make_lookup(images, tf.ensure_shape(labels, (None,)), scaling, rows=rows)
+        return _element(tf.where(index < 0, PADDING, index - low), count, lookup, replicas, steps)
 
-    return read
+    return _ready_ahead(_gathered(calls, read_call, scaling))
 
 
 def _elements(

@@ -67,13 +67,10 @@ class Steps:
 def epoch_order(num_examples: int, seed: int, epoch: int) -> np.ndarray:
     """A true permutation of 0 .. num_examples - 1 for this epoch: int32 (int64 from 2**31 examples on)."""
     generator = _generator(seed, epoch, _EPOCH_ORDER)
-    mixed = _shuffled_in_parts if num_examples > _SHUFFLED_AT_ONCE else _shuffled
-    return mixed(num_examples, generator).astype(np.int32 if num_examples < 2**31 else np.int64)
-
-
-def _shuffled(num_examples: int, generator: np.random.Generator) -> np.ndarray:
-    # NumPy moves words of 64 bits in a special loop, in two thirds of the time of other sizes.
-    return generator.permutation(num_examples)
+    in_parts = num_examples > _SHUFFLED_AT_ONCE
+    # Of int64, although int32 would do: NumPy shuffles words of 64 bits in two thirds of the time of other sizes.
+    order = _shuffled_in_parts(num_examples, generator) if in_parts else generator.permutation(num_examples)
+    return order.astype(np.int32 if num_examples < 2**31 else np.int64)
 
 
 def _shuffled_in_parts(num_examples: int, generator: np.random.Generator) -> np.ndarray:
@@ -165,7 +162,7 @@ class PageOrder:
     def window_order(self, seed: int, epoch: int, window: int) -> np.ndarray:
         """The permutation within a window: int32 [rows of the window]."""
         rows = min(self.window_rows, self.num_examples - window * self.window_rows)
-        return _shuffled(rows, _generator(seed, epoch, _WINDOW_ORDER, window)).astype(np.int32)
+        return _generator(seed, epoch, _WINDOW_ORDER, window).permutation(rows).astype(np.int32)
 
     def expected_read_distance(self) -> float:
         """Shuffle quality in 0..1, expected over all seeds: the mean distance of rows served one after the other, over
