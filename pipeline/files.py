@@ -78,11 +78,8 @@ def publish_directory(
 ) -> None:
     """Give a complete directory its final name, flushed to the disk; nothing else is ever lost by it.
 
-    Args:
-        temporary: the directory, on the file system of `path`.
-        path: its final name.
-        check_old: allows a directory at `path` to be replaced: it is called with the old directory after that was moved
-            aside, when no other program can find it, and raises InputError to keep it.
+    `temporary` must be on the file system of `path`. `check_old` allows a directory at `path` to be replaced: it is
+    called with that one after it was moved aside, when no other program can find it, and raises InputError to keep it.
 
     Raises:
         InputError: `path` exists and may not be replaced; then it is as before.
@@ -154,10 +151,8 @@ def locked(path: str | os.PathLike, busy: str) -> Iterator[bool]:
 def full_disk_explained(path: pathlib.Path, written: pathlib.Path, size: int | None = None) -> Iterator[None]:
     """Turn a full disk into InputError with the bytes needed and free, and name `path` in errors without a file.
 
-    Args:
-        path: what is being written.
-        written: the file or directory that its bytes went to so far; removed if the disk is full.
-        size: bytes that it takes, if known.
+    `written` is the file or directory that the bytes went to so far, which is removed if the disk is full; `size` is
+    the bytes that it takes, if known.
     """
     try:
         yield

@@ -87,7 +87,7 @@ def make_resident_dataset(
     scaling: HostScaling | None = None,
 ) -> tf.data.Dataset:
     """Training batches gathered from a split in memory; with `arrays` None, the indices alone (the device feed)."""
-    lookup = _index_only if arrays is None else _make_lookup(*_tensors(arrays), scaling)
+    lookup = _make_lookup(*_tensors(arrays), scaling) if arrays is not None else lambda index: {"index": index}
 
     def draw(epoch: np.int64) -> tuple[np.ndarray, np.ndarray]:
         order = epoch_order(steps.num_examples, seed, int(epoch))
@@ -217,10 +217,6 @@ def _element(index: tf.Tensor, count: tf.Tensor, lookup: _Lookup, replicas: Repl
     # An element costs a fixed time however many images it holds, so all that can be is done once per epoch, in NumPy.
     parts = tuple(lookup(index[:, rows]) for rows in replicas.rows(steps.batch_size))
     return {"count": count, "replicas": parts}
-
-
-def _index_only(index: tf.Tensor) -> dict[str, tf.Tensor]:
-    return {"index": index}
 
 
 def _tensors(arrays: SplitArrays) -> tuple[tf.Tensor, tf.Tensor]:

@@ -111,9 +111,8 @@ def in_calls(order: np.ndarray, batch_size: int, steps_per_call: int) -> tuple[n
     """
     rows_per_call = steps_per_call * batch_size
     calls = -(-len(order) // rows_per_call)
-    padded = np.empty(calls * rows_per_call, order.dtype)
+    padded = np.full(calls * rows_per_call, PADDING, order.dtype)
     padded[: len(order)] = order
-    padded[len(order) :] = PADDING
     first_rows = np.arange(calls * steps_per_call) * batch_size
     count = np.clip(len(order) - first_rows, 0, batch_size).astype(np.float32)
     return padded.reshape(calls, steps_per_call, batch_size), count.reshape(calls, steps_per_call)
@@ -176,7 +175,8 @@ class PageOrder:
             return 1.0
         whole = (total + 1) / 3  # mean distance of two different rows of all
         near = (page + 1) / 3  # of two of one page, which holds consecutive rows
-        far = _mean_of_rest(whole, near, (page - 1) / (total - 1))
+        one_page = (page - 1) / (total - 1)  # probability that two rows are of one page
+        far = (whole - one_page * near) / (1 - one_page) if one_page < 1 else near
         share = min(1.0, (page - 1) / max(1, min(self.window_rows, total) - 1))
         return (share * near + (1 - share) * far) / whole
 
@@ -184,11 +184,6 @@ class PageOrder:
         """Distinct pages that a batch draws from, over those that a batch of a true permutation does: 0..1."""
         batch, window = min(batch_size, self.num_examples), min(self.window_rows, self.num_examples)
         return _pages_drawn(window, self.page_rows, batch) / _pages_drawn(self.num_examples, self.page_rows, batch)
-
-
-def _mean_of_rest(whole: float, part: float, share: float) -> float:
-    """The mean of the rest, if numbers have the mean `whole` and a `share` of them has the mean `part`."""
-    return (whole - share * part) / (1 - share) if share < 1 else part
 
 
 def _pages_drawn(rows: int, page_rows: int, batch: int) -> float:

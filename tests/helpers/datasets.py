@@ -43,16 +43,16 @@ def write_dataset(
     directory.mkdir(parents=True)
     images, labels, _ = splits.get("train") or next(iter(splits.values()))
     shape = (*images.shape[1:], 1)[:3]
-    most = max(int(labels.max()) for _, labels, _ in splits.values())
-    names = tuple(map(str, range(most + 1))) if class_names is None else class_names
+    layout = RecordLayout(int(np.prod(shape)))
+    if class_names is None:
+        class_names = tuple(map(str, range(1 + max(int(labels.max()) for _, labels, _ in splits.values()))))
     pixels = images.reshape(-1, shape[2]).astype(float)
     manifest = Manifest(
         name=directory.name,
         image_shape=shape,
-        class_names=names,
+        class_names=class_names,
         splits={
-            name: _write_split(directory, name, rows, shards, RecordLayout(int(np.prod(shape))), len(names))
-            for name, rows in splits.items()
+            name: _write_split(directory, name, rows, shards, layout, len(class_names)) for name, rows in splits.items()
         },
         sources=tuple(
             Source(name, f"{name}.csv", 1, "0" * 64, len(rows[1]), True, "label", None) for name, rows in splits.items()
@@ -60,11 +60,10 @@ def write_dataset(
         validation=Validation(),
         pixel_mean=tuple(pixels.mean(axis=0).tolist()),
         pixel_std=tuple(pixels.std(axis=0).tolist()),
-        stride=RecordLayout(int(np.prod(shape))).stride,
+        stride=layout.stride,
         planned_shards=dict.fromkeys(splits, shards),
     )
-    (directory / FILE_NAME).write_text(manifest.to_json(), encoding="utf-8")
-    for name, text in metadata_files(manifest).items():
+    for name, text in {FILE_NAME: manifest.to_json(), **metadata_files(manifest)}.items():
         (directory / name).write_text(text, encoding="utf-8")
     return directory
 
