@@ -121,12 +121,6 @@ def test_batch_that_does_not_divide_is_refused(arrays):
         make_resident_dataset(arrays, STEPS, 5, TWO_EPOCHS, Replicas(3, 0, 3))
 
 
-def test_stream_window_stays_within_its_budget(reader):
-    pages = reader.page_order(SMALL_BUDGET, rows_per_call=64)
-    assert pages.window_rows == 64
-    assert pages.num_windows == 4
-
-
 def test_no_feed_is_tuned_by_tensorflow(make, arrays, reader):
     evaluations = [make_evaluation_dataset(source, STEPS, Replicas()) for source in (arrays, reader)]
     for dataset in (make(TWO_EPOCHS, Replicas()), *evaluations):

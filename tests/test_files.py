@@ -117,12 +117,10 @@ def test_full_disk_is_recognized_by_its_words_and_the_bytes_written_are_counted(
 
 @pytest.mark.parametrize("named", [False, True])
 def test_error_of_the_system_names_the_final_file(tmp_path, named):
-    with pytest.raises(OSError, match="Input/output error") as caught, files.replacing(tmp_path / "a.npz") as temporary:
+    path = tmp_path / "a.npz"
+    with pytest.raises(OSError, match="Input/output error") as caught, files.replacing(path) as temporary:
         raise OSError(errno.EIO, os.strerror(errno.EIO), *([str(temporary)] if named else []))
-    assert caught.value.filename == str(tmp_path / "a.npz")
-
-
-def test_missing_folder_is_an_error_that_names_the_file(tmp_path):
+    assert caught.value.filename == str(path)
     with pytest.raises(FileNotFoundError) as caught:
         files.write_text(tmp_path / "none" / "a.txt", "x")
     assert caught.value.filename == str(tmp_path / "none" / "a.txt")
@@ -180,25 +178,20 @@ def test_old_directory_whose_name_was_taken_meanwhile_is_kept(tmp_path, publish)
 # Leftovers of killed processes
 
 
-def test_leftovers_of_a_killed_writer_are_removed_and_nothing_else(tmp_path):
+def test_only_leftovers_of_killed_writers_are_removed(tmp_path):
     faults.leave_stale_temporary(tmp_path / "best.npz")
     others = [".lock", ".notes.partial-0123abcd", "saved_model"]
     for name in others:
         make_directory(tmp_path / name, "mine")
-    assert len(names_in(tmp_path)) == 4
-    files.remove_stale(tmp_path)
-    assert names_in(tmp_path) == others
-
-
-def test_temporary_of_a_living_process_is_not_removed(tmp_path):
     code = "    temporary.touch(); print('ready', flush=True); sys.stdin.read()"
-    command = [sys.executable, "-c", f"{REPLACES}{code}", str(tmp_path / "a.txt")]
+    command = [sys.executable, "-c", f"{REPLACES}{code}", str(tmp_path / "written")]
     with subprocess.Popen(command, cwd=faults.ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
         assert writer.stdout.readline() == b"ready\n"
+        assert len(names_in(tmp_path)) == 5
         files.remove_stale(tmp_path)
         writer.stdin.close()
         assert writer.wait() == 0
-    assert names_in(tmp_path) == ["a.txt"]
+    assert names_in(tmp_path) == [*others, "written"]
 
 
 @pytest.mark.parametrize(("death", "content"), [(1, "old"), (2, "old"), (3, "new")])

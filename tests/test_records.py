@@ -14,8 +14,8 @@ def test_decode_inverts_encode_for_any_int64(values):
     ids = np.array(values, np.int64)
     images = np.arange(len(ids) * 6, dtype=np.uint8).reshape(-1, 6)
     decoded = LAYOUT.decode(LAYOUT.encode(images, ids[::-1], ids))
-    for values, expected in zip(decoded, (images, ids[::-1], ids), strict=True):
-        np.testing.assert_array_equal(values, expected)
+    for part, expected in zip(decoded, (images, ids[::-1], ids), strict=True):
+        np.testing.assert_array_equal(part, expected)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 1), (28, 28, 1), (64, 64, 3)])

@@ -1,12 +1,10 @@
 import numpy as np
 import pytest
 
-from pipeline.errors import InputError
 from pipeline.feed.stream import SplitReader, plan_pages
 from pipeline.format.manifest import load_manifest
 from pipeline.format.records import page_rows
-from tests.helpers import faults
-from tests.helpers.datasets import bars, write_digits
+from tests.helpers.datasets import bars
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +34,3 @@ def test_runs_of_records_come_with_their_rows(reader):
 def test_windows_are_whole_calls_within_a_quarter_of_the_budget_and_at_least_one(budget, window_rows):
     pages = plan_pages((10_000, 5_000), stride=1000, memory_budget=budget, rows_per_call=300)
     assert (pages.window_rows, pages.page_rows, pages.num_examples) == (window_rows, page_rows(1000), 15_000)
-
-
-def test_corrupt_record_is_named_when_it_is_read(tmp_path):
-    directory = write_digits(tmp_path / "digits")
-    manifest = load_manifest(directory)
-    shard = directory / manifest.split("train").shards[1].name
-    faults.flip_bit(shard, manifest.stride * 7 + 60)
-    reader = SplitReader(directory, manifest, "train")
-    assert len(reader.read_rows(0, 68)) == 68
-    with pytest.raises(InputError, match=f"{shard.name}: record 7 .* repair {directory} --from train=train.csv"):
-        reader.read(np.array([[1, 5, 10]]))

@@ -33,9 +33,7 @@ def write_csv(path: pathlib.Path, images: np.ndarray, labels: np.ndarray | None 
     return path
 
 
-def write_dataset(
-    directory: pathlib.Path, splits: dict[str, Rows], shards: int = 2, class_names: tuple[str, ...] | None = None
-) -> pathlib.Path:
+def write_dataset(directory: pathlib.Path, splits: dict[str, Rows], shards: int = 2) -> pathlib.Path:
     """A data set with images uint8 [n, H, W] or [n, H, W, C], labels int [n] (-1 without) and ids int [n] per split.
 
     Each split has `shards` shards of about one size, and a CSV of its name that does not exist as its source.
@@ -43,24 +41,20 @@ def write_dataset(
     directory.mkdir(parents=True)
     images, labels, _ = splits.get("train") or next(iter(splits.values()))
     shape = (*images.shape[1:], 1)[:3]
-    layout = RecordLayout(int(np.prod(shape)))
-    if class_names is None:
-        class_names = tuple(map(str, range(1 + max(int(labels.max()) for _, labels, _ in splits.values()))))
+    num_classes = 1 + max(int(labels.max()) for _, labels, _ in splits.values())
     pixels = images.reshape(-1, shape[2]).astype(float)
     manifest = Manifest(
         name=directory.name,
         image_shape=shape,
-        class_names=class_names,
-        splits={
-            name: _write_split(directory, name, rows, shards, layout, len(class_names)) for name, rows in splits.items()
-        },
+        class_names=tuple(map(str, range(num_classes))),
+        splits={name: _write_split(directory, name, rows, shards, num_classes) for name, rows in splits.items()},
         sources=tuple(
             Source(name, f"{name}.csv", 1, "0" * 64, len(rows[1]), True, "label", None) for name, rows in splits.items()
         ),
         validation=Validation(),
         pixel_mean=tuple(pixels.mean(axis=0).tolist()),
         pixel_std=tuple(pixels.std(axis=0).tolist()),
-        stride=layout.stride,
+        stride=RecordLayout(images[0].size).stride,
         planned_shards=dict.fromkeys(splits, shards),
     )
     for name, text in {FILE_NAME: manifest.to_json(), **metadata_files(manifest)}.items():
@@ -68,10 +62,9 @@ def write_dataset(
     return directory
 
 
-def _write_split(
-    directory: pathlib.Path, name: str, rows: Rows, num_shards: int, layout: RecordLayout, num_classes: int
-) -> Split:
+def _write_split(directory: pathlib.Path, name: str, rows: Rows, num_shards: int, num_classes: int) -> Split:
     images, labels, ids = rows
+    layout = RecordLayout(images[0].size)
     shards = []
     for k, part in enumerate(np.array_split(np.arange(len(labels)), num_shards)):
         with ShardWriter(directory / shard_name(directory.name, name, k, num_shards), layout.stride) as writer:
