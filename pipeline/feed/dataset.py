@@ -9,8 +9,9 @@ The unit is the call: `steps_per_call` batches that one host call trains on. An 
 """
 
 import dataclasses
+import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -120,12 +121,15 @@ def make_stream_dataset(
     """Training batches read from disk: pages in random order, shuffled within windows that `memory_budget` allows."""
     rows_per_call = steps.batch_size * steps.steps_per_call
     pages = reader.page_order(memory_budget, rows_per_call)
-    read_window = _make_window_reader(reader, pages, steps, seed)
+    load = functools.partial(_load_window, reader, pages, steps, seed)
     first_window, skipped = divmod(start.step // steps.steps_per_call, pages.window_rows // rows_per_call)
 
     def windows_of(epoch: tf.Tensor) -> tf.data.Dataset:
         first = tf.where(epoch == start.epoch, tf.constant(first_window, tf.int64), tf.constant(0, tf.int64))
         return tf.data.Dataset.range(first, pages.num_windows).map(lambda window: (epoch, window))
+
+    def read_window(epoch: tf.Tensor, window: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return epoch, window, *_read(load, [epoch, window], reader.image_bytes, steps)
 
     def calls_of(*read: Any) -> tf.data.Dataset:
         epoch, window, images, labels, rows, places, count = read
@@ -140,51 +144,44 @@ def make_stream_dataset(
     return _ready_ahead(ready.flat_map(calls_of))
 
 
-def _make_window_reader(
-    reader: SplitReader, pages: PageOrder, steps: Steps, seed: int
-) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, ...]]:
-    """(epoch, window) -> both, images, labels and rows as they lie on disk, `index` and `count` of `in_calls`."""
+def _load_window(
+    reader: SplitReader, pages: PageOrder, steps: Steps, seed: int, epoch: np.int64, window: np.int64
+) -> tuple[np.ndarray, ...]:
+    arrays, rows = reader.read(pages.window_reads(pages.pages(seed, int(epoch)), int(window)))
+    order = pages.window_order(seed, int(epoch), int(window))
+    return arrays.images, arrays.labels, rows.astype(np.int32), *in_calls(order, steps.batch_size, steps.steps_per_call)
 
-    def load(epoch: np.int64, window: np.int64) -> tuple[np.ndarray, ...]:
-        arrays, rows = reader.read(pages.window_reads(pages.pages(seed, int(epoch)), int(window)))
-        order = pages.window_order(seed, int(epoch), int(window))
-        places, count = in_calls(order, steps.batch_size, steps.steps_per_call)
-        return arrays.images, arrays.labels, rows.astype(np.int32), places, count
 
-    def read_window(epoch: tf.Tensor, window: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        types = (tf.uint8, tf.int32, tf.int32, tf.int32, tf.float32)
-        images, labels, rows, places, count = python_call(load, [epoch, window], types)
-        images = tf.ensure_shape(images, (None, reader.image_bytes))
-        labels, rows = (tf.ensure_shape(values, (None,)) for values in (labels, rows))
-        return epoch, window, images, labels, rows, *_with_call_shapes(places, count, steps)
-
-    return read_window
+def _read(load: Callable, arguments: Sequence[tf.Tensor], image_bytes: int, steps: Steps) -> tuple[tf.Tensor, ...]:
+    """What `load` reads: images, labels and rows as they lie on disk, and `in_calls` of the places in them."""
+    types = (tf.uint8, tf.int32, tf.int32, tf.int32, tf.float32)
+    images, labels, rows, places, count = python_call(load, arguments, types)
+    images = tf.ensure_shape(images, (None, image_bytes))
+    labels, rows = tf.ensure_shape(labels, (None,)), tf.ensure_shape(rows, (None,))
+    return images, labels, rows, *_with_call_shapes(places, count, steps)
 
 
 def make_evaluation_dataset(
     source: SplitArrays | SplitReader, steps: Steps, replicas: Replicas, scaling: HostScaling | None = None
 ) -> tf.data.Dataset:
     """One pass in the order of the split: every example exactly once; places after the last one are padding."""
-    order = np.arange(steps.num_examples, dtype=np.int32)
-    calls = tf.data.Dataset.from_tensor_slices(in_calls(order, steps.batch_size, steps.steps_per_call))
     if isinstance(source, SplitArrays):
-        lookup = _make_lookup(*_tensors(source), scaling)
-        return _ready_ahead(_elements(calls, lookup, replicas, steps, scaling))
-    reader = source
+        order = np.arange(steps.num_examples, dtype=np.int32)
+        calls = tf.data.Dataset.from_tensor_slices(in_calls(order, steps.batch_size, steps.steps_per_call))
+        return _ready_ahead(_elements(calls, _make_lookup(*_tensors(source), scaling), replicas, steps, scaling))
+    reader, rows_per_call = source, steps.batch_size * steps.steps_per_call
 
-    def load(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        arrays = reader.read_rows(int(index[0, 0]), int(index.max()) + 1)
-        return arrays.images, arrays.labels
+    def load(low: np.int64) -> tuple[np.ndarray, ...]:
+        rows = np.arange(low, min(low + rows_per_call, steps.num_examples), dtype=np.int32)
+        arrays = reader.read_rows(int(rows[0]), int(rows[-1]) + 1)
+        order = np.arange(len(rows), dtype=np.int32)
+        return arrays.images, arrays.labels, rows, *in_calls(order, steps.batch_size, steps.steps_per_call)
 
-    def read_call(index: tf.Tensor, count: tf.Tensor) -> dict:
-        images, labels = python_call(load, [index], (tf.uint8, tf.int32))
-        images = tf.ensure_shape(images, (None, reader.image_bytes))
-        low = index[0, 0]
-        rows = low + tf.range(tf.shape(images)[0])
-        lookup = _make_lookup(images, tf.ensure_shape(labels, (None,)), scaling, rows=rows)
-        return _element(tf.where(index < 0, PADDING, index - low), count, lookup, replicas, steps)
+    def read_call(low: tf.Tensor) -> dict:
+        images, labels, rows, places, count = _read(load, [low], reader.image_bytes, steps)
+        return _element(places[0], count[0], _make_lookup(images, labels, scaling, rows), replicas, steps)
 
-    return _ready_ahead(_gathered(calls, read_call, scaling))
+    return _ready_ahead(_gathered(tf.data.Dataset.range(0, steps.num_examples, rows_per_call), read_call, scaling))
 
 
 def _elements(
