@@ -44,6 +44,7 @@ class ShardWriter:
         data = records.reshape(-1)
         self._sha256.update(data.data)
         self._file.write(data.data)
+        # Here rather than at the end, which would read the file again: the bytes are in the cache now.
         while len(data):
             begun = self._num_bytes % self._page_bytes
             if not begun:
