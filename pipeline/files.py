@@ -33,11 +33,7 @@ def replacing(path: str | os.PathLike, size: int | None = None) -> Iterator[path
     """Give a temporary path of the same name; the file or directory written there becomes `path` at the end.
 
     If the body raises, it is removed and `path` stays unchanged. Once this returns, the new content is on the disk
-    under its name, even after a power failure.
-
-    Args:
-        path: what to write or replace.
-        size: bytes that it takes, if known, for the message if they do not fit.
+    under its name, even after a power failure. `size` is its bytes, if known, for the message if they do not fit.
 
     Raises:
         InputError: `path` is neither a regular file nor a directory, or the other of the two; or the disk or the quota
@@ -50,10 +46,10 @@ def replacing(path: str | os.PathLike, size: int | None = None) -> Iterator[path
         temporary = workspace / path.name  # with the suffix, by which some writers choose their format
         with full_disk_explained(path, temporary, size):
             yield temporary
-            _flush_to_disk(temporary)
             if temporary.is_dir():
-                _publish(temporary, path, workspace, lambda _: None)
+                publish_directory(temporary, path, lambda _: None)
             else:
+                _sync(temporary)
                 check_writable_file(path)
                 temporary.replace(path)
                 _sync(path.parent)
@@ -82,18 +78,32 @@ def publish_directory(
 ) -> None:
     """Give a complete directory its final name, flushed to the disk; nothing else is ever lost by it.
 
-    Args:
-        temporary: the directory, on the file system of `path`.
-        path: its final name.
-        check_old: allows a directory at `path` to be replaced: it is called with the old directory after that was moved
-            aside, when no other program can find it, and raises InputError to keep it.
+    `temporary` must be on the file system of `path`. `check_old` allows a directory at `path` to be replaced: it is
+    called with that one after it was moved aside, when no other program can find it, and raises InputError to keep it.
 
     Raises:
         InputError: `path` exists and may not be replaced; then it is as before.
     """
-    _flush_to_disk(temporary)
+    # A rename can reach the disk before the data does: without this a power failure could leave empty files.
+    for inner in temporary.rglob("*"):
+        _sync(inner)
+    _sync(temporary)
     with _locked_workspace(path) as workspace:
-        _publish(temporary, path, workspace, check_old)
+        kind, old = _kind(path), workspace / _OLD
+        if kind is not None and (check_old is None or kind != "a directory"):
+            raise InputError(f"{path}: {kind} that may not be replaced; move it away, or choose another path")
+        try:
+            if kind is not None and check_old is not None:
+                path.rename(old)  # because rename(2) does not replace a directory that holds files
+                check_old(old)
+            temporary.rename(path)
+        except BaseException as error:
+            if old.exists():
+                _move_back(old, path)
+            if isinstance(error, OSError) and error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                raise InputError(f"{path}: created by another program meanwhile; move it away") from error
+            raise
+        _sync(path.parent)
 
 
 def remove_stale(directory: str | os.PathLike) -> None:
@@ -139,16 +149,15 @@ def locked(path: str | os.PathLike, busy: str) -> Iterator[bool]:
 
 @contextlib.contextmanager
 def full_disk_explained(path: pathlib.Path, written: pathlib.Path, size: int | None = None) -> Iterator[None]:
-    """Turn a full disk into InputError with the bytes needed and free; `written` is removed before counting.
+    """Turn a full disk into InputError with the bytes needed and free, and name `path` in errors without a file.
 
-    Args:
-        path: what is being written, for the message.
-        written: the file or directory that its bytes went to so far.
-        size: bytes that it takes, if known.
+    `written` is the file or directory that the bytes went to so far, which is removed if the disk is full; `size` is
+    the bytes that it takes, if known.
     """
     try:
         yield
     except Exception as error:
+        file = getattr(error, "filename", None)
         if isinstance(error, InputError) and not str(error).startswith(str(written)):
             raise  # another file's, explained already
         # The words, because HDF5 and TensorFlow do not pass on the number.
@@ -160,8 +169,9 @@ def full_disk_explained(path: pathlib.Path, written: pathlib.Path, size: int | N
             raise InputError(
                 f"{path}: {reason}; it takes {needed} and {free:,} are free there; make room and try again"
             ) from error
-        if isinstance(error, OSError) and error.errno and str(error.filename or written).startswith(str(written)):
-            error.filename = str(path)  # a failed write() names no file, and the temporary name tells the user nothing
+        # A failed write() names no file, and the temporary name tells the user nothing.
+        if isinstance(error, OSError) and (str(file).startswith(str(written)) or (error.errno and file is None)):
+            error.filename = str(path)
         raise
 
 
@@ -181,43 +191,15 @@ def _locked_workspace(path: pathlib.Path) -> Iterator[pathlib.Path]:
     with contextlib.ExitStack() as stack:
         # Errors are ignored because remove_stale may be looking into it; it then removes the rest.
         stack.callback(shutil.rmtree, workspace, ignore_errors=True)
-        with full_disk_explained(path, workspace):
-            _claim(workspace, stack)
+        is_ours = False
+        while not is_ours:
+            # remove_stale may come between the creation of the lock's file and its lock.
+            with full_disk_explained(path, workspace):
+                workspace.mkdir(exist_ok=True)
+                with contextlib.suppress(InputError, FileNotFoundError):
+                    stack.enter_context(locked(workspace / _LOCK, "in use"))
+                    is_ours = True
         yield workspace
-
-
-def _claim(workspace: pathlib.Path, stack: contextlib.ExitStack) -> None:
-    while True:
-        workspace.mkdir(exist_ok=True)
-        try:
-            stack.enter_context(locked(workspace / _LOCK, "in use"))
-            return
-        except (InputError, FileNotFoundError):
-            continue  # remove_stale came between the creation of the file and its lock
-
-
-def _publish(
-    temporary: pathlib.Path,
-    path: pathlib.Path,
-    workspace: pathlib.Path,
-    check_old: Callable[[pathlib.Path], None] | None,
-) -> None:
-    """Rename a directory to `path`; an old one is moved into the workspace first, as rename(2) does not replace it."""
-    kind, old = _kind(path), workspace / _OLD
-    if kind is not None and (check_old is None or kind != "a directory"):
-        raise InputError(f"{path}: {kind} that may not be replaced; move it away, or choose another path")
-    try:
-        if kind is not None and check_old is not None:
-            path.rename(old)
-            check_old(old)
-        temporary.rename(path)
-    except BaseException as error:
-        if old.exists():
-            _move_back(old, path)
-        if isinstance(error, OSError) and error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
-            raise InputError(f"{path}: created by another program meanwhile; move it away") from error
-        raise
-    _sync(path.parent)
 
 
 def _move_back(old: pathlib.Path, path: pathlib.Path) -> None:
@@ -265,13 +247,6 @@ def _remove(path: pathlib.Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _flush_to_disk(path: pathlib.Path) -> None:
-    # A rename can reach the disk before the data does: without this a power failure could leave an empty file.
-    for inner in path.rglob("*") if path.is_dir() else ():
-        _sync(inner)
-    _sync(path)
 
 
 def _sync(path: pathlib.Path) -> None:

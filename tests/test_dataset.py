@@ -48,14 +48,10 @@ def indices(dataset) -> np.ndarray:
     return np.concatenate(rows)
 
 
-def epochs_of(served: np.ndarray) -> list[list[int]]:
-    halves = np.split(served, 2)
-    return [sorted(half[half >= 0].tolist()) for half in halves]
-
-
 def test_every_example_is_served_once_per_epoch(make):
     served = indices(make(TWO_EPOCHS, Replicas()))
-    assert epochs_of(served) == [list(range(203))] * 2
+    for epoch in np.split(served, 2):
+        assert sorted(epoch[epoch >= 0].tolist()) == list(range(203))
     assert (served[:13] != served[13:]).any()
 
 
@@ -81,37 +77,30 @@ def test_worker_serves_only_its_replicas(make):
     np.testing.assert_array_equal(element["count"], [16, 16, 16, 16])
 
 
-def test_images_and_labels_belong_to_the_index(make, arrays):
-    for element in make(Position(0, 0, 1), Replicas(2, 0, 2)).as_numpy_iterator():
+def assert_content(dataset, arrays):
+    for element in dataset.as_numpy_iterator():
         for part in element["replicas"]:
             real = part["index"] >= 0
             np.testing.assert_array_equal(part["image"][real], arrays.images[part["index"][real]])
             np.testing.assert_array_equal(part["label"][real], arrays.labels[part["index"][real]])
 
 
-def test_resident_order_is_the_permutation_of_the_epoch(arrays):
-    served = indices(make_resident_dataset(arrays, STEPS, 5, TWO_EPOCHS, Replicas()))
-    np.testing.assert_array_equal(served[:13].reshape(-1)[:203], epoch_order(203, 5, 0))
+def test_images_and_labels_belong_to_the_index(make, arrays):
+    assert_content(make(Position(0, 0, 1), Replicas(2, 0, 2)), arrays)
 
 
-def test_device_feed_carries_only_indices(arrays):
+def test_device_feed_has_only_the_indices_of_the_permutation():
     alone = make_resident_dataset(None, STEPS, 5, TWO_EPOCHS, Replicas(2, 0, 2))
     assert set(next(iter(alone))["replicas"][0]) == {"index"}
-    np.testing.assert_array_equal(
-        indices(alone), indices(make_resident_dataset(arrays, STEPS, 5, TWO_EPOCHS, Replicas()))
-    )
+    np.testing.assert_array_equal(indices(alone)[:13].reshape(-1)[:203], epoch_order(203, 5, 0))
 
 
-@pytest.mark.parametrize("kind", ["unit", "standard"])
-def test_host_scales_like_numpy(arrays, kind):
-    normalization = Normalization(kind, (100.0,), (50.0,))
-    scaling = HostScaling(normalization, (8, 8, 1), "float32")
-    part = next(make_resident_dataset(arrays, STEPS, 5, TWO_EPOCHS, Replicas(), scaling).as_numpy_iterator())[
-        "replicas"
-    ][0]
-    pixels = arrays.images[part["index"]].reshape(4, 16, 8, 8, 1).astype(np.float32)
-    expected = pixels / 255 if kind == "unit" else (pixels - 100) / 50
-    np.testing.assert_allclose(part["image"], expected, atol=1e-6)
+def test_host_scales_like_numpy(arrays):
+    scaling = HostScaling(Normalization("standard", (100.0,), (50.0,)), (8, 8, 1), "float32")
+    element = next(make_resident_dataset(arrays, STEPS, 5, TWO_EPOCHS, Replicas(), scaling).as_numpy_iterator())
+    (part,) = element["replicas"]
+    pixels = arrays.images[part["index"]].reshape(4, 16, 8, 8, 1)
+    np.testing.assert_allclose(part["image"], (pixels.astype(np.float32) - 100) / 50, atol=1e-6)
 
 
 @pytest.mark.parametrize("batch", [1, 7, 64, 203, 500])
@@ -124,11 +113,7 @@ def test_evaluation_sees_every_example_once_in_order(request, source, batch):
 
 @pytest.mark.parametrize("source", ["arrays", "reader"])
 def test_evaluation_over_replicas_has_the_images_of_its_rows(request, arrays, source):
-    dataset = make_evaluation_dataset(request.getfixturevalue(source), STEPS, Replicas(4, 0, 4))
-    for element in dataset.as_numpy_iterator():
-        for part in element["replicas"]:
-            real = part["index"] >= 0
-            np.testing.assert_array_equal(part["image"][real], arrays.images[part["index"][real]])
+    assert_content(make_evaluation_dataset(request.getfixturevalue(source), STEPS, Replicas(4, 0, 4)), arrays)
 
 
 def test_batch_that_does_not_divide_is_refused(arrays):
@@ -136,18 +121,7 @@ def test_batch_that_does_not_divide_is_refused(arrays):
         make_resident_dataset(arrays, STEPS, 5, TWO_EPOCHS, Replicas(3, 0, 3))
 
 
-def test_stream_window_stays_within_its_budget(reader):
-    pages = reader.page_order(SMALL_BUDGET, rows_per_call=64)
-    assert pages.window_rows == 64
-    assert pages.num_windows == 4
-
-
-@pytest.mark.parametrize("kind", ["training", "stream", "evaluation"])
-def test_no_feed_is_tuned_by_tensorflow(arrays, reader, kind):
-    start = Position(0, 0, epochs=1)
-    feeds = {
-        "training": lambda: make_resident_dataset(arrays, STEPS, 5, start, Replicas()),
-        "stream": lambda: make_stream_dataset(reader, SMALL_BUDGET, STEPS, 5, start, Replicas()),
-        "evaluation": lambda: make_evaluation_dataset(arrays, STEPS, Replicas()),
-    }
-    assert feeds[kind]().options().autotune.enabled is False
+def test_no_feed_is_tuned_by_tensorflow(make, arrays, reader):
+    evaluations = [make_evaluation_dataset(source, STEPS, Replicas()) for source in (arrays, reader)]
+    for dataset in (make(TWO_EPOCHS, Replicas()), *evaluations):
+        assert dataset.options().autotune.enabled is False

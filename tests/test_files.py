@@ -1,5 +1,6 @@
 import errno
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -8,6 +9,8 @@ import pytest
 from pipeline import files
 from pipeline.errors import InputError
 from tests.helpers import faults
+
+REPLACES = "import sys; from pipeline.files import replacing\nwith replacing(sys.argv[1]) as temporary:\n"
 
 
 def write_directory(path, text):
@@ -30,26 +33,14 @@ def make_directory(path, name):
 
 
 def test_failing_body_leaves_the_old_file(tmp_path):
-    path = tmp_path / "a.txt"
+    path = tmp_path / "a.b.npz"
     files.write_text(path, "old\n")
     with pytest.raises(RuntimeError), files.replacing(path) as temporary:
+        assert temporary.name == "a.b.npz"  # by which some writers choose their format
         temporary.write_text("half")
         raise RuntimeError
     assert path.read_text() == "old\n"
-    assert names_in(tmp_path) == ["a.txt"]
-
-
-def test_temporary_keeps_the_name_by_which_writers_choose_a_format(tmp_path):
-    with files.replacing(tmp_path / "a.b.npz") as temporary:
-        assert temporary.name == "a.b.npz"
-        temporary.touch()
-
-
-def test_directory_with_files_is_replaced(tmp_path):
-    for text in ("old", "new"):
-        write_directory(tmp_path / "model", text)
-    assert names_in(tmp_path / "model") == ["new"]
-    assert names_in(tmp_path) == ["model"]
+    assert names_in(tmp_path) == ["a.b.npz"]
 
 
 @pytest.mark.parametrize(
@@ -59,24 +50,18 @@ def test_directory_with_files_is_replaced(tmp_path):
         (lambda path: os.mkfifo(path), "a FIFO"),
         (lambda path: path.symlink_to("/dev/null"), "a symbolic link"),
         (lambda path: path.symlink_to("nowhere"), "a symbolic link"),
+        (lambda path: None, "a device"),
     ],
-    ids=["directory", "FIFO", "link to a device", "dangling link"],
+    ids=["directory", "FIFO", "link to a device", "dangling link", "device"],
 )
 def test_only_regular_files_are_replaced(tmp_path, create, kind):
-    path = tmp_path / "out.json"
+    path = pathlib.Path("/dev/null") if kind == "a device" else tmp_path / "out.json"
     create(path)
     before = path.lstat()
-    with pytest.raises(InputError, match=f"out.json: {kind}, not a regular file; choose another path"):
+    with pytest.raises(InputError, match=f"{path}: {kind}, not a regular file; choose another path"):
         files.write_text(path, "{}")
     assert path.lstat() == before
-    assert names_in(tmp_path) == ["out.json"]
-
-
-def test_devices_are_not_replaced():
-    before = os.lstat("/dev/null")
-    with pytest.raises(InputError, match="/dev/null: a device, not a regular file"):
-        files.write_bytes("/dev/null", b"x")
-    assert os.lstat("/dev/null") == before
+    assert names_in(path.parent) == ["out.json"] or kind == "a device"
 
 
 @pytest.mark.parametrize("appear", [os.mkfifo, os.mkdir], ids=["FIFO", "directory"])
@@ -94,17 +79,19 @@ def test_directory_does_not_replace_a_file(tmp_path):
     assert (tmp_path / "model").read_text() == "mine"
 
 
-def test_content_is_flushed_before_and_after_it_gets_its_name(tmp_path, monkeypatch):
+def test_directory_with_files_is_replaced_and_flushed_before_and_after_it_gets_its_name(tmp_path, monkeypatch):
     synced, path, flush = [], tmp_path / "model", os.fsync
 
     def record(handle):
-        synced.append((os.fstat(handle).st_ino, path.exists()))
+        synced.append((os.fstat(handle).st_ino, names_in(path)))
         flush(handle)
 
+    write_directory(path, "old")
     monkeypatch.setattr(os, "fsync", record)
-    write_directory(path, "weights")
-    inner, whole, parent = (entry.stat().st_ino for entry in (path / "weights", path, tmp_path))
-    assert synced == [(inner, False), (whole, False), (parent, True)]
+    write_directory(path, "new")
+    inner, whole, parent = (entry.stat().st_ino for entry in (path / "new", path, tmp_path))
+    assert synced == [(inner, ["old"]), (whole, ["old"]), (parent, ["new"])]
+    assert names_in(tmp_path) == ["model"]
 
 
 # Full disks and errors of the system
@@ -120,26 +107,20 @@ def test_full_disk_error_gives_the_bytes_needed(tmp_path):
     assert names_in(tmp_path) == ["a.bin"]
 
 
-def test_full_disk_error_of_a_writer_of_unknown_size_gives_the_bytes_written(tmp_path):
-    path, line = tmp_path / "a.txt", "it takes more than 8,192 bytes"
-    with faults.small_files(8192), pytest.raises(InputError, match=line), files.replacing(path) as temporary:
-        temporary.write_bytes(bytes(10000))
-
-
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
-def test_full_disk_is_recognized_by_its_words(tmp_path, code):
-    with pytest.raises(InputError, match=f"m.keras: {os.strerror(code)}"), files.replacing(tmp_path / "m.keras"):
+def test_full_disk_is_recognized_by_its_words_and_the_bytes_written_are_counted(tmp_path, code):
+    line = f"m.keras: {os.strerror(code)}; it takes more than 9 bytes and"
+    with pytest.raises(InputError, match=line), files.replacing(tmp_path / "m.keras") as temporary:
+        temporary.write_bytes(bytes(9))
         raise RuntimeError(f"unable to write: {os.strerror(code)} (file offset 96)")
 
 
 @pytest.mark.parametrize("named", [False, True])
 def test_error_of_the_system_names_the_final_file(tmp_path, named):
-    with pytest.raises(OSError, match="Input/output error") as caught, files.replacing(tmp_path / "a.npz") as temporary:
+    path = tmp_path / "a.npz"
+    with pytest.raises(OSError, match="Input/output error") as caught, files.replacing(path) as temporary:
         raise OSError(errno.EIO, os.strerror(errno.EIO), *([str(temporary)] if named else []))
-    assert caught.value.filename == str(tmp_path / "a.npz")
-
-
-def test_missing_folder_is_an_error_that_names_the_file(tmp_path):
+    assert caught.value.filename == str(path)
     with pytest.raises(FileNotFoundError) as caught:
         files.write_text(tmp_path / "none" / "a.txt", "x")
     assert caught.value.filename == str(tmp_path / "none" / "a.txt")
@@ -148,53 +129,48 @@ def test_missing_folder_is_an_error_that_names_the_file(tmp_path):
 # Publishing directories
 
 
-def test_published_directory_does_not_replace_one_that_appeared(tmp_path):
-    new, path = make_directory(tmp_path / "partial", "new"), make_directory(tmp_path / "data", "theirs")
-    with pytest.raises(InputError, match="data: a directory that may not be replaced"):
-        files.publish_directory(new, path)
-    assert names_in(tmp_path / "data") == ["theirs"]
-    assert names_in(tmp_path) == ["data", "partial"]
+@pytest.fixture
+def publish(tmp_path):
+    """Publishes a directory with the file `new` in the place of one with the file `mine`."""
+    make_directory(tmp_path / "data", "mine")
+    new = make_directory(tmp_path / "partial", "new")
+    return lambda check_old: files.publish_directory(new, tmp_path / "data", check_old)
 
 
-def test_directory_that_appears_at_the_last_moment_is_not_replaced(tmp_path, monkeypatch):
-    new, path = make_directory(tmp_path / "partial", "new"), tmp_path / "data"
-    monkeypatch.setattr(files, "_kind", lambda _: make_directory(path, "theirs") and None)
-    with pytest.raises(InputError, match="data: created by another program meanwhile"):
-        files.publish_directory(new, path)
-    assert names_in(path) == ["theirs"]
-
-
-def test_old_directory_is_checked_where_no_other_program_finds_it(tmp_path):
-    new, path = make_directory(tmp_path / "partial", "new"), make_directory(tmp_path / "data", "old")
+def test_old_directory_is_checked_where_no_other_program_finds_it(tmp_path, publish):
     checked = []
-
-    def check(old):
-        checked.append(names_in(old))
-        assert not path.exists()
-
-    files.publish_directory(new, path, check)
-    assert checked == [["old"]]
-    assert names_in(path) == ["new"]
-    assert names_in(tmp_path) == ["data"]
+    publish(lambda old: checked.append((names_in(old), (tmp_path / "data").exists())))
+    assert checked == [(["mine"], False)]
+    assert (names_in(tmp_path), names_in(tmp_path / "data")) == (["data"], ["new"])
 
 
-def test_old_directory_that_fails_its_check_is_moved_back(tmp_path):
-    new, path = make_directory(tmp_path / "partial", "new"), make_directory(tmp_path / "data", "mine")
+def refuse(old):
+    raise InputError("mine is not of the data set")
 
-    def refuse(old):
-        raise InputError("mine is not of the data set")
 
-    with pytest.raises(InputError, match="mine is not of the data set"):
-        files.publish_directory(new, path, refuse)
-    assert names_in(path) == ["mine"]
+@pytest.mark.parametrize(
+    ("check_old", "message"),
+    [(None, "data: a directory that may not be replaced"), (refuse, "mine is not of the data set")],
+    ids=["may not be replaced", "fails its check"],
+)
+def test_old_directory_stays_if_it_is_not_to_be_replaced(tmp_path, publish, check_old, message):
+    with pytest.raises(InputError, match=message):
+        publish(check_old)
+    assert names_in(tmp_path / "data") == ["mine"]
     assert names_in(tmp_path) == ["data", "partial"]
 
 
-def test_old_directory_whose_name_was_taken_meanwhile_is_kept(tmp_path):
-    new, path = make_directory(tmp_path / "partial", "new"), make_directory(tmp_path / "data", "mine")
+def test_directory_that_appears_at_the_last_moment_is_not_replaced(tmp_path, publish, monkeypatch):
+    monkeypatch.setattr(files, "_kind", lambda _: None)
+    with pytest.raises(InputError, match="data: created by another program meanwhile"):
+        publish(None)
+    assert names_in(tmp_path / "data") == ["mine"]
+
+
+def test_old_directory_whose_name_was_taken_meanwhile_is_kept(tmp_path, publish):
     with pytest.raises(InputError, match=r"its earlier content is now .*data\.old-"):
-        files.publish_directory(new, path, lambda _: make_directory(path, "theirs"))
-    assert names_in(path) == ["theirs"]
+        publish(lambda _: make_directory(tmp_path / "data", "theirs"))
+    assert names_in(tmp_path / "data") == ["theirs"]
     (kept,) = tmp_path.glob("data.old-*")
     assert names_in(kept) == ["mine"]
 
@@ -202,42 +178,26 @@ def test_old_directory_whose_name_was_taken_meanwhile_is_kept(tmp_path):
 # Leftovers of killed processes
 
 
-def test_leftovers_of_a_killed_writer_are_removed_and_nothing_else(tmp_path):
+def test_only_leftovers_of_killed_writers_are_removed(tmp_path):
     faults.leave_stale_temporary(tmp_path / "best.npz")
     others = [".lock", ".notes.partial-0123abcd", "saved_model"]
     for name in others:
         make_directory(tmp_path / name, "mine")
-    assert len(names_in(tmp_path)) == 4
-    files.remove_stale(tmp_path)
-    assert names_in(tmp_path) == others
-
-
-def test_temporary_of_a_living_process_is_not_removed(tmp_path):
-    code = (
-        "import sys; from pipeline.files import replacing\n"
-        "with replacing(sys.argv[1]) as temporary:\n"
-        "    temporary.write_text('whole')\n"
-        "    print('ready', flush=True)\n"
-        "    sys.stdin.read()\n"
-    )
-    command = [sys.executable, "-c", code, str(tmp_path / "a.txt")]
+    code = "    temporary.touch(); print('ready', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", f"{REPLACES}{code}", str(tmp_path / "written")]
     with subprocess.Popen(command, cwd=faults.ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
         assert writer.stdout.readline() == b"ready\n"
+        assert len(names_in(tmp_path)) == 5
         files.remove_stale(tmp_path)
         writer.stdin.close()
         assert writer.wait() == 0
-    assert names_in(tmp_path) == ["a.txt"]
+    assert names_in(tmp_path) == [*others, "written"]
 
 
 @pytest.mark.parametrize(("death", "content"), [(1, "old"), (2, "old"), (3, "new")])
 def test_directory_is_old_or_new_wherever_its_writer_was_killed(tmp_path, death, content):
     script = tmp_path / "write.py"
-    script.write_text(
-        "import sys; from pipeline.files import replacing\n"
-        "with replacing(sys.argv[1]) as temporary:\n"
-        "    temporary.mkdir()\n"
-        "    (temporary / 'new').touch()\n"
-    )
+    script.write_text(f"{REPLACES}    temporary.mkdir(); (temporary / 'new').touch()")
     folder = tmp_path / "folder"
     folder.mkdir()
     make_directory(folder / "model", "old")

@@ -62,21 +62,14 @@ def test_hash_is_that_of_the_file_and_changes_with_any_field():
     assert json.loads(MANIFEST.to_json())["own_sha256"] == MANIFEST.own_sha256
 
 
-def test_split_knows_its_rows_and_whether_it_has_labels():
+def test_split_knows_its_rows_labels_and_sources():
     assert MANIFEST.split("train").shard_starts.tolist() == [0, 1, 5]
     assert MANIFEST.split("train").labelled
     assert not MANIFEST.split("test").labelled
-
-
-def test_unknown_split_error_lists_the_available_ones():
+    assert MANIFEST.sources_of("val") == MANIFEST.sources_of("train") == MANIFEST.sources
+    assert msgspec.structs.replace(MANIFEST, validation=Validation()).sources_of("val") == ()
     with pytest.raises(InputError, match="no split 'val' in tiny; it has test, train"):
         MANIFEST.split("val")
-
-
-def test_val_split_off_from_train_has_its_sources(tmp_path):
-    assert MANIFEST.sources_of("val") == MANIFEST.sources_of("train") == MANIFEST.sources
-    none_split_off = msgspec.structs.replace(MANIFEST, validation=Validation())
-    assert none_split_off.sources_of("val") == ()
 
 
 def test_repair_command_names_the_sources():
@@ -87,11 +80,6 @@ def test_repair_command_names_the_sources():
         MANIFEST, sources=(msgspec.structs.replace(MANIFEST.sources[0], name="a\nb"),)
     )
     assert unprintable.repair_command("d", "train").endswith("repair d --from train=FILE")
-
-
-def test_missing_manifest_error_gives_the_command_that_creates_one(tmp_path):
-    with pytest.raises(InputError, match="csv_to_tfrecord"):
-        load_manifest(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -112,43 +100,35 @@ LONG = "x" * 10**6
         ("version", 2, "version 2, expected 3"),
         ("version", LONG, "Expected `int`, got `str` - at `$.version`"),
         ("stride", 100, "stride 100, expected"),
-        ("stride", HUGE, "at `$.stride`"),
         ("class_names", ["a"], "counts 2 classes, expected 1"),
         ("class_names", ["a", "a"], "two class names are equal"),
         ("class_names", ["a", "\ud800"], "not a manifest of ours"),
         ("class_names", ["a", "b\nc"], r"class name 'b\nc' is not 1 to 255 printable characters"),
-        ("class_names", ["a", LONG], "class name 'xxx"),
         ("name", "../up", "at `$.name`"),
         ("pixel_mean", [1.0, 2.0], "pixel_mean needs one value for 1 channel"),
         ("pixel_mean", [float("nan")], "not a manifest of ours"),
-        ("pixel_mean", [HUGE], "Number out of range - at `$.pixel_mean[0]`"),
         ("pixel_std", ["1"], "Expected `float`, got `str` - at `$.pixel_std[0]`"),
         ("pixel_std", [-0.5], "Expected `float` >= 0.0 - at `$.pixel_std[0]`"),
-        ("pixel_std", [None], "got `null` - at `$.pixel_std[0]`"),
         ("image_shape", [2, 3], "Expected `array` of length 3 - at `$.image_shape`"),
-        ("image_shape", [2, 3, 0], "at `$.image_shape[2]`"),
         ("image_shape", [10**6, 10**6, 1], "image_shape (1000000, 1000000, 1) is over"),
         ("image_shape", [HUGE, 1, 1], "at `$.image_shape[0]`"),
-        ("image_shape", "231", "got `str` - at `$.image_shape`"),
         ("planned_shards.train", 0, "at `$.planned_shards[...]`"),
         ("planned_shards.test", 1, "planned_shards names a split without a source"),
-        ("sources", [{"name": "x"}], "missing required field"),
         ("sources.0.label_column", 3, "at `$.sources[0].label_column`"),
         ("sources.0.name", LONG, "at `$.sources[0].name`"),
-        ("sources.0.sha256", "0g" * 32, "at `$.sources[0].sha256`"),
         ("validation.fraction", True, "at `$.validation.fraction`"),
         ("validation.group_size", 0, "at `$.validation.group_size`"),
-        ("splits", {}, "at `$.splits`"),
         ("splits.train.shards", [], "at `$.splits[...].shards`"),
         ("splits.train.num_examples", True, "at `$.splits[...].num_examples`"),
         ("splits.train.num_examples", 6, "the shards of split 'train' do not add up"),
-        ("splits.test.num_examples", 0, "Expected `int` >= 1"),
         ("splits.train.class_counts", [3, 3], "the class counts of split 'train' do not add up"),
         ("splits.train.name", "val", "split 'train' has the name 'val'"),
         ("splits.train.shards.0.num_bytes", 7, "shard 't-0.tfrecord': 7 bytes do not match its examples"),
         ("splits.train.shards.0.page_crc32c", "0123abcd" * 2, "2 page checksums, expected 1"),
-        ("splits.train.shards.0.page_crc32c", "0123ABCD", "page checksums"),
-        ("splits.train.shards.0.more", LONG, "unknown field `more`"),
+        *(
+            ("splits.train.shards.0.page_crc32c", text, "shard 't-0.tfrecord': ")
+            for text in ("", "0123abc", "0123ABCD", "0123 abcd", "0123abcg", "é")
+        ),
         (f"splits.train.shards.0.{LONG}", 1, "unknown field `xxx"),
         ("splits.train.shards.0.a\nb", 1, "unknown field `a?b`"),
         ("splits.test.shards.0.name", "t-0.tfrecord", "shard 't-0.tfrecord' is listed 2 times"),
@@ -170,21 +150,20 @@ def test_invalid_field_is_named_in_one_short_line(tmp_path, place, value, fragme
 
 
 @pytest.mark.parametrize(
-    "fields",
+    ("field", "value"),
     [
-        {"pixel_std": (float("nan"),)},
-        {"pixel_mean": (float("inf"),)},
-        {"class_names": ("a", "\ud800")},
-        {"class_names": tuple(map(str, range(manifest_lib.MAX_CLASSES + 1)))},
-        {"stride": STRIDE + 1},
-        {"splits": {}},
-        {"name": "Tiny"},
+        ("pixel_std", (float("nan"),)),
+        ("pixel_mean", (float("inf"),)),
+        ("class_names", ("a", "\ud800")),
+        ("class_names", tuple(map(str, range(manifest_lib.MAX_CLASSES + 1)))),
+        ("stride", STRIDE + 1),
+        ("splits", {}),
     ],
-    ids=["NaN", "infinity", "not Unicode", "too many classes", "stride", "no splits", "name"],
+    ids=["NaN", "infinity", "not Unicode", "too many classes", "stride", "no splits"],
 )
-def test_invalid_manifest_is_not_written(fields):
+def test_invalid_manifest_is_not_written(field, value):
     with pytest.raises(InputError):
-        msgspec.structs.replace(MANIFEST, **fields).to_json()
+        msgspec.structs.replace(MANIFEST, **{field: value}).to_json()
 
 
 def test_manifest_too_large_to_be_read_is_not_written(monkeypatch):
@@ -193,21 +172,15 @@ def test_manifest_too_large_to_be_read_is_not_written(monkeypatch):
         MANIFEST.to_json()
 
 
-@pytest.mark.parametrize(
-    ("place", "value"),
-    [
-        ("pixel_mean", [1.25]),
-        ("splits.train.class_counts", [2, 3]),
-        ("sources.0.num_rows", 6),
-        ("own_sha256", "0" * 64),
-    ],
-)
+@pytest.mark.parametrize(("place", "value"), [("splits.train.class_counts", [2, 3]), ("own_sha256", "0" * 64)])
 def test_edited_manifest_is_detected(tmp_path, place, value):
     with pytest.raises(InputError, match="changed since it was written.*inspect_tfrecord.py verify"):
         load_manifest(write(tmp_path, changed(place, value)))
 
 
-def test_huge_file_is_not_read(tmp_path):
+def test_missing_and_huge_files_are_refused(tmp_path):
+    with pytest.raises(InputError, match="csv_to_tfrecord"):
+        load_manifest(tmp_path)
     with (tmp_path / FILE_NAME).open("wb") as file:
         file.truncate(10**11)
     with pytest.raises(InputError, match="over 64 MiB"):
@@ -225,6 +198,6 @@ def test_mutated_manifest_is_refused_in_one_line_or_sound(tmp_path, text):
         assert len(str(error)) < len(str(tmp_path)) + 400
         assert str(error).isprintable()
     else:
-        manifest.check()
+        manifest.to_json()
         for split in manifest.splits.values():
             assert split.shard_starts[-1] == split.num_examples

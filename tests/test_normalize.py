@@ -23,14 +23,9 @@ def test_result_is_that_of_numpy_eagerly_and_in_tf_data(normalization, expected)
     piped = next(iter(tf.data.Dataset.from_tensors(PIXELS).map(normalization.apply)))
     assert eager.dtype == tf.float32
     np.testing.assert_allclose(eager, expected, rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(piped, expected, rtol=1e-6, atol=1e-6)
-
-
-def test_computation_is_in_float32_and_rounds_once():
-    exact = tf.cast(Normalization().apply(PIXELS), tf.bfloat16)
-    np.testing.assert_array_equal(
-        tf.cast(Normalization().apply(PIXELS, "bfloat16"), tf.float32), tf.cast(exact, tf.float32)
-    )
+    np.testing.assert_array_equal(piped, eager)
+    # Computed in float32, so that lower precision rounds once.
+    np.testing.assert_array_equal(normalization.apply(PIXELS, "float16"), eager.numpy().astype("float16"))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
@@ -48,19 +43,14 @@ def test_json_restores_it():
     assert Normalization.from_dict(json.loads(json.dumps(normalization.to_dict()))) == normalization
 
 
+STANDARD = {"kind": "standard", "mean": [1.0], "std": [1.0]}
+
+
 @pytest.mark.parametrize(
-    "raw",
-    [
-        {"kind": ["unit"], "mean": [], "std": []},
-        {"kind": "standard", "mean": 1, "std": [1.0]},
-        {"kind": "standard", "mean": ["1"], "std": [1.0]},
-        {"kind": "standard", "mean": [1.0], "std": [float("nan")]},
-        [],
-        None,
-    ],
+    "raw", [{**STANDARD, "kind": ["unit"]}, {**STANDARD, "mean": 1}, {**STANDARD, "mean": ["1"]}, []]
 )
 def test_invalid_json_is_a_value_error(raw):
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match="Expected"):
         Normalization.from_dict(raw)
 
 
@@ -69,7 +59,7 @@ def test_invalid_json_is_a_value_error(raw):
     [
         ("minmax", (), (), "must be one of"),
         ("standard", (), (1.0,), "needs a mean and a std"),
-        ("standard", (1.0, 2.0), (1.0,), "needs a mean"),
+        ("standard", (1.0, 2.0), (1.0,), "needs a mean and a std"),
         ("standard", (float("inf"),), (1.0,), "must be finite"),
         ("standard", (1.0,), (float("nan"),), "must be finite"),
         ("standard", (1.0,), (-1.0,), "0 or more"),

@@ -153,7 +153,7 @@ def test_a_replica_without_examples_breaks_batch_normalization():
 
 
 def test_a_corrupt_record_hides_those_after_it_and_its_file(tmp_path):
-    """Worked around by reading shards as byte matrices with page checksums (pipeline/format/pages.py)."""
+    """Worked around by reading shards as byte matrices with page checksums (pipeline/format/shards.py)."""
     path = tmp_path / "ten.tfrecord"
     with tf.io.TFRecordWriter(str(path)) as writer:
         for _ in range(10):
@@ -168,7 +168,7 @@ def test_a_corrupt_record_hides_those_after_it_and_its_file(tmp_path):
 
 
 def test_convert_to_tensor_copies_numpy_arrays():
-    """Worked around by pipeline/feed/host_memory.py, whose tensors share the memory of arrays."""
+    """Worked around by pipeline/feed/resident.py, whose tensors share the memory of arrays."""
     array = np.zeros(1 << 20, np.uint8)
     tensor = tf.convert_to_tensor(array)
     array[0] = 1

@@ -9,18 +9,18 @@ The unit is the call: `steps_per_call` batches that one host call trains on. An 
 """
 
 import dataclasses
+import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from pipeline.feed.host_memory import host_tensor
 from pipeline.feed.normalize import Normalization
 from pipeline.feed.order import PADDING, PageOrder, Steps, epoch_order, in_calls
 from pipeline.feed.python_calls import python_call
-from pipeline.feed.resident import SplitArrays
+from pipeline.feed.resident import SplitArrays, host_tensor
 from pipeline.feed.stream import SplitReader
 
 # Elements ready ahead of the training loop. Each is a whole call, so two hide a hiccup of one call's length.
@@ -88,7 +88,7 @@ def make_resident_dataset(
     scaling: HostScaling | None = None,
 ) -> tf.data.Dataset:
     """Training batches gathered from a split in memory; with `arrays` None, the indices alone (the device feed)."""
-    lookup = _index_only if arrays is None else _make_lookup(*_tensors(arrays), scaling)
+    lookup = _make_lookup(*_tensors(arrays), scaling) if arrays is not None else lambda index: {"index": index}
 
     def draw(epoch: np.int64) -> tuple[np.ndarray, np.ndarray]:
         order = epoch_order(steps.num_examples, seed, int(epoch))
@@ -120,23 +120,22 @@ def make_stream_dataset(
 ) -> tf.data.Dataset:
     """Training batches read from disk: pages in random order, shuffled within windows that `memory_budget` allows."""
     rows_per_call = steps.batch_size * steps.steps_per_call
-    windows = _Windows(reader, reader.page_order(memory_budget, rows_per_call), steps, seed)
-    first_window, skipped = divmod(start.step // steps.steps_per_call, windows.pages.window_rows // rows_per_call)
+    pages = reader.page_order(memory_budget, rows_per_call)
+    load = functools.partial(_load_window, reader, pages, steps, seed)
+    first_window, skipped = divmod(start.step // steps.steps_per_call, pages.window_rows // rows_per_call)
 
     def windows_of(epoch: tf.Tensor) -> tf.data.Dataset:
         first = tf.where(epoch == start.epoch, tf.constant(first_window, tf.int64), tf.constant(0, tf.int64))
-        return tf.data.Dataset.range(first, windows.pages.num_windows).map(lambda window: (epoch, window))
+        return tf.data.Dataset.range(first, pages.num_windows).map(lambda window: (epoch, window))
 
     def read_window(epoch: tf.Tensor, window: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        *tensors, places, count = windows.read(epoch, window)
-        resumed = (epoch == start.epoch) & (window == first_window)
-        first = tf.where(resumed, skipped, 0)
-        return *tensors, places[first:], count[first:]
+        return epoch, window, *_read(load, [epoch, window], reader.image_bytes, steps)
 
-    def calls_of(*window: Any) -> tf.data.Dataset:
-        images, labels, rows, *order = window
+    def calls_of(*read: Any) -> tf.data.Dataset:
+        epoch, window, images, labels, rows, places, count = read
+        first = tf.where((epoch == start.epoch) & (window == first_window), skipped, 0)
         lookup = _make_lookup(images, labels, scaling, rows=rows)
-        calls = tf.data.Dataset.from_tensor_slices(tuple(order))
+        calls = tf.data.Dataset.from_tensor_slices((places[first:], count[first:]))
         return _elements(calls, lookup, replicas, steps, scaling)
 
     epochs = tf.data.Dataset.range(start.epoch, start.epochs)
@@ -145,73 +144,44 @@ def make_stream_dataset(
     return _ready_ahead(ready.flat_map(calls_of))
 
 
-@dataclasses.dataclass(frozen=True)
-class _Windows:
-    """The windows of a streamed split."""
+def _load_window(
+    reader: SplitReader, pages: PageOrder, steps: Steps, seed: int, epoch: np.int64, window: np.int64
+) -> tuple[np.ndarray, ...]:
+    arrays, rows = reader.read(pages.window_reads(pages.pages(seed, int(epoch)), int(window)))
+    order = pages.window_order(seed, int(epoch), int(window))
+    return arrays.images, arrays.labels, rows.astype(np.int32), *in_calls(order, steps.batch_size, steps.steps_per_call)
 
-    reader: SplitReader
-    pages: PageOrder
-    steps: Steps
-    seed: int
 
-    def read(self, epoch: tf.Tensor, window: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """Images, labels and rows of a window as they lie on disk, then `index` and `count` of `in_calls` over them."""
-        types = (tf.uint8, tf.int32, tf.int32, tf.int32, tf.float32)
-        images, labels, rows, places, count = python_call(self._load, [epoch, window], types)
-        return (
-            tf.ensure_shape(images, (None, self.reader.image_bytes)),
-            tf.ensure_shape(labels, (None,)),
-            tf.ensure_shape(rows, (None,)),
-            *_with_call_shapes(places, count, self.steps),
-        )
-
-    def _load(self, epoch: np.int64, window: np.int64) -> tuple[np.ndarray, ...]:
-        reads = self.pages.window_reads(self.pages.pages(self.seed, int(epoch)), int(window))
-        arrays, rows = self.reader.read(reads)
-        order = self.pages.window_order(self.seed, int(epoch), int(window))
-        places, count = in_calls(order, self.steps.batch_size, self.steps.steps_per_call)
-        return arrays.images, arrays.labels, rows.astype(np.int32), places, count
+def _read(load: Callable, arguments: Sequence[tf.Tensor], image_bytes: int, steps: Steps) -> tuple[tf.Tensor, ...]:
+    """What `load` reads: images, labels and rows as they lie on disk, and `in_calls` of the places in them."""
+    types = (tf.uint8, tf.int32, tf.int32, tf.int32, tf.float32)
+    images, labels, rows, places, count = python_call(load, arguments, types)
+    images = tf.ensure_shape(images, (None, image_bytes))
+    labels, rows = tf.ensure_shape(labels, (None,)), tf.ensure_shape(rows, (None,))
+    return images, labels, rows, *_with_call_shapes(places, count, steps)
 
 
 def make_evaluation_dataset(
     source: SplitArrays | SplitReader, steps: Steps, replicas: Replicas, scaling: HostScaling | None = None
 ) -> tf.data.Dataset:
     """One pass in the order of the split: every example exactly once; places after the last one are padding."""
-    rows_of = _make_row_reader(source)
-
-    def call(step: tf.Tensor) -> dict:
-        low = step * steps.batch_size
-        high = tf.minimum(low + steps.steps_per_call * steps.batch_size, steps.num_examples)
-        images, labels = rows_of(low, high)
-        lookup = _make_lookup(images, labels, scaling, rows=tf.range(tf.cast(low, tf.int32), tf.cast(high, tf.int32)))
-        places = tf.range(steps.steps_per_call * steps.batch_size)
-        places = tf.where(places < tf.shape(labels)[0], places, PADDING)
-        index = tf.reshape(places, (-1, steps.batch_size))
-        count = tf.reduce_sum(tf.cast(index >= 0, tf.float32), axis=1)
-        return _element(index, count, lookup, replicas, steps)
-
-    starts = tf.data.Dataset.range(0, steps.per_epoch, steps.steps_per_call)
-    return _ready_ahead(_gathered(starts, call, scaling))
-
-
-def _make_row_reader(
-    source: SplitArrays | SplitReader,
-) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    """(low, high) -> images and labels of the rows low .. high - 1."""
     if isinstance(source, SplitArrays):
-        images, labels = _tensors(source)
-        return lambda low, high: (images[low:high], labels[low:high])
-    reader = source
+        order = np.arange(steps.num_examples, dtype=np.int32)
+        calls = tf.data.Dataset.from_tensor_slices(in_calls(order, steps.batch_size, steps.steps_per_call))
+        return _ready_ahead(_elements(calls, _make_lookup(*_tensors(source), scaling), replicas, steps, scaling))
+    reader, rows_per_call = source, steps.batch_size * steps.steps_per_call
 
-    def load(low: np.int64, high: np.int64) -> tuple[np.ndarray, np.ndarray]:
-        arrays = reader.read_rows(int(low), int(high))
-        return arrays.images, arrays.labels
+    def load(low: np.int64) -> tuple[np.ndarray, ...]:
+        rows = np.arange(low, min(low + rows_per_call, steps.num_examples), dtype=np.int32)
+        arrays = reader.read_rows(int(rows[0]), int(rows[-1]) + 1)
+        order = np.arange(len(rows), dtype=np.int32)
+        return arrays.images, arrays.labels, rows, *in_calls(order, steps.batch_size, steps.steps_per_call)
 
-    def read(low: tf.Tensor, high: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        images, labels = python_call(load, [low, high], (tf.uint8, tf.int32))
-        return tf.ensure_shape(images, (None, reader.image_bytes)), tf.ensure_shape(labels, (None,))
+    def read_call(low: tf.Tensor) -> dict:
+        images, labels, rows, places, count = _read(load, [low], reader.image_bytes, steps)
+        return _element(places[0], count[0], _make_lookup(images, labels, scaling, rows), replicas, steps)
 
-    return read
+    return _ready_ahead(_gathered(tf.data.Dataset.range(0, steps.num_examples, rows_per_call), read_call, scaling))
 
 
 def _elements(
@@ -244,10 +214,6 @@ def _element(index: tf.Tensor, count: tf.Tensor, lookup: _Lookup, replicas: Repl
     # An element costs a fixed time however many images it holds, so all that can be is done once per epoch, in NumPy.
     parts = tuple(lookup(index[:, rows]) for rows in replicas.rows(steps.batch_size))
     return {"count": count, "replicas": parts}
-
-
-def _index_only(index: tf.Tensor) -> dict[str, tf.Tensor]:
-    return {"index": index}
 
 
 def _tensors(arrays: SplitArrays) -> tuple[tf.Tensor, tf.Tensor]:

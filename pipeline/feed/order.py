@@ -67,13 +67,10 @@ class Steps:
 def epoch_order(num_examples: int, seed: int, epoch: int) -> np.ndarray:
     """A true permutation of 0 .. num_examples - 1 for this epoch: int32 (int64 from 2**31 examples on)."""
     generator = _generator(seed, epoch, _EPOCH_ORDER)
-    mixed = _shuffled_in_parts if num_examples > _SHUFFLED_AT_ONCE else _shuffled
-    return mixed(num_examples, generator).astype(np.int32 if num_examples < 2**31 else np.int64)
-
-
-def _shuffled(num_examples: int, generator: np.random.Generator) -> np.ndarray:
-    # NumPy moves words of 64 bits in a special loop, in two thirds of the time of other sizes.
-    return generator.permutation(num_examples)
+    in_parts = num_examples > _SHUFFLED_AT_ONCE
+    # Of int64, although int32 would do: NumPy shuffles words of 64 bits in two thirds of the time of other sizes.
+    order = _shuffled_in_parts(num_examples, generator) if in_parts else generator.permutation(num_examples)
+    return order.astype(np.int32 if num_examples < 2**31 else np.int64)
 
 
 def _shuffled_in_parts(num_examples: int, generator: np.random.Generator) -> np.ndarray:
@@ -114,9 +111,8 @@ def in_calls(order: np.ndarray, batch_size: int, steps_per_call: int) -> tuple[n
     """
     rows_per_call = steps_per_call * batch_size
     calls = -(-len(order) // rows_per_call)
-    padded = np.empty(calls * rows_per_call, order.dtype)
+    padded = np.full(calls * rows_per_call, PADDING, order.dtype)
     padded[: len(order)] = order
-    padded[len(order) :] = PADDING
     first_rows = np.arange(calls * steps_per_call) * batch_size
     count = np.clip(len(order) - first_rows, 0, batch_size).astype(np.float32)
     return padded.reshape(calls, steps_per_call, batch_size), count.reshape(calls, steps_per_call)
@@ -165,7 +161,7 @@ class PageOrder:
     def window_order(self, seed: int, epoch: int, window: int) -> np.ndarray:
         """The permutation within a window: int32 [rows of the window]."""
         rows = min(self.window_rows, self.num_examples - window * self.window_rows)
-        return _shuffled(rows, _generator(seed, epoch, _WINDOW_ORDER, window)).astype(np.int32)
+        return _generator(seed, epoch, _WINDOW_ORDER, window).permutation(rows).astype(np.int32)
 
     def expected_read_distance(self) -> float:
         """Shuffle quality in 0..1, expected over all seeds: the mean distance of rows served one after the other, over
@@ -179,7 +175,8 @@ class PageOrder:
             return 1.0
         whole = (total + 1) / 3  # mean distance of two different rows of all
         near = (page + 1) / 3  # of two of one page, which holds consecutive rows
-        far = _mean_of_rest(whole, near, (page - 1) / (total - 1))
+        one_page = (page - 1) / (total - 1)  # probability that two rows are of one page
+        far = (whole - one_page * near) / (1 - one_page) if one_page < 1 else near
         share = min(1.0, (page - 1) / max(1, min(self.window_rows, total) - 1))
         return (share * near + (1 - share) * far) / whole
 
@@ -187,11 +184,6 @@ class PageOrder:
         """Distinct pages that a batch draws from, over those that a batch of a true permutation does: 0..1."""
         batch, window = min(batch_size, self.num_examples), min(self.window_rows, self.num_examples)
         return _pages_drawn(window, self.page_rows, batch) / _pages_drawn(self.num_examples, self.page_rows, batch)
-
-
-def _mean_of_rest(whole: float, part: float, share: float) -> float:
-    """The mean of the rest, if numbers have the mean `whole` and a `share` of them has the mean `part`."""
-    return (whole - share * part) / (1 - share) if share < 1 else part
 
 
 def _pages_drawn(rows: int, page_rows: int, batch: int) -> float:

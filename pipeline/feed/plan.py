@@ -1,9 +1,12 @@
-"""Where a split is held while it is fed: decided once, by arithmetic, and reported in one line."""
+"""Where a split is held while it is fed: decided once, from its size and the free memory, and reported in one line."""
 
+import contextlib
 import dataclasses
+import os
+import pathlib
+from collections.abc import Iterator
 
 from pipeline.errors import InputError, size_text
-from pipeline.feed.free_memory import free_memory
 from pipeline.feed.order import PageOrder
 
 FEEDS = ("auto", "host", "device", "stream")
@@ -11,6 +14,12 @@ FEEDS = ("auto", "host", "device", "stream")
 _BYTES_PER_ROW = 4 + 8 + 2 * 4 + 2 * 8  # label, id, this epoch's order and the next one's, and what drawing that takes
 _DEVICE_SHARE = 4  # a split may take this part of a device's memory; the rest is the network's
 _BUDGET_SHARE = 2  # of the memory that is free when a run starts
+# Files of a memory control group, by its version: limit, usage, and the line of memory.stat with page cache that the
+# kernel drops first. It counts as used, so a container that has read large files looks full.
+_GROUP_FILES = {
+    2: ("memory.max", "memory.current", "inactive_file"),
+    1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,3 +90,45 @@ def plan_feed(
 def default_memory_budget() -> int:
     """Half of the memory that is free now, in bytes; a container's own limit counts if it is lower."""
     return free_memory() // _BUDGET_SHARE
+
+
+def free_memory(root: pathlib.Path = pathlib.Path("/")) -> int:
+    """Bytes that are free now: what the machine has, or less if a control group allows less.
+
+    Args:
+        root: where `proc` and `sys` are, for tests.
+    """
+    free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with contextlib.suppress(OSError, KeyError, ValueError):  # not Linux: total memory stands in
+        free = _table(root / "proc/meminfo")["MemAvailable:"] * 1024
+    return min([free, *(max(limit - used, 0) for limit, used in _control_groups(root))])
+
+
+def _control_groups(root: pathlib.Path) -> Iterator[tuple[int, int]]:
+    """(limit, used) in bytes of this process's memory control group and of all above it that have a limit."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for _, controllers, path in (line.split(":", 2) for line in lines if line.count(":") >= 2):
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        version, mount = (1, "sys/fs/cgroup/memory") if controllers else (2, "sys/fs/cgroup")
+        # Inside a container the path may be the host's, which does not exist here; the mount then is the container's.
+        names = [name for name in path.split("/") if name not in ("", "..")]
+        for depth in range(len(names) + 1):
+            try:
+                yield _limit_and_use(root.joinpath(mount, *names[:depth]), *_GROUP_FILES[version])
+            except (OSError, KeyError, ValueError):
+                continue  # no such group, or no limit in it ("max")
+
+
+def _limit_and_use(group: pathlib.Path, limit: str, usage: str, cache: str) -> tuple[int, int]:
+    used = int((group / usage).read_text(encoding="ascii")) - _table(group / "memory.stat")[cache]
+    return int((group / limit).read_text(encoding="ascii")), used
+
+
+def _table(path: pathlib.Path) -> dict[str, int]:
+    """The numbers of a file with a name and a number per line."""
+    rows = (line.split() for line in path.read_text(encoding="ascii").splitlines())
+    return {row[0]: int(row[1]) for row in rows if len(row) > 1}

@@ -8,7 +8,7 @@ import numpy as np
 from pipeline.feed.order import PageOrder
 from pipeline.feed.resident import SplitArrays, open_shards
 from pipeline.format.manifest import Manifest
-from pipeline.format.pages import page_rows
+from pipeline.format.records import page_rows
 
 _WINDOWS_ALIVE = 4  # consumed, waiting, being read, and the blocks gathered from the first
 
@@ -53,9 +53,6 @@ class SplitReader:
 
     def read_rows(self, low: int, high: int) -> SplitArrays:
         """Rows low .. high - 1 of the split."""
-        arrays = SplitArrays.empty(high - low, self.image_bytes)
-        for shard, start, stop in zip(self._shards, self._starts.tolist(), self._starts[1:].tolist(), strict=False):
-            first, last = max(low, start), min(high, stop)
-            if first < last:
-                arrays.read_from(shard, first - start, slice(first - low, last - low))
-        return arrays
+        first, stop = np.maximum(low, self._starts[:-1]), np.minimum(high, self._starts[1:])
+        reads = np.column_stack([np.arange(len(first)), first - self._starts[:-1], stop - first])
+        return self.read(reads[first < stop])[0]

@@ -1,9 +1,9 @@
 """The manifest of a data set: what its directory holds, where that came from, and which rows each shard has.
 
 Shard k of a split holds consecutive rows of it, in the order of the sources; the rows at which shards start are prefix
-sums. Types and bounds are declared with the fields and checked by msgspec, what fields must be to each other by
-`Manifest.check`; both on writing and on reading, so nothing is written that cannot be read. The file holds its own
-hash, so an edited manifest is detected.
+sums. Types and bounds are declared with the fields and checked by msgspec, rules between fields by `_check_fields`.
+What is to be written is read first, so that nothing is written that cannot be read. The file holds its own hash, so an
+edited manifest is detected.
 """
 
 import collections
@@ -19,8 +19,7 @@ import msgspec
 import numpy as np
 
 from pipeline.errors import InputError, pluralize, shorten
-from pipeline.format.pages import page_rows, parse_page_crcs
-from pipeline.format.records import RecordLayout
+from pipeline.format.records import RecordLayout, page_rows
 from pipeline.splits import TRAIN, VAL
 
 FILE_NAME = "manifest.json"
@@ -50,7 +49,7 @@ _ShardName = Annotated[str, msgspec.Meta(pattern=r"(?a)^\w[\w.-]*\.tfrecord[\w.-
 class Shard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One TFRecord file; `name` is relative to the data set's directory.
 
-    `page_crc32c` has eight hexadecimal digits for each page of the file (`pipeline.format.pages`).
+    `page_crc32c` has eight hexadecimal digits for each page of the file (`pipeline.format.records.page_rows`).
     """
 
     name: _ShardName
@@ -139,8 +138,12 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
         return self.splits[name]
 
     def page_crcs(self, shard: Shard) -> np.ndarray:
-        """uint32 [pages]: the CRC-32C of each page of a shard."""
-        return parse_page_crcs(shard.page_crc32c, -(-shard.num_examples // page_rows(self.stride)))
+        """uint32 [pages]: the CRC-32C of each page of a shard; ValueError if the text is not that many checksums."""
+        num_pages = -(-shard.num_examples // page_rows(self.stride))
+        data = bytes.fromhex(shard.page_crc32c)
+        if len(data) != 4 * num_pages or data.hex() != shard.page_crc32c:
+            raise ValueError(f"{len(data) // 4} page checksums, expected {num_pages}")
+        return np.frombuffer(data, ">u4").astype(np.uint32)
 
     def sources_of(self, split: str) -> tuple[Source, ...]:
         """The sources whose rows are in a split, in their order."""
@@ -155,15 +158,10 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
             command += f" --from {shlex.quote(f'{source.split}={file}')}"
         return command
 
-    def check(self) -> None:
-        """Raise InputError (a ValueError) for the first rule of a reader that a field breaks."""
-        _decode(_to_bytes(self), Manifest)  # msgspec checks what it decodes, not what Python constructs
-        _check_fields(self)
-
     def to_json(self) -> str:
         """The text of the file; InputError (a ValueError) if a reader would refuse it."""
-        self.check()
         text = _to_bytes(_ManifestFile(**msgspec.structs.asdict(self), stated_sha256=self.own_sha256))
+        _parse(text)  # msgspec checks what it decodes, not what Python constructs
         if len(text) > _MAX_FILE_BYTES:
             raise InputError(f"a manifest of {len(text):,} bytes, over {_MAX_FILE_BYTES >> 20} MiB")
         return text.decode()
@@ -248,7 +246,20 @@ def _decode(data: bytes, kind: type) -> Any:
 
 def _check_fields(manifest: Manifest) -> None:
     """The rules between fields; sizes come first, as later rules allocate memory by them."""
-    _check_shape(manifest)
+    if math.prod(manifest.image_shape) > MAX_IMAGE_BYTES:
+        raise InputError(f"image_shape {shorten(manifest.image_shape)} is over {MAX_IMAGE_BYTES:,} bytes")
+    if manifest.stride != manifest.layout.stride:
+        raise InputError(f"stride {manifest.stride}, expected {manifest.layout.stride}")
+    channels = manifest.image_shape[2]
+    for field, values in (("pixel_mean", manifest.pixel_mean), ("pixel_std", manifest.pixel_std)):
+        if len(values) != channels:
+            raise InputError(f"{field} needs one value for {pluralize(channels, 'channel')}")
+    _check_names(manifest)
+    for split in manifest.splits.values():
+        _check_split(split, manifest)
+
+
+def _check_names(manifest: Manifest) -> None:
     for name in manifest.class_names:
         if not is_class_name(name):
             raise InputError(f"class name {shorten(name)} is not 1 to {_MAX_CLASS_NAME} printable characters")
@@ -259,7 +270,6 @@ def _check_fields(manifest: Manifest) -> None:
     for name, split in manifest.splits.items():
         if split.name != name:
             raise InputError(f"split {name!r} has the name {split.name!r}")
-        _check_split(split, manifest)
     names = collections.Counter(shard.name for split in manifest.splits.values() for shard in split.shards)
     name, times = names.most_common(1)[0]
     if times > 1:
@@ -269,17 +279,6 @@ def _check_fields(manifest: Manifest) -> None:
 def is_class_name(name: str) -> bool:
     """Whether a class may have this name, so that it can be shown and stored on one line."""
     return 0 < len(name) <= _MAX_CLASS_NAME and name.isprintable()
-
-
-def _check_shape(manifest: Manifest) -> None:
-    if math.prod(manifest.image_shape) > MAX_IMAGE_BYTES:
-        raise InputError(f"image_shape {shorten(manifest.image_shape)} is over {MAX_IMAGE_BYTES:,} bytes")
-    if manifest.stride != manifest.layout.stride:
-        raise InputError(f"stride {manifest.stride}, expected {manifest.layout.stride}")
-    channels = manifest.image_shape[2]
-    for field in ("pixel_mean", "pixel_std"):
-        if len(getattr(manifest, field)) != channels:
-            raise InputError(f"{field} needs one value for {pluralize(channels, 'channel')}")
 
 
 def _check_split(split: Split, manifest: Manifest) -> None:

@@ -5,6 +5,9 @@ index, -1 if there is none) and `id` (int64). All records of a data set have one
 byte matrix [records, stride]; every other TFRecord reader sees ordinary examples. A varint changes length with its
 value, so labels and ids are written as varints padded to the ten bytes that protobuf allows at most; decoders accept
 the padding (https://protobuf.dev/programming-guides/encoding/#varints).
+
+A shard is checked and read by pages of whole records. A record's own CRC detects a flipped bit, but not a record in the
+place of another; a page's CRC, kept in the manifest, detects both.
 """
 
 import dataclasses
@@ -17,12 +20,20 @@ import numpy as np
 
 IMAGE, LABEL, ID = "image", "label", "id"
 UNLABELLED = -1
+# One CRC over 256 KiB runs at the speed of memory, one per record does not. A larger page would let a window of random
+# pages mix fewer of them, a smaller one would cost a disk more per read.
+PAGE_BYTES = 1 << 18
 
 _VARINT_BYTES = 10
 _HEADER_BYTES = 12  # uint64 length and its masked CRC
 _FOOTER_BYTES = 4  # masked CRC of the payload
 _BYTES_LIST, _INT64_LIST = 1, 3  # field numbers in tf.train.Feature
 _CRC_MASK_DELTA = 0xA282EAD8  # tensorflow/core/lib/hash/crc32c.h
+
+
+def page_rows(stride: int) -> int:
+    """Records of a page, for records of `stride` bytes; the last page of a shard may have fewer."""
+    return max(1, PAGE_BYTES // stride)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,19 +43,18 @@ class RecordLayout:
     image_bytes: int
 
     @functools.cached_property
+    def _entries(self) -> dict[str, bytes]:
+        """Feature name -> its bytes in the Example, with a value of zeros, which is their end."""
+        lengths = {ID: _VARINT_BYTES, IMAGE: self.image_bytes, LABEL: _VARINT_BYTES}
+        # Sorted keys, as TensorFlow's deterministic serialisation has them.
+        return {key: _map_entry(key, bytes(length)) for key, length in lengths.items()}
+
+    @functools.cached_property
     def template(self) -> np.ndarray:
         """uint8 [stride]: a record with every constant byte in place, zeros elsewhere."""
-        zeros = bytes(_VARINT_BYTES)
-        # Sorted keys, as TensorFlow's deterministic serialisation has them.
-        features = (
-            _map_entry(ID, _INT64_LIST, zeros)
-            + _map_entry(IMAGE, _BYTES_LIST, bytes(self.image_bytes))
-            + _map_entry(LABEL, _INT64_LIST, zeros)
-        )
-        payload = _field(1, features)
+        payload = _field(1, b"".join(self._entries.values()))
         length = len(payload).to_bytes(8, "little")
-        record = length + masked_crc(length) + payload + bytes(_FOOTER_BYTES)
-        return np.frombuffer(record, np.uint8)
+        return np.frombuffer(length + masked_crc(length) + payload + bytes(_FOOTER_BYTES), np.uint8)
 
     @property
     def stride(self) -> int:
@@ -54,12 +64,10 @@ class RecordLayout:
     @functools.cached_property
     def slices(self) -> dict[str, slice]:
         """Feature name -> the bytes of its value within a record."""
-        lengths = {ID: _VARINT_BYTES, IMAGE: self.image_bytes, LABEL: _VARINT_BYTES}
         end, slices = self.stride - _FOOTER_BYTES, {}
-        for key in (LABEL, IMAGE, ID):  # from the back: what follows a value is the next entry's constant head
-            slices[key] = slice(end - lengths[key], end)
-            kind = _BYTES_LIST if key == IMAGE else _INT64_LIST
-            end -= len(_map_entry(key, kind, bytes(lengths[key])))
+        for key, entry in reversed(self._entries.items()):
+            slices[key] = slice(end - (self.image_bytes if key == IMAGE else _VARINT_BYTES), end)
+            end -= len(entry)
         return slices
 
     @functools.cached_property
@@ -122,7 +130,8 @@ def _field(number: int, payload: bytes) -> bytes:
     return bytes([number << 3 | length_delimited]) + _varint(len(payload)) + payload
 
 
-def _map_entry(key: str, kind: int, value: bytes) -> bytes:
+def _map_entry(key: str, value: bytes) -> bytes:
+    kind = _BYTES_LIST if key == IMAGE else _INT64_LIST
     return _field(1, _field(1, key.encode()) + _field(2, _field(kind, _field(1, value))))
 
 

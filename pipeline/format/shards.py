@@ -1,15 +1,16 @@
 """One shard on disk: written in sequence with its checksums, read by verified pages."""
 
+import hashlib
 import os
 import pathlib
 from concurrent.futures import Future, ThreadPoolExecutor
 
+import google_crc32c
 import numpy as np
 
 from pipeline.errors import InputError
 from pipeline.format.manifest import Manifest, Shard, Split
-from pipeline.format.pages import ShardDigest, page_rows, wrong_page
-from pipeline.format.records import UNLABELLED
+from pipeline.format.records import UNLABELLED, page_rows
 
 _FLUSH_BYTES = 8 << 20
 
@@ -22,8 +23,10 @@ class ShardWriter:
 
     def __init__(self, path: pathlib.Path, stride: int) -> None:
         self._path = path
-        self._digest = ShardDigest(stride)
         self._stride = stride
+        self._page_bytes = page_rows(stride) * stride
+        self._page_crcs: list[int] = []
+        self._sha256 = hashlib.sha256()
         self._num_bytes = 0
         self._file = path.open("wb")
         self._flusher = ThreadPoolExecutor(1)
@@ -38,10 +41,17 @@ class ShardWriter:
 
     def append(self, records: np.ndarray) -> None:
         """Write records uint8 [n, stride] (`RecordLayout.encode`), contiguous, after those before."""
-        data = records.data.cast("B")
-        self._digest.update(data)
-        self._file.write(data)
-        self._num_bytes += len(data)
+        data = records.reshape(-1)
+        self._sha256.update(data.data)
+        self._file.write(data.data)
+        # Here rather than at the end, which would read the file again: the bytes are in the cache now.
+        while len(data):
+            begun = self._num_bytes % self._page_bytes
+            if not begun:
+                self._page_crcs.append(0)
+            part, data = np.split(data, [self._page_bytes - begun])
+            self._page_crcs[-1] = google_crc32c.extend(self._page_crcs[-1], part)
+            self._num_bytes += len(part)
         if self._num_bytes // _FLUSH_BYTES > len(self._flushes):
             self._flushes.append(self._flusher.submit(os.fsync, self._file.fileno()))
 
@@ -55,8 +65,8 @@ class ShardWriter:
         for flush in self._flushes:
             flush.result()  # the system reports a failed write only once, to the first flush after it
         os.fsync(self._file.fileno())
-        count = self._num_bytes // self._stride
-        return Shard(self._path.name, count, self._num_bytes, self._digest.page_crc32c, self._digest.sha256)
+        count, page_crc32c = self._num_bytes // self._stride, np.array(self._page_crcs, ">u4").tobytes().hex()
+        return Shard(self._path.name, count, self._num_bytes, page_crc32c, self._sha256.hexdigest())
 
 
 class ShardReader:
@@ -91,15 +101,15 @@ class ShardReader:
             InputError: a page is not as written, or a label is out of range; the message names the record.
         """
         stride, page = self._layout.stride, self.page_rows
-        first_page, last_page = first // page, -(-(first + count) // page)
-        low, high = first_page * page, min(last_page * page, self.num_examples)
+        low, high = first // page * page, min(-(-(first + count) // page) * page, self.num_examples)
         data = np.fromfile(self.path, np.uint8, (high - low) * stride, offset=low * stride)
         if len(data) != (high - low) * stride:
             raise InputError(f"{self.path}: truncated while it was read; {self._remedy}")
-        wrong = wrong_page(data, page * stride, self._crcs[first_page:last_page])
         records = data.reshape(high - low, stride)
-        if wrong is not None:
-            raise self._page_error(records[wrong * page : (wrong + 1) * page], low + wrong * page)
+        for start in range(0, high - low, page):
+            crc = google_crc32c.value(data[start * stride : (start + page) * stride])
+            if crc != self._crcs[(low + start) // page]:
+                raise self._page_error(records[start : start + page], low + start)
         images, labels, ids = self._layout.decode(records[first - low : first - low + count])
         invalid = (labels < self._labels.start) | (labels >= self._labels.stop)
         if invalid.any():

@@ -3,15 +3,17 @@
 from pipeline.errors import size_text
 from pipeline.format.manifest import Manifest, Split, Validation
 
-_HEADINGS = ("split", "examples", "shards", "size", "in each class")
-
 
 def summary_text(manifest: Manifest) -> str:
     """The splits with their examples, sizes and class balance, and the pixel statistics."""
     shape = " x ".join(map(str, manifest.image_shape))
     total = sum(split.num_examples for split in manifest.splits.values())
     classes = f"{manifest.num_classes} classes" if manifest.class_names else "no labels"
-    rows = [_HEADINGS, *(_row(split, manifest.class_names) for split in manifest.splits.values())]
+    rows = [("split", "examples", "shards", "size", "in each class")]
+    for split in manifest.splits.values():
+        size = size_text(sum(shard.num_bytes for shard in split.shards))
+        balance = _balance_text(split, manifest.class_names)
+        rows.append((split.name, f"{split.num_examples:,}", f"{len(split.shards):,}", size, balance))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [f"{manifest.name}: {total:,} images of {shape}, {classes}"]
     for row in rows:
@@ -28,7 +30,7 @@ def pixels_text(manifest: Manifest) -> str:
     return f"pixels of 0..255: mean {mean}, standard deviation {std}"
 
 
-def balance_text(split: Split, class_names: tuple[str, ...]) -> str:
+def _balance_text(split: Split, class_names: tuple[str, ...]) -> str:
     """How even the classes of a split are."""
     if not split.labelled:
         return "no labels"
@@ -45,9 +47,3 @@ def validation_text(rule: Validation) -> str:
         return "no validation rows split off"
     unit = "of each class" if rule.group_size is None else f"in blocks of {rule.group_size:,} rows"
     return f"val is {rule.fraction:g} of {rule.source} {unit}, seed {rule.seed}"
-
-
-def _row(split: Split, class_names: tuple[str, ...]) -> tuple[str, ...]:
-    size = size_text(sum(shard.num_bytes for shard in split.shards))
-    balance = balance_text(split, class_names)
-    return split.name, f"{split.num_examples:,}", f"{len(split.shards):,}", size, balance

@@ -9,8 +9,8 @@ import json
 from pipeline.format.manifest import Manifest
 from pipeline.format.records import ID, IMAGE, LABEL
 
-FEATURES_FILE, INFO_FILE, LABELS_FILE = "features.json", "dataset_info.json", f"{LABEL}.labels.txt"
-FILE_NAMES = (FEATURES_FILE, INFO_FILE, LABELS_FILE)
+LABELS_FILE = f"{LABEL}.labels.txt"
+FILE_NAMES = ("features.json", "dataset_info.json", LABELS_FILE)
 _PACKAGE = "tensorflow_datasets.core.features"
 _INT64 = {
     "pythonClassName": f"{_PACKAGE}.scalar.Scalar",
@@ -25,14 +25,12 @@ def shard_name(dataset: str, split: str, index: int, num_shards: int) -> str:
 
 def metadata_files(manifest: Manifest) -> dict[str, str]:
     """File name -> text; class names are omitted if no split has labels."""
-    files = {FEATURES_FILE: _to_json(_features(manifest)), INFO_FILE: _to_json(_info(manifest))}
+    contents = (_features(manifest), _info(manifest))
+    texts = (json.dumps(content, indent=2, sort_keys=True) + "\n" for content in contents)
+    files = dict(zip(FILE_NAMES, texts, strict=False))
     if manifest.class_names:
         files[LABELS_FILE] = "".join(f"{name}\n" for name in manifest.class_names)
     return files
-
-
-def _to_json(value: dict) -> str:
-    return json.dumps(value, indent=2, sort_keys=True) + "\n"
 
 
 def _features(manifest: Manifest) -> dict:

@@ -11,14 +11,14 @@ import os
 import pathlib
 from collections.abc import Iterator
 
+import google_crc32c
 import numpy as np
 
 from pipeline.files import sha256_of
 from pipeline.format.manifest import Manifest, Shard, Split
-from pipeline.format.pages import page_rows, wrong_page
+from pipeline.format.records import page_rows
 from pipeline.format.tfds_metadata import metadata_files
 
-_READ_BYTES = 4 << 20  # per read, in whole records
 _MAX_IDS = 5  # that a line lists
 
 
@@ -49,15 +49,15 @@ def inspect(directory: str | os.PathLike, manifest: Manifest) -> Inspection:
     directory = pathlib.Path(directory)
     expected = {shard.name: shard for split in manifest.splits.values() for shard in split.shards}
     unlisted = sorted(path.name for path in directory.glob("*.tfrecord*") if path.name not in expected)
-    hashes = {name: _hash_of(directory / name) for name in (*expected, *unlisted)}
-    wrong = [name for name, shard in expected.items() if hashes[name] != shard.sha256]
+    hashes = {name: sha256_of(directory / name) for name in (*expected, *unlisted) if (directory / name).is_file()}
+    wrong = [name for name, shard in expected.items() if hashes.get(name) != shard.sha256]
     owners = {shard.sha256: name for name, shard in expected.items()}
     # Reversed, so that of several files with one content the first listed is named.
-    misplaced = {hashes[name]: name for name in reversed((*wrong, *unlisted))}
+    misplaced = {hashes[name]: name for name in reversed((*wrong, *unlisted)) if name in hashes}
     found_as = {name: misplaced[expected[name].sha256] for name in wrong if expected[name].sha256 in misplaced}
     shards = {}
     for name in wrong:
-        owner = owners.get(hashes[name] or "")
+        owner = owners.get(hashes.get(name, ""))
         if owner:
             shards[name] = f"holds the records of {owner}" + ("" if owner in wrong else ", which has them too")
         else:
@@ -75,7 +75,7 @@ def _shard_damage(path: pathlib.Path, shard: Shard, manifest: Manifest) -> str:
     if not path.is_file():
         return _absence(path)
     size = path.stat().st_size
-    corrupt = [start + np.flatnonzero(manifest.layout.corrupt(block)) for start, block in _blocks(path, manifest)]
+    corrupt = [start + np.flatnonzero(manifest.layout.corrupt(page)) for start, page in _pages(path, manifest)]
     records = np.concatenate([np.empty(0, np.int64), *corrupt])
     problems = []
     if size != shard.num_bytes:
@@ -88,21 +88,19 @@ def _shard_damage(path: pathlib.Path, shard: Shard, manifest: Manifest) -> str:
     return "; ".join(problems)
 
 
-def _blocks(path: pathlib.Path, manifest: Manifest) -> Iterator[tuple[int, np.ndarray]]:
-    """(number of the first one, records uint8 [n, stride]) over the whole records of a file."""
-    stride, first = manifest.stride, 0
+def _pages(path: pathlib.Path, manifest: Manifest) -> Iterator[tuple[int, np.ndarray]]:
+    """(number of its first record, records uint8 [n, stride]) of each page of a file, without a cut last record."""
+    stride, rows = manifest.stride, page_rows(manifest.stride)
     with path.open("rb") as file:
-        while count := len(data := file.read(max(1, _READ_BYTES // stride) * stride)) // stride:
-            yield first, np.frombuffer(data, np.uint8, count * stride).reshape(count, stride)
-            first += count
+        for first in itertools.count(0, rows):
+            data = file.read(rows * stride)
+            if len(data) < stride:
+                return
+            yield first, np.frombuffer(data, np.uint8, len(data) // stride * stride).reshape(-1, stride)
 
 
 def _absence(path: pathlib.Path) -> str:
     return "a directory has its name" if path.is_dir() else "missing"
-
-
-def _hash_of(path: pathlib.Path) -> str | None:
-    return sha256_of(path) if path.is_file() else None
 
 
 def _size_problem(size: int, shard: Shard, stride: int) -> str:
@@ -116,13 +114,10 @@ def _size_problem(size: int, shard: Shard, stride: int) -> str:
 
 def _page_problem(path: pathlib.Path, shard: Shard, manifest: Manifest) -> str:
     """The first page of valid records, in a file of the right size, that does not have the manifest's checksum."""
-    rows = page_rows(manifest.stride)
-    with path.open("rb") as file:
-        for page, crc in enumerate(manifest.page_crcs(shard)):
-            data = np.frombuffer(file.read(rows * manifest.stride), np.uint8)
-            if wrong_page(data, len(data), np.array([crc])) is not None:
-                low, high = page * rows, min((page + 1) * rows, shard.num_examples) - 1
-                return f"records {low} to {high} are valid, but not the ones written there (duplicated or moved)"
+    for (first, page), crc in zip(_pages(path, manifest), manifest.page_crcs(shard), strict=True):
+        if google_crc32c.value(page.reshape(-1)) != crc:
+            last = first + len(page) - 1
+            return f"records {first} to {last} are valid, but not the ones written there (duplicated or moved)"
     return "all pages match the manifest, but not the SHA-256, so the manifest was edited"
 
 
@@ -143,7 +138,7 @@ def _class_lines(directory: pathlib.Path, manifest: Manifest, wrong: dict[str, s
         if any(shard.name in wrong for shard in split.shards):
             continue  # its counts differ anyway
         counts = np.zeros(manifest.num_classes + 1, np.int64)  # the last one of labels that are not classes
-        for _, records in itertools.chain(*(_blocks(directory / shard.name, manifest) for shard in split.shards)):
+        for _, records in itertools.chain(*(_pages(directory / shard.name, manifest) for shard in split.shards)):
             labels = manifest.layout.decode(records)[1]
             outside = (labels < 0) | (labels >= manifest.num_classes)
             counts += np.bincount(np.where(outside, manifest.num_classes, labels), minlength=len(counts))
@@ -177,9 +172,8 @@ def _id_lines(
 
 def _valid_ids(paths: list[pathlib.Path], manifest: Manifest) -> np.ndarray:
     ids = [np.empty(0, np.int64)]
-    for path in filter(pathlib.Path.is_file, paths):
-        for _, records in _blocks(path, manifest):
-            ids.append(manifest.layout.decode(records[~manifest.layout.corrupt(records)])[2])
+    for _, page in itertools.chain(*(_pages(path, manifest) for path in paths if path.is_file())):
+        ids.append(manifest.layout.decode(page[~manifest.layout.corrupt(page)])[2])
     return np.concatenate(ids)
 
 

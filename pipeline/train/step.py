@@ -8,8 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from models.dropout import DropoutState, dropout_state
-from pipeline.feed.host_memory import host_tensor
-from pipeline.feed.resident import SplitArrays
+from pipeline.feed.resident import SplitArrays, host_tensor
 from pipeline.train.audit import EpochAudit
 from pipeline.train.devices import Devices
 from pipeline.train.run_plan import RunPlan

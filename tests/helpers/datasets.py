@@ -33,9 +33,7 @@ def write_csv(path: pathlib.Path, images: np.ndarray, labels: np.ndarray | None 
     return path
 
 
-def write_dataset(
-    directory: pathlib.Path, splits: dict[str, Rows], shards: int = 2, class_names: tuple[str, ...] | None = None
-) -> pathlib.Path:
+def write_dataset(directory: pathlib.Path, splits: dict[str, Rows], shards: int = 2) -> pathlib.Path:
     """A data set with images uint8 [n, H, W] or [n, H, W, C], labels int [n] (-1 without) and ids int [n] per split.
 
     Each split has `shards` shards of about one size, and a CSV of its name that does not exist as its source.
@@ -43,36 +41,30 @@ def write_dataset(
     directory.mkdir(parents=True)
     images, labels, _ = splits.get("train") or next(iter(splits.values()))
     shape = (*images.shape[1:], 1)[:3]
-    most = max(int(labels.max()) for _, labels, _ in splits.values())
-    names = tuple(map(str, range(most + 1))) if class_names is None else class_names
+    num_classes = 1 + max(int(labels.max()) for _, labels, _ in splits.values())
     pixels = images.reshape(-1, shape[2]).astype(float)
     manifest = Manifest(
         name=directory.name,
         image_shape=shape,
-        class_names=names,
-        splits={
-            name: _write_split(directory, name, rows, shards, RecordLayout(int(np.prod(shape))), len(names))
-            for name, rows in splits.items()
-        },
+        class_names=tuple(map(str, range(num_classes))),
+        splits={name: _write_split(directory, name, rows, shards, num_classes) for name, rows in splits.items()},
         sources=tuple(
             Source(name, f"{name}.csv", 1, "0" * 64, len(rows[1]), True, "label", None) for name, rows in splits.items()
         ),
         validation=Validation(),
         pixel_mean=tuple(pixels.mean(axis=0).tolist()),
         pixel_std=tuple(pixels.std(axis=0).tolist()),
-        stride=RecordLayout(int(np.prod(shape))).stride,
+        stride=RecordLayout(images[0].size).stride,
         planned_shards=dict.fromkeys(splits, shards),
     )
-    (directory / FILE_NAME).write_text(manifest.to_json(), encoding="utf-8")
-    for name, text in metadata_files(manifest).items():
+    for name, text in {FILE_NAME: manifest.to_json(), **metadata_files(manifest)}.items():
         (directory / name).write_text(text, encoding="utf-8")
     return directory
 
 
-def _write_split(
-    directory: pathlib.Path, name: str, rows: Rows, num_shards: int, layout: RecordLayout, num_classes: int
-) -> Split:
+def _write_split(directory: pathlib.Path, name: str, rows: Rows, num_shards: int, num_classes: int) -> Split:
     images, labels, ids = rows
+    layout = RecordLayout(images[0].size)
     shards = []
     for k, part in enumerate(np.array_split(np.arange(len(labels)), num_shards)):
         with ShardWriter(directory / shard_name(directory.name, name, k, num_shards), layout.stride) as writer:
