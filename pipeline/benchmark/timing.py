@@ -36,8 +36,8 @@ def measure_rounds(
 
     Args:
         work: by id; a call does some work and returns the images done.
-        rounds: how often each kind is measured, after a first round that does not count: tf.data tunes pipelines with
-            AUTOTUNE while they run, and without it the next round was four times slower than the one after.
+        rounds: how often each kind is measured, after a warm-up round that does not count: tf.data tunes pipelines with
+            AUTOTUNE while they run, and without a warm-up the first round was four times slower than the second.
         seconds: shortest length of one measurement.
     """
     meters: dict[str, list[ThroughputMeter]] = {row_id: [] for row_id in work}
