@@ -101,8 +101,7 @@ def _run_all(args: argparse.Namespace) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """A parser with one command per kind of measurement."""
-    summary, usage = __doc__.split("\n\n", 1)
-    parser = Parser(description=summary, epilog=usage, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, dest="command", metavar="|".join(_COMMANDS))
     for name, text in _COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text)

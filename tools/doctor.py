@@ -19,9 +19,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from pipeline.cli import Parser, run_command
-from pipeline.errors import pluralize
 from pipeline.feed.plan import default_memory_budget
-from pipeline.train.environment import processor_flags, processor_name
 
 PACKAGE = "kannada-pipeline"
 _INSTALL = "python -m pip install -e ."
@@ -99,19 +97,11 @@ def nvidia_driver() -> str:
     """The NVIDIA driver and its GPUs; empty if there is none; why, if it does not answer."""
     if (tool := shutil.which("nvidia-smi")) is None:
         return ""
-    query = ["--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+    query = ["--query-gpu=driver_version,name,memory.total", "--format=csv,noheader"]
     code, out, err = _run([tool, *query], _DRIVER_SECONDS)
     if code != 0:
         return f"nvidia-smi failed: {((out or err).strip().splitlines() or ['no reason given'])[0]}"
-    rows = [line.split(", ") for line in out.strip().splitlines()]
-    return f"NVIDIA driver {rows[0][1]}: {', '.join(f'{row[0]} with {row[2]}' for row in rows)}" if rows else ""
-
-
-def check_processor() -> Check:
-    """The processor's model, cores and instruction sets."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    flags = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in processor_flags()]
-    return Check("processor", f"{processor_name()}, {pluralize(cores or 1, 'core')}, {' '.join(flags)}")
+    return f"NVIDIA driver {'; '.join(out.strip().splitlines())}"
 
 
 def check_memory(free: int) -> Check:
@@ -160,7 +150,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--run-dir", type=pathlib.Path, default="runs", metavar="DIR", help="where runs go (default: runs)")
     args = parser.parse_args(argv)
     checks = [
-        check_processor(),
         check_memory(2 * default_memory_budget()),
         check_folder("data", args.data_dir),
         check_folder("runs", args.run_dir),

@@ -246,8 +246,7 @@ def _compare(run: Run, whole: Run, exact: bool) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the proof; returns the exit code."""
-    summary, usage = __doc__.split("\n\n", 1)
-    parser = Parser(description=summary, epilog=usage, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--kills", type=int, default=5, metavar="N", help="per run (default: %(default)s)")
     add("--runs", type=int, default=1, metavar="N", help="runs to kill, at other times each (default: %(default)s)")
