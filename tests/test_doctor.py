@@ -6,35 +6,33 @@ import pytest
 from pipeline.errors import InputError
 from tests.helpers import faults
 from tools import doctor
-from tools.doctor import FIX, NOTE, OK, Check
+from tools.doctor import Check
 
 
-def test_the_command_finds_nothing_to_fix_here_and_leaves_nothing_behind(tmp_path):
+def test_the_command_checks_everything_and_leaves_nothing_behind(tmp_path):
     command = [sys.executable, faults.ROOT / "tools/doctor.py", "--data-dir", "d/e", "--run-dir", "r"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    rows = [line.split()[0] for line in done.stdout.splitlines()[3:-2] if line.strip()]
-    assert rows == ["processor", "memory", "data", "runs", "temporary", "versions", "devices", "oneDNN"]
-    assert done.stdout.endswith("nothing to fix\n")
+    table, summary = done.stdout.split("\n\n")
+    names = [line.split()[0] for line in table.splitlines()]
+    assert names == ["memory", "data", "runs", "temporary", "versions", "devices"], done.stderr
+    # The package itself need not be installed where its tests run.
+    to_fix = [line for line in summary.splitlines() if line.startswith("1. ") and "versions" not in line]
+    assert to_fix == [] and done.returncode == int(summary != "nothing to fix\n")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_little_memory_is_to_fix():
-    assert doctor.check_memory(1 << 30) == Check("memory", FIX, "1.0 GiB free", "free 2 GiB for training")
-    assert doctor.check_memory(8 << 30) == Check("memory", OK, "8.0 GiB free")
+    assert doctor.check_memory(1 << 30) == Check("memory", "1.0 GiB free", "free 2 GiB for training")
+    assert doctor.check_memory(8 << 30) == Check("memory", "8.0 GiB free")
 
 
-def test_a_folder_that_does_not_exist_yet_is_checked_at_its_parent(tmp_path):
+def test_a_folder_is_checked_at_its_closest_parent(tmp_path):
     check = doctor.check_folder("data", tmp_path / "not" / "yet")
-    assert check.state == OK
-    assert check.text.startswith(f"{tmp_path}: ") and check.text.endswith("GiB free")
+    assert check.text.startswith(f"{tmp_path}: ") and check.text.endswith("GiB free") and not check.fix
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_that_is_a_file_is_to_fix(tmp_path):
     (tmp_path / "data").write_text("")
     check = doctor.check_folder("data", tmp_path / "data")
-    assert (check.state, check.text) == (FIX, f"{tmp_path / 'data'}: Not a directory")
+    assert check.text == f"{tmp_path / 'data'}: Not a directory" and check.fix
 
 
 def test_a_full_disk_is_to_fix(tmp_path):
@@ -43,7 +41,7 @@ def test_a_full_disk_is_to_fix(tmp_path):
         command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(faults.ROOT)!r}); {code}"]
         printed = faults.run(command, cwd=disk.path, **disk.options).out
         assert list(disk.path.iterdir()) == []
-    assert f"state='fix', text='{disk.path}: {disk.full}'" in printed
+    assert f"text='{disk.path}: {disk.full}', fix='allow" in printed
 
 
 def test_a_missing_temporary_directory_is_to_fix(monkeypatch):
@@ -51,8 +49,7 @@ def test_a_missing_temporary_directory_is_to_fix(monkeypatch):
         raise FileNotFoundError("No usable temporary directory found")
 
     monkeypatch.setattr(doctor.tempfile, "gettempdir", fail)
-    check = doctor.check_temporary_directory()
-    assert (check.state, check.fix) == (FIX, "set TMPDIR to a directory that can be written")
+    assert doctor.check_temporary_directory().fix == "set TMPDIR to a directory that can be written"
 
 
 def test_versions_outside_the_required_ranges_are_to_fix(tmp_path, monkeypatch):
@@ -65,8 +62,7 @@ def test_versions_outside_the_required_ranges_are_to_fix(tmp_path, monkeypatch):
     )
     monkeypatch.syspath_prepend(tmp_path)
     check = doctor.check_versions("oddly-pinned")
-    assert check.state == FIX
-    assert "needed >=3.90; numpy " in check.text
+    assert "needed >=3.90; numpy " in check.text and check.fix
     assert check.text.endswith("needed <1.0; no-such-package missing, needed any")
     assert doctor.check_versions("not-installed-at-all").text == "not-installed-at-all is not installed"
 
@@ -78,30 +74,29 @@ def test_a_tensorflow_that_does_not_start_is_to_fix(tmp_path, monkeypatch, capsy
     monkeypatch.chdir(tmp_path)
     assert doctor.main([]) == 1
     out = capsys.readouterr().out
-    assert "does not start or compute (ImportError: libcudart.so.12: cannot open)" in " ".join(out.split())
-    assert "TensorFlow: python -m pip install -e ., or reboot" in out
+    assert "does not start or compute (ImportError: libcudart.so.12: cannot open)" in out
+    assert "TensorFlow: python -m pip install -e ., or reboot" in out.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
-    ("gpus", "driver", "visible", "state", "text"),
+    ("gpus", "driver", "visible", "text", "to_fix"),
     [
-        ([], "", None, OK, "no GPU; training runs on the processor"),
-        (["NVIDIA H100"], "NVIDIA driver 550", None, OK, "NVIDIA H100; NVIDIA driver 550"),
-        ([], "NVIDIA driver 550", None, FIX, "NVIDIA driver 550 found, but TensorFlow detects no GPU"),
-        ([], "NVIDIA driver 550", "-1", NOTE, "NVIDIA driver 550, hidden by CUDA_VISIBLE_DEVICES=-1"),
-        ([], "nvidia-smi failed: no devices", None, FIX, "nvidia-smi failed: no devices"),
+        ([], "", None, "no GPU; training runs on the processor", False),
+        (["NVIDIA H100"], "NVIDIA driver 550", None, "NVIDIA H100; NVIDIA driver 550", False),
+        ([], "NVIDIA driver 550", None, "NVIDIA driver 550 found, but TensorFlow detects no GPU", True),
+        ([], "NVIDIA driver 550", "-1", "NVIDIA driver 550, hidden by CUDA_VISIBLE_DEVICES=-1", False),
+        ([], "nvidia-smi failed: no devices", None, "nvidia-smi failed: no devices", True),
     ],
-    ids=["no GPU", "one GPU", "not detected", "hidden", "driver fails"],
 )
-def test_devices(gpus, driver, visible, state, text):
+def test_devices(gpus, driver, visible, text, to_fix):
     check = doctor.check_devices(gpus, driver, visible)
-    assert (check.state, check.text, bool(check.fix)) == (state, text, state == FIX)
+    assert (check.text, bool(check.fix)) == (text, to_fix)
 
 
 @pytest.mark.parametrize(
     ("script", "text"),
     [
-        ("echo 'NVIDIA H100, 550.54, 81559 MiB'", "NVIDIA driver 550.54: NVIDIA H100 with 81559 MiB"),
+        ("echo '550.54, NVIDIA H100, 81559 MiB'", "NVIDIA driver 550.54, NVIDIA H100, 81559 MiB"),
         ("echo 'No devices were found'; exit 6", "nvidia-smi failed: No devices were found"),
         ("exit 9", "nvidia-smi failed: no reason given"),
         ("sleep 9", "nvidia-smi failed: no answer in 0.5 s"),
@@ -114,29 +109,6 @@ def test_the_nvidia_driver_is_queried(tmp_path, monkeypatch, script, text):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(doctor, "_DRIVER_SECONDS", 0.5)
     assert doctor.nvidia_driver() == text
-
-
-@pytest.mark.parametrize(
-    ("on", "flags", "setting", "state", "text"),
-    [
-        (True, {"avx2", "avx512f"}, None, OK, "switches it on"),
-        (False, {"avx2"}, None, OK, "the package switches it on"),
-        (False, set(), None, NOTE, "has no AVX2"),
-        (True, {"avx2"}, "0", NOTE, "off by TF_ENABLE_ONEDNN_OPTS=0"),
-    ],
-)
-def test_onednn(on, flags, setting, state, text):
-    check = doctor.check_onednn(on, frozenset(flags), setting)
-    assert check.state == state
-    assert text in check.text
-
-
-def test_what_to_fix_is_printed_last_and_numbered(capsys):
-    checks = [Check("memory", OK, "8.0 GiB free"), Check("runs", FIX, "full", "free 1 GiB")]
-    doctor.print_checks(checks)
-    assert capsys.readouterr().out.endswith("1 to fix\n1. runs: free 1 GiB\n")
-    doctor.print_checks(checks[:1])
-    assert capsys.readouterr().out.endswith("nothing to fix\n")
 
 
 def test_bad_arguments_are_an_input_error():

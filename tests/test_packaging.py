@@ -29,7 +29,7 @@ def test_the_installed_version_is_the_packages():
     try:
         installed = importlib.metadata.version("kannada-pipeline")
     except importlib.metadata.PackageNotFoundError:
-        pytest.skip("not installed")
+        pytest.skip("the distribution kannada-pipeline is not installed in this environment")
     assert installed == pipeline.__version__
 
 

@@ -1,58 +1,37 @@
-from collections.abc import Callable
-
-import pytest
-
-from pipeline.benchmark.timing import Rates, measure_rounds, measure_settled, run_for, warm_up
+from pipeline.benchmark.timing import Rates, measure_rounds
 
 
-def counting() -> tuple[Callable[[], int], list[int]]:
-    """Work of 10 images, and the list of what was done."""
-    done = []
+class Work:
+    """Work of 10 images per call, which takes these seconds of a clock of its own; the last number repeats."""
 
-    def work() -> int:
-        done.append(10)
+    now = 0.0
+
+    def __init__(self, *seconds: float) -> None:
+        self.seconds = list(seconds)
+        self.calls: list[float] = []
+
+    def __call__(self) -> int:
+        Work.now += self.seconds.pop(0) if len(self.seconds) > 1 else self.seconds[0]
+        self.calls.append(Work.now)
         return 10
 
-    return work, done
+
+def test_rounds_take_turns_and_count_intervals_of_settled_work():
+    # The first round, of 3 + 3 calls, is a warm-up, and so are the first 3 calls of the next.
+    slow_start, steady = Work(*[9.0] * 9, 7.0, 5.0, 5.0), Work(2.0)
+    rates = measure_rounds({"slow start": slow_start, "steady": steady}, 2, seconds=0.1, clock=lambda: Work.now)
+    # The call of 7 seconds only starts the clock.
+    assert (rates["slow start"].rounds, rates["steady"].rounds) == ((2.0, 2.0), (5.0, 5.0))
+    assert len(slow_start.calls) == len(steady.calls) == 3 * (3 + 3)
+    assert slow_start.calls[5] < steady.calls[0] < slow_start.calls[6] < steady.calls[6]
 
 
-def test_measurement_has_a_start_mark_and_two_intervals_however_short():
-    work, done = counting()
-    assert list(run_for(0.0, work)) == done == [10] * 3
+def test_measurement_lasts_for_the_requested_time():
+    work = Work(1.0)
+    measure_rounds({"work": work}, 1, seconds=20.0, clock=lambda: Work.now)
+    assert len(work.calls) == 2 * (5 + 20)
 
 
-def test_warm_up_lasts_until_its_images_are_done():
-    work, done = counting()
-    warm_up(0.0, work, images=95)
-    assert sum(done) == 100
-
-
-def test_rounds_take_turns_and_the_first_mark_only_starts_the_clock():
-    started = []
-
-    def kind(name, marks):
-        def start():
-            started.append(name)
-            return iter(marks)
-
-        return start
-
-    clock = iter([0.0, 1.0, 2.0, 10.0, 14.0, 20.0, 21.0, 22.0, 30.0, 34.0]).__next__
-    rates = measure_rounds({"a": kind("a", (5, 1, 1)), "b": kind("b", (5, 2))}, rounds=2, clock=clock)
-    assert started == ["a", "b", "a", "b"]
-    assert (rates["a"].rounds, rates["b"].rounds) == ((1.0, 1.0), (0.5, 0.5))
-
-
-def test_only_settled_work_counts():
-    (first, first_done), (second, second_done) = counting(), counting()
-    rates = measure_settled({"first": first, "second": second}, rounds=2, seconds=1e-9)
-    assert [len(of_work.rounds) for of_work in rates.values()] == [2, 2]
-    # In each round three marks to settle, and three that count.
-    assert len(first_done) == len(second_done) == 2 * (3 + 3)
-
-
-def test_rates_give_median_spread_and_cpu_time():
+def test_rates_give_median_and_spread():
     rates = Rates((90.0, 100.0, 120.0), (1e-6, 2e-6, 6e-6))
     assert (rates.median, rates.spread) == (100.0, 0.3)
-    assert rates.cpu_microseconds == pytest.approx(2.0)
-    assert Rates((90.0,)).cpu_microseconds is None

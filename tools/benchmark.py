@@ -1,7 +1,7 @@
 """Measure images/s of the feed, of the training step, and of both together, and name the bottleneck.
 
 python tools/benchmark.py feed --data data/mine --batch-size 2048 --steps-per-call 16
-python tools/benchmark.py step --data data/mine --precision float32 mixed_bfloat16 --steps-per-call 1 4 16 --xla both
+python tools/benchmark.py step --data data/mine --precision float32 mixed_bfloat16 --steps-per-call 1 4 16 --xla off on
 python tools/benchmark.py train --data data/mine --strategy mirrored --json train.json
 python tools/benchmark.py all --data data/mine --out results
 
@@ -31,11 +31,10 @@ _COMMANDS = {
     "train": "feed, step and both together: accelerator utilisation and the bottleneck",
     "all": "feed at two batch sizes, step and train; their JSON goes to --out",
 }
-_XLA = {"off": (False,), "on": (True,), "both": (False, True)}
 ALL = {  # per JSON file; one process each, so that nothing of an earlier one is left
     "feed_2048": "feed --batch-size 2048 --steps-per-call 16",
     "feed_256": "feed --batch-size 256 --steps-per-call 16",
-    "step": "step --xla both",
+    "step": "step --xla off on",
     "train": "train",
 }
 
@@ -64,26 +63,27 @@ def _measure(args: argparse.Namespace) -> Any:
     import_tensorflow()
     from pipeline.benchmark import feed, training
     from pipeline.train.devices import make_devices
-    from pipeline.train.setup import make_run_plan
+    from pipeline.train.run_plan import make_run_plan
 
-    devices = make_devices(configs[0].strategy, configs[0].devices)
+    devices = make_devices(args.strategy, args.devices)
     plans = [make_run_plan(config, manifest, devices) for config in configs]
-    print(f"{devices.describe()}; {plans[0].plan.describe()}\n", flush=True)
-    if args.command == "feed":
-        return feed.measure_feed(plans[0], devices, args.rounds, args.seconds, args.baselines)
+    print(f"{devices.describe()}; {plans[0].feed_plan.describe()}\n", flush=True)
     if args.command == "step":
         return training.measure_steps(plans, devices, args.rounds, args.seconds)
-    return training.measure_training(plans[0], devices, args.rounds, args.seconds)
+    measure = feed.measure_feed if args.command == "feed" else training.measure_training
+    return measure(plans[0], devices, args.rounds, args.seconds)
 
 
 def _configs(args: argparse.Namespace) -> list[TrainConfig]:
     """One per combination of the settings that `step` takes several values of."""
     common = {name: getattr(args, name) for name in ("data", "strategy", "devices", "feed", "scale")}
     common["run_dir"] = pathlib.Path("benchmark")  # nothing is written there
-    names = ("batch_size", "precision", "steps_per_call", "xla")
-    variants = itertools.product(args.batch_size, args.precision, args.steps_per_call, _XLA[args.xla])
-    settings = ({**common, **dict(zip(names, variant, strict=True))} for variant in variants)
-    return [TrainConfig(**{name: value for name, value in given.items() if value is not None}) for given in settings]
+    return [
+        TrainConfig(**common, batch_size=batch_size, precision=precision, steps_per_call=steps, xla=xla == "on")
+        for batch_size, precision, steps, xla in itertools.product(
+            args.batch_size, args.precision, args.steps_per_call, args.xla
+        )
+    ]
 
 
 def _run_all(args: argparse.Namespace) -> int:
@@ -101,10 +101,7 @@ def _run_all(args: argparse.Namespace) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """A parser with one command per kind of measurement."""
-    summary, usage = __doc__.split("\n\n", 1)
-    parser = Parser(
-        prog="benchmark.py", description=summary, epilog=usage, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, dest="command", metavar="|".join(_COMMANDS))
     for name, text in _COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text)
@@ -116,26 +113,23 @@ def make_parser() -> argparse.ArgumentParser:
             add("--out", type=pathlib.Path, required=True, metavar="DIR", help="directory for the JSON files")
         else:
             add("--json", type=pathlib.Path, metavar="FILE", help="also write the results as JSON")
-            _add_settings(command, name)
+            _add_settings(command, several=name == "step")
     return parser
 
 
-def _add_settings(command: argparse.ArgumentParser, name: str) -> None:
-    """Settings of train.py, whose defaults hold; `step` takes several values of some."""
+def _add_settings(command: argparse.ArgumentParser, several: bool) -> None:
+    """Settings of train.py with its defaults, some of them with `several` values."""
     add = command.add_argument
-    add("--strategy", choices=STRATEGIES)
+    add("--strategy", choices=STRATEGIES, default="auto")
     add("--devices", type=int, metavar="N", help="GPUs, or logical CPUs without a GPU (default: all GPUs, or 1 CPU)")
-    add("--feed", choices=FEEDS)
-    add("--scale", choices=SCALES, help="where bytes are scaled to floats")
-    several: dict[str, Any] = {"nargs": "+" if name == "step" else 1, "default": [None]}
-    add("--batch-size", type=int, metavar="N", help="global batch", **several)
-    add("--precision", choices=PRECISIONS, **several)
-    if name == "step":
-        several["default"] = [1, None]
-    add("--steps-per-call", type=int, metavar="K", help="default: as train.py; step also with 1", **several)
-    add("--xla", choices=_XLA if name == "step" else ("off", "on"), default="off", help="compile the step")
-    if name == "feed":
-        add("--no-baselines", dest="baselines", action="store_false", help="measure our own stages only")
+    add("--feed", choices=FEEDS, default="auto")
+    add("--scale", choices=SCALES, default="device", help="where bytes are scaled to floats")
+    values: dict[str, Any] = {"nargs": "+" if several else 1}
+    add("--batch-size", type=int, metavar="N", default=[TrainConfig.batch_size], help="global batch", **values)
+    add("--precision", choices=PRECISIONS, default=["auto"], **values)
+    steps = [1, None] if several else [None]
+    add("--steps-per-call", type=int, metavar="K", default=steps, help="default: as train.py; step: also 1", **values)
+    add("--xla", choices=("off", "on"), default=["off"], help="compile the step", **values)
 
 
 if __name__ == "__main__":

@@ -19,18 +19,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from pipeline.cli import Parser, run_command
-from pipeline.errors import pluralize
 from pipeline.feed.plan import default_memory_budget
-from pipeline.train.environment import processor_flags, processor_name
 
-OK, NOTE, FIX = "ok", "note", "fix"
 PACKAGE = "kannada-pipeline"
-_STYLES = {OK: "green", NOTE: "cyan", FIX: "bold red"}
 _INSTALL = "python -m pip install -e ."
 _MIN_MEMORY = 2 << 30  # TensorFlow alone takes half a gigabyte
 _MIN_DISK = 1 << 30
 _DRIVER_SECONDS, _PROBE_SECONDS = 20, 300  # a driver may never answer; TensorFlow computes for 5
-# A process of its own, because a driver can end it or hang, and because oneDNN reports itself once per process.
+# A process of its own, because a driver can end it or hang.
 _PROBE = """
 import json, keras, tensorflow as tf
 gpus = tf.config.list_physical_devices("GPU")
@@ -43,10 +39,9 @@ print(json.dumps([details(gpu).get("device_name", gpu.name) for gpu in gpus]))
 
 
 class Check(NamedTuple):
-    """What was checked, its state (OK, NOTE or FIX), the observation, and for FIX what to do."""
+    """What was checked, the observation, and what to fix, if anything."""
 
     name: str
-    state: str
     text: str
     fix: str = ""
 
@@ -59,7 +54,7 @@ def check_versions(package: str = PACKAGE) -> Check:
     try:
         metadata = importlib.metadata.metadata(package)
     except importlib.metadata.PackageNotFoundError:
-        return Check("versions", FIX, f"{package} is not installed", _INSTALL)
+        return Check("versions", f"{package} is not installed", _INSTALL)
     wrong, python, versions = [], platform.python_version(), {}
     if python not in SpecifierSet(metadata["Requires-Python"] or ""):
         wrong.append(f"Python {python}, needed {metadata['Requires-Python']}")
@@ -69,74 +64,49 @@ def check_versions(package: str = PACKAGE) -> Check:
             if version is None or not requirement.specifier.contains(version, prereleases=True):
                 wrong.append(f"{requirement.name} {version or 'missing'}, needed {requirement.specifier or 'any'}")
     if wrong:
-        return Check("versions", FIX, "; ".join(wrong), f"{_INSTALL} (in a new virtual environment)")
+        return Check("versions", "; ".join(wrong), f"{_INSTALL} (in a new virtual environment)")
     main = ", ".join(f"{name} {version}" for name, version in list(versions.items())[:3])
-    return Check("versions", OK, f"Python {python}, {main}; {len(versions)} packages as required")
+    return Check("versions", f"Python {python}, {main}; {len(versions)} packages as required")
 
 
-def check_tensorflow() -> list[Check]:
-    """Whether TensorFlow starts, which devices it computes on, and whether oneDNN is on by itself."""
-    ours = ("TF_ENABLE_ONEDNN_OPTS", "TF_CPP_MIN_LOG_LEVEL", "TF_CONFIG", "KERAS_BACKEND")
-    environment = {name: value for name, value in os.environ.items() if name not in ours}
-    code, out, err = _run([sys.executable, "-c", _PROBE], _PROBE_SECONDS, environment)
+def check_tensorflow() -> Check:
+    """Whether TensorFlow starts, and which devices it computes on."""
+    code, out, err = _run([sys.executable, "-c", _PROBE], _PROBE_SECONDS)
     if code != 0:
         reason = (err.strip().splitlines() or [f"exit code {code}"])[-1]
         fix = f"{_INSTALL}, or reboot if the GPU driver is at fault; then try again"
-        return [Check("TensorFlow", FIX, f"does not start or compute ({reason})", fix)]
-    return [
-        check_devices(json.loads(out.splitlines()[-1]), nvidia_driver(), os.getenv("CUDA_VISIBLE_DEVICES")),
-        check_onednn("oneDNN custom operations are on" in err, processor_flags(), os.getenv("TF_ENABLE_ONEDNN_OPTS")),
-    ]
+        return Check("TensorFlow", f"does not start or compute ({reason})", fix)
+    return check_devices(json.loads(out.splitlines()[-1]), nvidia_driver(), os.getenv("CUDA_VISIBLE_DEVICES"))
 
 
 def check_devices(gpus: Sequence[str], driver: str, visible: str | None) -> Check:
     """Whether TensorFlow detects the GPUs of the NVIDIA driver."""
     if gpus:
-        return Check("devices", OK, f"{', '.join(gpus)}; {driver or 'driver unknown'}")
+        return Check("devices", f"{', '.join(gpus)}; {driver or 'driver unknown'}")
     if driver.startswith("nvidia-smi failed"):
-        return Check("devices", FIX, driver, "the NVIDIA driver does not answer: reboot, or install it again")
+        return Check("devices", driver, "the NVIDIA driver does not answer: reboot, or install it again")
     if driver and visible in (None, "all"):
         text = f"{driver} found, but TensorFlow detects no GPU"
-        return Check("devices", FIX, text, f"{_INSTALL[:-1]}'.[cuda]', then try again")
+        return Check("devices", text, f"{_INSTALL[:-1]}'.[cuda]', then try again")
     if driver:
-        return Check("devices", NOTE, f"{driver}, hidden by CUDA_VISIBLE_DEVICES={visible}")
-    return Check("devices", OK, "no GPU; training runs on the processor")
+        return Check("devices", f"{driver}, hidden by CUDA_VISIBLE_DEVICES={visible}")
+    return Check("devices", "no GPU; training runs on the processor")
 
 
 def nvidia_driver() -> str:
     """The NVIDIA driver and its GPUs; empty if there is none; why, if it does not answer."""
     if (tool := shutil.which("nvidia-smi")) is None:
         return ""
-    query = ["--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+    query = ["--query-gpu=driver_version,name,memory.total", "--format=csv,noheader"]
     code, out, err = _run([tool, *query], _DRIVER_SECONDS)
     if code != 0:
         return f"nvidia-smi failed: {((out or err).strip().splitlines() or ['no reason given'])[0]}"
-    rows = [line.split(", ") for line in out.strip().splitlines()]
-    return f"NVIDIA driver {rows[0][1]}: {', '.join(f'{row[0]} with {row[2]}' for row in rows)}" if rows else ""
-
-
-def check_onednn(on: bool, flags: frozenset[str], setting: str | None) -> Check:
-    """Whether convolutions on the processor use oneDNN; `setting` is the user's TF_ENABLE_ONEDNN_OPTS."""
-    if setting == "0":
-        return Check("oneDNN", NOTE, "off by TF_ENABLE_ONEDNN_OPTS=0, so convolutions on the processor are slower")
-    if on:
-        return Check("oneDNN", OK, "TensorFlow switches it on")
-    if "avx2" in flags:
-        return Check("oneDNN", OK, "TensorFlow leaves it off without AVX-512; the package switches it on")
-    return Check("oneDNN", NOTE, "the processor has no AVX2, so convolutions are slow")
-
-
-def check_processor() -> Check:
-    """The processor's model, cores and instruction sets."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    flags = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in processor_flags()]
-    return Check("processor", OK, f"{processor_name()}, {pluralize(cores or 1, 'core')}, {' '.join(flags)}")
+    return f"NVIDIA driver {'; '.join(out.strip().splitlines())}"
 
 
 def check_memory(free: int) -> Check:
     """Whether `free` bytes are enough to train."""
-    state = OK if free >= _MIN_MEMORY else FIX
-    return Check("memory", state, f"{free / 2**30:,.1f} GiB free", "" if state == OK else "free 2 GiB for training")
+    return Check("memory", f"{free / 2**30:,.1f} GiB free", "free 2 GiB for training" if free < _MIN_MEMORY else "")
 
 
 def check_folder(name: str, path: pathlib.Path) -> Check:
@@ -149,9 +119,9 @@ def check_folder(name: str, path: pathlib.Path) -> Check:
             os.fsync(file.fileno())
         free = shutil.disk_usage(place).free
     except OSError as error:
-        return Check(name, FIX, f"{place}: {error.strerror}", "allow this user to write there, or choose another place")
-    text = f"{place}: {free / 2**30:,.1f} GiB free"
-    return Check(name, OK, text) if free >= _MIN_DISK else Check(name, FIX, text, "free 1 GiB for data and checkpoints")
+        return Check(name, f"{place}: {error.strerror}", "allow this user to write there, or choose another place")
+    fix = "free 1 GiB for data and checkpoints" if free < _MIN_DISK else ""
+    return Check(name, f"{place}: {free / 2**30:,.1f} GiB free", fix)
 
 
 def check_temporary_directory() -> Check:
@@ -159,47 +129,42 @@ def check_temporary_directory() -> Check:
     try:
         return check_folder("temporary files", pathlib.Path(tempfile.gettempdir()))
     except FileNotFoundError:
-        return Check("temporary files", FIX, "no writable directory", "set TMPDIR to a directory that can be written")
+        return Check("temporary files", "no writable directory", "set TMPDIR to a directory that can be written")
 
 
 def print_checks(checks: Sequence[Check]) -> None:
-    """A table of all checks, then what to fix."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    # Output to a file has no width of its own.
-    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 120)
-    table = Table("check", "", "result", box=box.SIMPLE_HEAD)
+    """All checks in columns, then what to fix."""
     for check in checks:
-        table.add_row(check.name, Text(check.state, style=_STYLES[check.state]), check.text)
-    console.print(table)
-    to_fix = [check for check in checks if check.state == FIX]
-    console.print(f"{len(to_fix)} to fix" if to_fix else "nothing to fix", style=_STYLES[FIX if to_fix else OK])
+        print(f"{check.name:<15}  {'fix' if check.fix else 'ok':<3}  {check.text}")
+    to_fix = [check for check in checks if check.fix]
+    print(f"\n{len(to_fix) or 'nothing'} to fix")
     for number, check in enumerate(to_fix, 1):
-        console.print(f"{number}. {check.name}: {check.fix}", soft_wrap=True)
+        print(f"{number}. {check.name}: {check.fix}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run all checks; returns the exit code."""
-    summary, _, usage = (__doc__ or "").partition("\n\n")
-    parser = Parser(description=summary, epilog=usage, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--data-dir", type=pathlib.Path, default="data", metavar="DIR", help="where data sets go (default: data)")
     add("--run-dir", type=pathlib.Path, default="runs", metavar="DIR", help="where runs go (default: runs)")
     args = parser.parse_args(argv)
-    folders = [check_folder("data", args.data_dir), check_folder("runs", args.run_dir), check_temporary_directory()]
-    machine = [check_processor(), check_memory(2 * default_memory_budget()), *folders]
-    checks = [*machine, check_versions(), *check_tensorflow()]
+    checks = [
+        check_memory(2 * default_memory_budget()),
+        check_folder("data", args.data_dir),
+        check_folder("runs", args.run_dir),
+        check_temporary_directory(),
+        check_versions(),
+        check_tensorflow(),
+    ]
     print_checks(checks)
-    return int(any(check.state == FIX for check in checks))
+    return int(any(check.fix for check in checks))
 
 
-def _run(command: list[str], seconds: float, environment: dict[str, str] | None = None) -> tuple[int, str, str]:
+def _run(command: list[str], seconds: float) -> tuple[int, str, str]:
     """Exit code, stdout and stderr; a command that does not end in time is killed."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=environment, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired:
         return 1, "", f"no answer in {seconds} s"
     return done.returncode, done.stdout, done.stderr

@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Sequence
 
 from pipeline.cli import Parser, run_command
-from pipeline.sample import ROWS_PER_WRITER, write_sample_csv
+from pipeline.sample.dataset import write_sample_csv
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -20,10 +20,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("out", metavar="OUT", help="the CSV file to write; an old one is replaced")
     add("--rows", type=int, default=12_000, help="number of images (default: %(default)s)")
     add("--seed", type=int, default=0, help="which writers, and how they write (default: %(default)s)")
-    add("--rows-per-writer", type=int, default=ROWS_PER_WRITER, help="in sequence (default: %(default)s)")
     args = parser.parse_args(argv)
-    path = write_sample_csv(args.out, args.rows, args.seed, args.rows_per_writer)
-    print(f"{path}: {args.rows:,} rows, seed {args.seed}, {args.rows_per_writer} rows per writer")
+    path = write_sample_csv(args.out, args.rows, args.seed)
+    print(f"{path}: {args.rows:,} rows, seed {args.seed}")
 
 
 def cli() -> None:

@@ -33,20 +33,16 @@ from pipeline.sample.dataset import make_sample_dataset
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TOLERANCE = 1e-3  # of weights on another number of replicas, whose sums are rounded in another order
-_MAX_COUNT = 10_000  # of kills and of runs: days of work
 _MAX_SECONDS = 600  # after which a command counts as hung
 _POLL_SECONDS = 0.002
 _ROWS, _VAL_ROWS = 280, 28
 _STEPS_PER_EPOCH = 16  # of 252 rows; the last step is padded
 _CHECKPOINT_EVERY = 2
-_SETTINGS = {
-    **{"--batch-size": 16, "--steps-per-call": 1, "--checkpoint-every": _CHECKPOINT_EVERY, "--precision": "float32"},
-    # Training amplifies rounding, the more the larger its steps, and this compares resuming, not rounding.
-    "--learning-rate": 1e-4,
-}
+# Training amplifies rounding, the more the larger its steps, and this compares resuming, not rounding: hence the rate.
+_SETTINGS = "--batch-size 16 --steps-per-call 1 --precision float32 --learning-rate 1e-4 --audit --log-json"
 _TIMES = ("seconds", "images_per_second")  # columns of the history that the clock decides
-_ONE_DEVICE = ("--strategy", "one")
-_TWO_REPLICAS = ("--strategy", "mirrored", "--devices", "2")
+_ONE_DEVICE = "--strategy one"
+_TWO_REPLICAS = "--strategy mirrored --devices 2"
 
 
 class NotProven(Exception):
@@ -55,12 +51,8 @@ class NotProven(Exception):
 
 def newest_step(run_dir: pathlib.Path) -> int:
     """Global step of the newest checkpoint; 0 if there is none."""
-    return max(_checkpoints(run_dir), default=0)
-
-
-def _checkpoints(run_dir: pathlib.Path) -> dict[int, pathlib.Path]:
-    paths = run_dir.glob("checkpoints/checkpoint-*.npz")
-    return {int(match[1]): path for path in paths if (match := re.fullmatch(r"checkpoint-(\d+)\.npz", path.name))}
+    names = [path.name for path in run_dir.glob("checkpoints/checkpoint-*.npz")]
+    return max((int(match[1]) for name in names if (match := re.fullmatch(r"checkpoint-(\d+)\.npz", name))), default=0)
 
 
 def differences(run_dir: pathlib.Path, other: pathlib.Path) -> list[str]:
@@ -69,28 +61,31 @@ def differences(run_dir: pathlib.Path, other: pathlib.Path) -> list[str]:
     return [name for name in ours if ours[name] != theirs[name]]
 
 
-def max_weight_difference(run_dir: pathlib.Path, other: pathlib.Path) -> float:
-    """The largest difference between two weights at the same place."""
-    ours, theirs = _arrays(run_dir, "model/"), _arrays(other, "model/")
-    # NumPy's max, unlike Python's, does not lose a NaN.
-    return float(np.max([np.abs(ours[name] - theirs[name]).max(initial=0.0) for name in ours]))
-
-
 def _final_state(run_dir: pathlib.Path) -> dict[str, Any]:
-    kinds = {"weights": "model/", "optimizer": "optimizer/"}
-    bits = {
-        kind: {name: (array.dtype, array.shape, array.tobytes()) for name, array in _arrays(run_dir, prefix).items()}
-        for kind, prefix in kinds.items()
-    }
+    arrays = {name: (array.dtype, array.shape, array.tobytes()) for name, array in _arrays(run_dir).items()}
     with (run_dir / "history.csv").open(encoding="utf-8", newline="") as file:
         rows = [{key: row[key] for key in row if key not in _TIMES} for row in csv.DictReader(file)]
-    return {**bits, "history": rows, "evaluation": (run_dir / "evaluation.json").read_text("utf-8")}
+    return {
+        "weights": {name: bits for name, bits in arrays.items() if name.startswith("model/")},
+        "optimizer": {name: bits for name, bits in arrays.items() if name.startswith("optimizer/")},
+        "history": rows,
+        "evaluation": (run_dir / "evaluation.json").read_text("utf-8"),
+    }
 
 
-def _arrays(run_dir: pathlib.Path, prefix: str) -> dict[str, np.ndarray]:
+def max_weight_difference(run_dir: pathlib.Path, other: pathlib.Path) -> float:
+    """The largest difference between two weights at the same place."""
+    ours, theirs = _arrays(run_dir), _arrays(other)
+    # NumPy's max, unlike Python's, does not lose a NaN.
+    differing = [np.abs(ours[name] - theirs[name]).max(initial=0.0) for name in ours if name.startswith("model/")]
+    return float(np.max(differing))
+
+
+def _arrays(run_dir: pathlib.Path) -> dict[str, np.ndarray]:
     """Arrays of the newest checkpoint."""
-    with np.load(_checkpoints(run_dir)[newest_step(run_dir)], allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files if name.startswith(prefix)}
+    path = run_dir / f"checkpoints/checkpoint-{newest_step(run_dir):09d}.npz"
+    with np.load(path, allow_pickle=False) as archive:
+        return dict(archive)
 
 
 def kill_schedule(kills: int, total_steps: int, rng: random.Random) -> list[int]:
@@ -112,7 +107,7 @@ class Run:
         self.starts = self.kills = 0
         self._audited: set[int] = set()
 
-    def finish(self, devices: Sequence[str] = _ONE_DEVICE) -> float:
+    def finish(self, devices: str = _ONE_DEVICE) -> float:
         """Start or resume, and let the run end; returns the seconds.
 
         Raises:
@@ -143,14 +138,14 @@ class Run:
         return killed
 
     @contextlib.contextmanager
-    def _start(self, devices: Sequence[str] = _ONE_DEVICE) -> Iterator[subprocess.Popen]:
+    def _start(self, devices: str = _ONE_DEVICE) -> Iterator[subprocess.Popen]:
         """Start the command; after the block it is killed if it still runs, and its end and its events are checked."""
         self.starts += 1
-        settings = {"--data": self._folder / "data", "--run-dir": self.path, "--epochs": self._epochs, **_SETTINGS}
-        flags = [str(part) for setting in {**settings, "--seed": self.seed}.items() for part in setting]
-        command = [sys.executable, str(ROOT / "train.py"), "--audit", "--log-json", *devices, *flags]
-        environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
-        environment["CUDA_VISIBLE_DEVICES"] = "-1"  # equal bits are promised on CPUs
+        settings = {"data": self._folder / "data", "run-dir": self.path, "epochs": self._epochs, "seed": self.seed}
+        flags = [f"--{name}={value}" for name, value in {**settings, "checkpoint-every": _CHECKPOINT_EVERY}.items()]
+        command = [sys.executable, str(ROOT / "train.py"), *f"{_SETTINGS} {devices}".split(), *flags]
+        # Equal bits are promised on CPUs, and an empty TF_CONFIG is none.
+        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CONFIG": ""}
         before = newest_step(self.path)
         out, err = (self._folder / f"{self.path.name}-start-{self.starts}.{kind}" for kind in ("out", "err"))
         with out.open("wb") as stdout, err.open("wb") as stderr:
@@ -206,19 +201,19 @@ def prove(folder: pathlib.Path, kills: int, runs: int, seed: int) -> None:
     epochs = max(3, -(-2 * kills * _CHECKPOINT_EVERY // _STEPS_PER_EPOCH))
     whole = Run(folder, "unbroken", epochs, seed)
     seconds = whole.finish()
-    names = [f"killed {number}" for number in range(1, runs + 1)]
     failed = 0
-    for name in [*names, "on 2 replicas"]:
-        run, single = Run(folder, name, epochs, seed), name in names
+    for number in range(1, runs + 2):
+        is_last = number > runs
+        run = Run(folder, "on 2 replicas" if is_last else f"killed {number}", epochs, seed)
         try:
-            if single:
-                _kill(run, kills, seconds)
-            else:
+            if is_last:
                 run.kill(run.total_steps // 3, delay=0)
-            run.finish(_ONE_DEVICE if single else _TWO_REPLICAS)
-            _compare(run, whole, exact=single)
+            else:
+                _kill(run, kills, seconds)
+            run.finish(_TWO_REPLICAS if is_last else _ONE_DEVICE)
+            _compare(run, whole, exact=not is_last)
         except NotProven as error:
-            print(f"{name}: {error}", flush=True)
+            print(f"{run.name}: {error}", flush=True)
             failed += 1
         else:
             shutil.rmtree(run.path)  # a hundred runs would fill a small disk
@@ -251,10 +246,15 @@ def _compare(run: Run, whole: Run, exact: bool) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the proof; returns the exit code."""
-    args = _parser().parse_args(argv)
-    for name, low, high in (("kills", 1, _MAX_COUNT), ("runs", 1, _MAX_COUNT), ("seed", 0, 2**63 - 1)):
-        if not low <= getattr(args, name) <= high:
-            raise InputError(f"--{name} {getattr(args, name)}: must be from {low} to {high:,}")
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--kills", type=int, default=5, metavar="N", help="per run (default: %(default)s)")
+    add("--runs", type=int, default=1, metavar="N", help="runs to kill, at other times each (default: %(default)s)")
+    add("--seed", type=int, default=0, metavar="N", help="of the times and of the training (default: %(default)s)")
+    args = parser.parse_args(argv)
+    for name, lowest in (("kills", 1), ("runs", 1), ("seed", 0)):
+        if getattr(args, name) < lowest:
+            raise InputError(f"--{name} {getattr(args, name)}: must be at least {lowest}")
     folder = tempfile.mkdtemp(prefix="prove-resume-")
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, folder)
@@ -266,16 +266,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 1
     print("PROVEN: the kills changed nothing")
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    summary, _, usage = (__doc__ or "").partition("\n\n")
-    parser = Parser(description=summary, epilog=usage, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("--kills", type=int, default=5, metavar="N", help="per run (default: %(default)s)")
-    add("--runs", type=int, default=1, metavar="N", help="runs to kill, at other times each (default: %(default)s)")
-    add("--seed", type=int, default=0, metavar="N", help="of the times and of the training (default: %(default)s)")
-    return parser
 
 
 def cli() -> None:

@@ -4,20 +4,19 @@ A stage includes the earlier stages that it needs: reading, drawing the order, g
 Batches are consumed inside a tf.function, so that no Python is timed with them.
 """
 
-import dataclasses
 import functools
 import itertools
 import pathlib
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from pipeline.benchmark import baselines, machine
-from pipeline.benchmark.results import BASELINE, LIMIT, OURS, Results, Row
-from pipeline.benchmark.timing import measure_settled, warm_up
+from pipeline.benchmark import baselines
+from pipeline.benchmark.results import Results, Row, describe_machine
+from pipeline.benchmark.timing import measure_rounds
 from pipeline.errors import pluralize
 from pipeline.feed.dataset import HostScaling, Position, make_resident_dataset, make_stream_dataset
 from pipeline.feed.normalize import Normalization
@@ -27,61 +26,51 @@ from pipeline.feed.stream import SplitReader
 from pipeline.splits import TRAIN
 from pipeline.train.devices import Devices
 from pipeline.train.prefetch import prefetch_to_devices
-from pipeline.train.setup import RunPlan, default_steps_per_call
+from pipeline.train.run_plan import RunPlan
 
 FOREVER = Position(0, 0, sys.maxsize)  # where a feed without end starts
 
-# Between two marks: so many images that reading the clock costs nothing, so few that the slowest recipe gets there.
-_IMAGES_PER_MARK, _MAX_ELEMENTS_PER_MARK = 1 << 14, 64
+# Per reading of the clock: so many images that it costs nothing, so few that the slowest recipe gets there.
+_IMAGES_PER_CALL, _MAX_ELEMENTS_PER_CALL = 1 << 14, 64
+_WIDTHS = {"uint8": 1, "float32": 4}  # bytes per pixel
 _COMPARED_WITH = {  # per dtype of the resident feed
     "uint8": ("textbook_cached_uint8", "keras_arrays_uint8", "numpy_uint8"),
     "float32": ("textbook_cached_float32", "tfds_cached_float32", "numpy_float32"),
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Stage:
-    """A row to be measured: `work()` does some work and returns the images done; `warm_up` images come first."""
+class Stage(NamedTuple):
+    """A row to be measured: `work()` does some work and returns the images done.
+
+    The ratios of its rate to those of the stages `compared_with`, if they are measured, are reported.
+    """
 
     id: str
     text: str
     bytes_per_image: int
     work: Callable[[], int]
-    group: str = OURS
-    warm_up: int = 0
+    compared_with: Sequence[str] = ()
 
 
-def measure_feed(
-    plan: RunPlan, devices: Devices, rounds: int = 5, seconds: float = 1.0, with_baselines: bool = True
-) -> Results:
-    """Measure every stage of every feed of the training split.
+def measure_feed(plan: RunPlan, devices: Devices, rounds: int, seconds: float) -> Results:
+    """Measure every stage of every feed of the training split, the recipes of `baselines` and limits of the machine.
 
-    Args:
-        rounds: how often each stage is measured; they take turns.
-        seconds: shortest length of one measurement.
-        with_baselines: whether to measure the recipes of `baselines` too.
+    `rounds` and `seconds` are those of `measure_rounds`.
     """
     arrays = load_split(plan.config.data, plan.manifest, TRAIN)
-    resident = {dtype: list(_resident(plan, devices, arrays, dtype)) for dtype in ("uint8", "float32")}
-    stages = [*_preparing(plan), *itertools.chain(*resident.values()), *_other_feeds(plan, devices, arrays)]
-    stages += _limits(plan, arrays)
-    if with_baselines:
-        stages += _baselines(plan, arrays)
-    for stage in stages:
-        warm_up(seconds, stage.work, stage.warm_up)
-    rates = measure_settled({stage.id: stage.work for stage in stages}, rounds, seconds)
-    compared = [
-        (stage.id, other) for dtype, others in _COMPARED_WITH.items() for stage in resident[dtype] for other in others
+    stages = [
+        *_preparing(plan),
+        *_resident(plan, devices, arrays),
+        *_streamed(plan, devices),
+        *_limits(plan, arrays),
+        *_baselines(plan, arrays),
     ]
-    compared.append(("stream_float32", "textbook_float32"))
+    rates = measure_rounds({stage.id: stage.work for stage in stages}, rounds, seconds)
     return Results(
         "feed",
-        machine.describe_with_settings(plan, devices),
-        [
-            Row(stage.id, stage.text, rates[stage.id], stage.group, bytes_per_image=stage.bytes_per_image)
-            for stage in stages
-        ],
-        compared=[(above, below) for above, below in compared if below in rates],
+        describe_machine([plan], devices),
+        [Row(stage.id, stage.text, rates[stage.id], stage.bytes_per_image) for stage in stages],
+        [(stage.id, other) for stage in stages for other in stage.compared_with if other in rates],
     )
 
 
@@ -90,7 +79,7 @@ def consume_in_function(
 ) -> Callable[[], int]:
     """Work that takes elements inside a tf.function, without Python between them, and returns their images."""
     iterator = iter(dataset)
-    numbers: Any = tf.range(min(max(1, _IMAGES_PER_MARK // images_per_element), _MAX_ELEMENTS_PER_MARK))
+    numbers: Any = tf.range(min(max(1, _IMAGES_PER_CALL // images_per_element), _MAX_ELEMENTS_PER_CALL))
 
     @tf.function
     def consume() -> tf.Tensor:
@@ -112,8 +101,7 @@ def images_of_element(element: dict) -> tf.Tensor:
 def _preparing(plan: RunPlan) -> Iterator[Stage]:
     """What comes before batches: reading the shards, and drawing an order."""
     config, steps, manifest = plan.config, plan.steps, plan.manifest
-    shards = _shards(plan)
-    epochs = itertools.count()
+    shards, epochs = _shards(plan), itertools.count()
 
     def read() -> int:
         for path in shards:
@@ -131,38 +119,34 @@ def _preparing(plan: RunPlan) -> Iterator[Stage]:
     yield Stage("order", "a permutation, cut into calls", 4, draw)
 
 
-def _resident(plan: RunPlan, devices: Devices, arrays: SplitArrays, dtype: str) -> Iterator[Stage]:
-    """The host feed: in calls as requested, in calls as train.py makes them here, and in calls of one step."""
-    steps, image_bytes = plan.steps, arrays.images.shape[1]
-    default = default_steps_per_call(devices.accelerator, steps.batch_size * image_bytes)
-    lengths = (steps.steps_per_call, min(default, steps.steps_per_call), 1)
-    work = "order and gather" if dtype == "uint8" else "order, gather and scale"
-    for cut in dict.fromkeys(steps.in_even_calls(length) for length in lengths):
-        text = f"{work}, {pluralize(cut.steps_per_call, 'step')} per call"
-        dataset = make_resident_dataset(arrays, cut, 0, FOREVER, devices.replicas, _scaling(plan, dtype))
-        width = image_bytes * np.dtype(dtype).itemsize
-        yield _feed_stage(f"resident_{dtype}_k{cut.steps_per_call}", text, width, dataset, cut)
-
-
-def _other_feeds(plan: RunPlan, devices: Devices, arrays: SplitArrays) -> Iterator[Stage]:
-    steps, manifest, replicas = plan.steps, plan.manifest, devices.replicas
-    size = manifest.layout.image_bytes
+def _resident(plan: RunPlan, devices: Devices, arrays: SplitArrays) -> Iterator[Stage]:
+    """The host feed, in calls as requested and in calls of one step; on the devices; and what is copied without it."""
+    steps, size, replicas = plan.steps, plan.manifest.layout.image_bytes, devices.replicas
+    for dtype, width in _WIDTHS.items():
+        work = "order and gather" if dtype == "uint8" else "order, gather and scale"
+        for cut in dict.fromkeys((steps, steps.in_even_calls(1))):
+            text = f"{work}, {pluralize(cut.steps_per_call, 'step')} per call"
+            dataset = make_resident_dataset(arrays, cut, 0, FOREVER, replicas, _scaling(plan, dtype))
+            stage_id = f"resident_{dtype}_k{cut.steps_per_call}"
+            yield Stage(stage_id, text, size * width, _consume(dataset, cut), _COMPARED_WITH[dtype])
     elements = prefetch_to_devices(make_resident_dataset(arrays, steps, 0, FOREVER, replicas), devices)
-    yield Stage(
-        "resident_uint8_on_devices",
-        "on the replicas' devices, from Python",
-        size,
-        lambda: int(tf.reduce_sum(next(elements)[1])),
-    )
+    on_devices = "on the replicas' devices, from Python"
+    yield Stage("resident_uint8_on_devices", on_devices, size, lambda: int(tf.reduce_sum(next(elements)[1])))
     indices = make_resident_dataset(None, steps, 0, FOREVER, replicas)
-    yield _feed_stage("indices", "what --feed device copies", 4, indices, steps)
+    yield Stage("indices", "what --feed device copies", 4, _consume(indices, steps))
+
+
+def _streamed(plan: RunPlan, devices: Devices) -> Iterator[Stage]:
+    steps, manifest = plan.steps, plan.manifest
     reader = SplitReader(plan.config.data, manifest, TRAIN)
     # Half of the split per window, however large the budget is: a window of the whole split would not be streaming.
-    budget = min(plan.plan.budget, 2 * steps.num_examples * manifest.stride)
-    for dtype in ("uint8", "float32"):
-        dataset = make_stream_dataset(reader, budget, steps, 0, FOREVER, replicas, _scaling(plan, dtype))
-        width = size * np.dtype(dtype).itemsize
-        yield _feed_stage(f"stream_{dtype}", "from disk, shuffled in windows", width, dataset, steps)
+    budget = min(plan.feed_plan.budget, 2 * steps.num_examples * manifest.stride)
+    for dtype, width in _WIDTHS.items():
+        dataset = make_stream_dataset(reader, budget, steps, 0, FOREVER, devices.replicas, _scaling(plan, dtype))
+        work = _consume(dataset, steps)
+        compared_with = ("textbook_float32",) if dtype == "float32" else ()
+        size = width * manifest.layout.image_bytes
+        yield Stage(f"stream_{dtype}", "from disk, shuffled in windows", size, work, compared_with)
 
 
 def _limits(plan: RunPlan, arrays: SplitArrays) -> Iterator[Stage]:
@@ -179,39 +163,38 @@ def _limits(plan: RunPlan, arrays: SplitArrays) -> Iterator[Stage]:
         np.copyto(target, arrays.images)
         return len(order)
 
-    for dtype in ("uint8", "float32"):
-        work = functools.partial(gather, dtype)
-        width = size * np.dtype(dtype).itemsize
-        yield Stage(f"numpy_{dtype}", "limit: gather by NumPy, one thread", width, work, LIMIT)
-    yield Stage("memcpy", "limit: one copy of the matrix", size, copy, LIMIT)
+    for dtype, width in _WIDTHS.items():
+        text = "limit: gather by NumPy, one thread"
+        yield Stage(f"numpy_{dtype}", text, size * width, functools.partial(gather, dtype))
+    yield Stage("memcpy", "limit: one copy of the matrix", size, copy)
 
 
 def _baselines(plan: RunPlan, arrays: SplitArrays) -> Iterator[Stage]:
     size, batch = plan.manifest.layout.image_bytes, plan.steps.batch_size
     paths = [str(path) for path in _shards(plan)]
 
-    def stage(row_id: str, text: str, width: int, dataset: tf.data.Dataset, cached: bool = True) -> Stage:
-        # After one epoch the cache is complete, so the clock starts after two.
-        images = 2 * len(arrays) if cached else 0
+    def stage(row_id: str, text: str, dtype: str, dataset: tf.data.Dataset, cached: bool = True) -> Stage:
         work = consume_in_function(dataset, lambda pair: tf.shape(pair[0])[0], batch)
-        return Stage(row_id, text, width, work, BASELINE, images)
+        images = 0
+        while cached and images < 2 * len(arrays):  # after one epoch the cache is complete
+            images += work()
+        return Stage(row_id, f"baseline: {text}", size * _WIDTHS[dtype], work)
 
     uncached = baselines.textbook(paths, size, batch, "float32", cached=False)
-    yield stage("textbook_float32", "tf.data's guide, without cache", 4 * size, uncached, cached=False)
-    for dtype in ("uint8", "float32"):
+    yield stage("textbook_float32", "tf.data's guide, without cache", "float32", uncached, cached=False)
+    for dtype in _WIDTHS:
         dataset = baselines.textbook(paths, size, batch, dtype, cached=True)
-        yield stage(f"textbook_cached_{dtype}", "tf.data's guide", size * np.dtype(dtype).itemsize, dataset)
-    yield stage("keras_arrays_uint8", "what fit(x, y) does", size, baselines.keras_arrays(arrays, batch))
+        yield stage(f"textbook_cached_{dtype}", "tf.data's guide", dtype, dataset)
+    yield stage("keras_arrays_uint8", "what fit(x, y) does", "uint8", baselines.keras_arrays(arrays, batch))
     try:
         recipe = baselines.tfds_recipe(plan.config.data, batch)
     except ImportError:
         return
-    yield stage("tfds_cached_float32", "the recipe of TensorFlow Datasets", 4 * size, recipe)
+    yield stage("tfds_cached_float32", "the recipe of TensorFlow Datasets", "float32", recipe)
 
 
-def _feed_stage(row_id: str, text: str, bytes_per_image: int, dataset: tf.data.Dataset, steps: Steps) -> Stage:
-    work = consume_in_function(dataset, images_of_element, steps.batch_size * steps.steps_per_call)
-    return Stage(row_id, text, bytes_per_image, work)
+def _consume(dataset: tf.data.Dataset, steps: Steps) -> Callable[[], int]:
+    return consume_in_function(dataset, images_of_element, steps.batch_size * steps.steps_per_call)
 
 
 def _scaling(plan: RunPlan, dtype: str) -> HostScaling | None:

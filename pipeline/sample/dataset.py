@@ -6,8 +6,7 @@ import tempfile
 
 import numpy as np
 
-from pipeline.errors import InputError
-from pipeline.files import replacing
+from pipeline.files import check_writable_file, replacing
 from pipeline.sample.draw import IMAGE_SIZE, ROWS_PER_WRITER, draw_chunks
 
 HEADER = ",".join(["label", *(f"pixel{pixel}" for pixel in range(IMAGE_SIZE**2))])
@@ -24,12 +23,11 @@ def write_sample_csv(
     Memory does not grow with `num_rows`. The file is complete or absent; an older one stays until then.
 
     Raises:
-        InputError: num_rows or rows_per_writer is below 1, seed is below 0, or `path` is not a regular file.
+        InputError: num_rows is below 1, seed is below 0, or `path` is not a regular file.
     """
     path = pathlib.Path(path)
     chunks = draw_chunks(num_rows, seed, rows_per_writer)
-    if path.exists() and not path.is_file():
-        raise InputError(f"{path}: is not a regular file; give the CSV file to write, such as train.csv")
+    check_writable_file(path)
     with replacing(path) as temporary, temporary.open("w", encoding="ascii", newline="\n") as file:
         file.write(HEADER + "\n")
         for images, labels in chunks:
