@@ -7,7 +7,6 @@ import pathlib
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import time
 
@@ -16,23 +15,38 @@ import pytest
 from tests.helpers import faults
 from tests.helpers.conversion import all_bytes, left_over
 
-SCRIPT = pathlib.Path(__file__).with_name("convert_in_small_steps.py")
-LOCK, PARTIAL = ".data.csv_to_tfrecord-lock", ".data.csv_to_tfrecord-partial"
+SCRIPT = pathlib.Path(__file__).with_name("helpers") / "convert_in_small_blocks.py"
+LOCK, PARTIAL = ".data.lock", ".data.partial"
+SHARDS = 8
+MODES = pytest.mark.parametrize("mode", [{}, {"PROCESSES": "1"}], ids=["threads", "processes"])
 
 
-def _csv(rows):
-    """Images of 14 x 14, whose labels have gaps, so that there are two passes."""
+def write_csv(path):
+    """2.2 MB: images of 14 x 14, whose labels have gaps, with ids."""
     pixels, line = ",".join(f"p{k}" for k in range(196)), ",".join(["0,128,255,7"] * 49)
-    return f"id,label,{pixels}\n" + "".join(f"{3 * k},{k % 7 * 2},{line}\n" for k in range(rows))
+    path.write_text(f"id,label,{pixels}\n" + "".join(f"{3 * k},{k % 7 * 2},{line}\n" for k in range(4000)))
+
+
+def arguments(folder, out=None):
+    source = f"--split=train={folder}/train.csv"
+    return [source, "--val-fraction=0.1", f"--shards={SHARDS}", "--out", out or folder / "data"]
+
+
+def command(folder, out=None):
+    return [sys.executable, SCRIPT, *arguments(folder, out)]
+
+
+def start(folder, mode):
+    return faults.WatchedCommand(command(folder), env={**os.environ, **mode})
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A folder with a CSV of 2.2 MB; the bytes of an unbroken conversion of it, and the seconds that this took."""
+    """A folder with a CSV; the bytes of an uninterrupted conversion of it, and the seconds that this took."""
     folder = tmp_path_factory.mktemp("whole")
-    (folder / "train.csv").write_text(_csv(4000))
+    write_csv(folder / "train.csv")
     started = time.perf_counter()
-    done = faults.run([sys.executable, SCRIPT, *arguments(folder)])
+    done = faults.run(command(folder))
     assert (done.returncode, done.err) == (0, "")
     return folder, all_bytes(folder / "data"), time.perf_counter() - started
 
@@ -43,136 +57,177 @@ def folder(tmp_path, whole):
     return tmp_path
 
 
-def arguments(folder, out=None):
-    return [f"--split=train={folder}/train.csv", "--val-fraction=0.1", "--shards=2", "--out", out or folder / "data"]
-
-
-def convert(folder, out=None, **options):
-    return faults.run([sys.executable, SCRIPT, *arguments(folder, out)], **options)
-
-
-def check_that_it_ends_as(folder, whole):
-    """Convert again if need be; the notice of that, which is a line at most."""
+def finish(folder, whole, mode=None):
+    """Convert again if needed, and compare; the notices."""
+    notices = ""
     if not (folder / "data").exists():
-        done = convert(folder)
+        done = faults.run(command(folder), env={**os.environ, **(mode or {})})
         assert done.returncode == 0, done.err
-        assert done.err.count("\n") <= 1
-    else:
-        done = None
-        (folder / LOCK).unlink(missing_ok=True)  # what a kill after the last rename leaves, which is in nobody's way
+        notices = done.err
+        assert notices.count("\n") <= 1
+    (folder / LOCK).unlink(missing_ok=True)  # what a kill after the last rename leaves, which hinders no one
     assert all_bytes(folder / "data") == whole[1]
     assert left_over(folder) == ["data"]
-    return done.err if done else ""
+    return notices
 
 
-def test_killed_at_random_instants_it_ends_with_the_bytes_of_an_unbroken_run(folder, whole):
+@MODES
+def test_killed_at_random_instants_it_ends_with_the_same_bytes(folder, whole, mode):
     instants = random.Random(0)
-    for _ in range(5):
+    for _ in range(3):
         shutil.rmtree(folder / "data", ignore_errors=True)
-        with faults.WatchedCommand([sys.executable, SCRIPT, *arguments(folder)]) as process:
+        with start(folder, mode) as process:
             process.wait_until(faults.appears(folder, f"{PARTIAL}/*"))
-            until = process.seconds + instants.uniform(0, whole[2] / 2)
+            until = process.seconds + instants.uniform(0, whole[2] / 3)
             process.wait_until(lambda until=until, process=process: process.seconds >= until)
-        check_that_it_ends_as(folder, whole)
+        finish(folder, whole, mode)
 
 
-MARKS = {
-    "the first journal is written": ("os.rename", "*journal.json", 1),
-    "the third journal is written": ("os.rename", "*journal.json", 3),
-    "the first pass's shards are removed": ("os.remove", "*.part", 1),
-    "more of them are removed": ("os.remove", "*.part", 3),
-    "the first shard gets its name": ("os.rename", "*.tfrecord-*", 1),
-    "the last shard gets its name": ("os.rename", "*.tfrecord-*", 4),
-    "the manifest is written": ("open", "*/manifest.json", 1),
-    "the journal is removed": ("os.remove", "*/journal.json", 1),
-    "the directory gets its name": ("os.rename", "*-partial", 1),
+MARKS = {  # and how many tasks are done
+    "the second shard is created": ("open", "*/data-val.tfrecord-*", 1, None),
+    "the first result is written": ("open", "*/task-00000.json", 1, None),
+    "the second result is written": ("open", "*/task-00001.json", 1, 1),
+    "the last shard is created": ("open", "*/data-val.tfrecord-00007-*", 1, 7),
+    "the metadata are written": ("os.rename", "*/features.json", 1, 8),
+    "the manifest gets its name": ("os.rename", "*/manifest.json", 1, 8),
+    "the first result is removed": ("os.remove", "*/task-00000.json", 1, 8),
+    "more of them are removed": ("os.remove", "*/task-00003.json", 1, 5),
+    "the last result is removed": ("os.remove", "*/task-00007.json", 1, 1),
+    "the directory gets its name": ("os.rename", "*/.data.partial", 1, None),
 }
-WITHOUT_A_JOURNAL = ("the first journal is written", "the directory gets its name")
 
 
 @pytest.mark.parametrize("mark", MARKS)
-def test_killed_at_a_marked_point_it_goes_on_from_the_journal(folder, whole, mark):
-    assert faults.run(faults.dying(*MARKS[mark], SCRIPT, *arguments(folder))).killed
-    assert left_over(folder) == [LOCK, PARTIAL]
-    notice = check_that_it_ends_as(folder, whole)
-    expected = "starting anew, because it had not" if mark in WITHOUT_A_JOURNAL else "going on after "
-    assert f"a conversion into {folder}/data was killed; {expected}" in notice
+def test_killed_at_a_marked_point_it_resumes(folder, whole, mark):
+    *event, num_done = MARKS[mark]
+    assert faults.run(faults.dying(*event, SCRIPT, *arguments(folder))).killed
+    assert PARTIAL in left_over(folder)
+    notices = finish(folder, whole)
+    expected = f"resuming an interrupted conversion of {folder}/data: {num_done} of {SHARDS} tasks done"
+    assert notices == (f"{expected}\n" if num_done else f"restarting {folder}/data\n")
 
 
-def test_killed_again_while_it_goes_on(folder, whole):
-    assert faults.run(faults.dying("os.rename", "*journal.json", 3, SCRIPT, *arguments(folder))).killed
-    for event, pattern, number in (("os.truncate", "*-00001.part", 1), ("os.rename", "*journal.json", 2)):
-        assert faults.run(faults.dying(event, pattern, number, SCRIPT, *arguments(folder))).killed
-    assert "going on after " in check_that_it_ends_as(folder, whole)
+def test_killed_again_while_it_resumes(folder, whole):
+    for name in ("task-00003.json", "task-00005.json", "manifest.json"):
+        event = "os.rename" if name == "manifest.json" else "open"
+        assert faults.run(faults.dying(event, f"*/{name}", 1, SCRIPT, *arguments(folder))).killed
+    assert f": {SHARDS} of {SHARDS} tasks done" in finish(folder, whole)
 
 
-@pytest.mark.parametrize(("number", "code", "left"), [(signal.SIGTERM, 143, [PARTIAL]), (signal.SIGINT, 130, [])])
-def test_sigterm_keeps_what_a_journal_makes_of_use_and_ctrl_c_does_not(folder, whole, number, code, left):
-    with _started(folder, f"{PARTIAL}/journal.json") as process:
-        process.send_signal(number)
-        process.communicate()
-    assert process.returncode == code
-    assert left_over(folder) == left
-    check_that_it_ends_as(folder, whole)
+@MODES
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_sigterm_keeps_finished_tasks_and_ctrl_c_does_not(folder, whole, mode, number, code):
+    with start(folder, mode) as process:
+        assert process.wait_until(faults.appears(folder, f"{PARTIAL}/task-*.json", 2))
+        process.send(number)
+        assert process.wait() == code
+    assert left_over(folder) == ([PARTIAL] if number == signal.SIGTERM else [])
+    notices = finish(folder, whole, mode)
+    assert ("tasks done" in notices) == (number == signal.SIGTERM)
 
 
-def test_of_two_conversions_into_one_target_the_second_is_refused(folder, whole):
-    with _started(folder, f"{PARTIAL}/*.part") as first:
-        first.send_signal(signal.SIGSTOP)  # so that it cannot end before the other one has seen it
-        try:
-            second = convert(folder)
-        finally:
-            first.send_signal(signal.SIGCONT)
-        first.communicate()
-    assert (first.returncode, second.returncode) == (0, 2)
-    assert second.err == (
-        f"error: {folder}/data: another conversion is writing it; wait for it or choose another --out\n"
+def worker_pids(parent):
+    """Process ids of the worker processes of a command."""
+    pids = []
+    for path in pathlib.Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            ppid = (path / "stat").read_text().rpartition(")")[2].split()[1]
+            if int(ppid) == parent and b"spawn_main" in (path / "cmdline").read_bytes():
+                pids.append(int(path.name))
+    return pids
+
+
+def is_running(pid):
+    with contextlib.suppress(OSError):
+        return ") Z" not in pathlib.Path(f"/proc/{pid}/stat").read_text()  # it may have ended without being reaped
+    return False
+
+
+@pytest.fixture
+def process(folder):
+    if not pathlib.Path("/proc/self/stat").exists():
+        pytest.skip("finds worker processes in /proc")
+    with start(folder, {"PROCESSES": "1"}) as process:
+        yield process
+
+
+def test_killed_worker_is_one_line_with_code_75_and_its_conversion_resumes(folder, whole, process):
+    assert process.wait_until(faults.appears(folder, f"{PARTIAL}/task-*.json", 2))
+    os.kill(worker_pids(process._process.pid)[0], signal.SIGKILL)
+    assert process.wait() == 75
+    assert process.err == (
+        "error: a worker process was killed, perhaps for its memory; rerun the command to resume, with fewer workers\n"
     )
+    assert left_over(folder) == [PARTIAL]
+    assert "tasks done" in finish(folder, whole)
+
+
+def test_workers_end_when_their_conversion_is_killed(folder, whole, process):
+    assert process.wait_until(faults.appears(folder, f"{PARTIAL}/*.tfrecord-*"))
+    pids = worker_pids(process._process.pid)
+    process.send(signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while any(map(is_running, pids)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert pids
+    assert not any(map(is_running, pids))
+    finish(folder, whole)
+
+
+def test_second_conversion_into_one_directory_is_refused(folder, whole):
+    with start(folder, {}) as first:
+        assert first.wait_until(faults.appears(folder, f"{PARTIAL}/*.tfrecord-*"))
+        first.send(signal.SIGSTOP)  # so that it cannot end before the other one has seen it
+        try:
+            second = faults.run(command(folder))
+        finally:
+            first.send(signal.SIGCONT)
+        assert first.wait() == 0
+    assert second.returncode == 2
+    assert second.err == f"error: {folder}/data: another process is writing or repairing it; wait for it\n"
     assert all_bytes(folder / "data") == whole[1]
     assert left_over(folder) == ["data"]
 
 
-def _started(folder, pattern):
-    """A process that has come so far that a path matches."""
-    command = [sys.executable, SCRIPT, *arguments(folder)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    while process.poll() is None and not faults.appears(folder, pattern)():
-        time.sleep(0.001)
-    return process
-
-
-def test_a_limit_on_the_size_of_files_is_one_line_and_nothing_is_left(folder):
-    disk = faults.limited_files(folder, 200_000)
-    done = convert(folder, **disk.options)
+@MODES
+def test_limit_on_the_size_of_files_is_one_line_and_leaves_nothing(folder, mode):
+    disk = faults.limited_files(folder, 80_000)
+    done = faults.run(command(folder), env={**os.environ, **mode}, **disk.options)
     assert done.returncode == 2
-    assert done.err.startswith(f"error: {folder}/data: {disk.full}, with ")
-    assert " more are needed and " in done.err
+    assert done.err.startswith(f"error: {folder}/data: {disk.full}; it takes more than ")
+    assert done.err.endswith(" are free there; make room and try again\n")
     assert done.err.count("\n") == 1
     assert left_over(folder) == []
 
 
-def test_a_disk_that_is_surely_too_small_is_refused_before_anything_is_written(folder):
-    with _tmpfs(folder, 400_000) as disk:
-        done = convert(folder, disk.path / "data")
+def test_disk_that_is_too_small_is_refused_before_a_shard_is_written(folder):
+    with _tmpfs(folder, 700_000) as disk:
+        done = faults.run(command(folder, disk.path / "data"))
         assert (done.returncode, list(disk.path.iterdir())) == (2, [])
-    assert done.err.startswith(f"error: {disk.path}/data: about 1.1 MB are needed, at least ")
-    assert done.err.endswith("are free; make room or choose another --out\n")
+    assert done.err.startswith(f"error: {disk.path}/data: needs 1.1 MiB, but 6")
+    assert done.err.endswith(" KiB are free; make room or choose another --out\n")
 
 
-def test_a_disk_that_fills_is_one_line_and_nothing_is_left(folder):
-    with _tmpfs(folder, 1_000_000) as disk:  # between what the lines could take at the least, and what they do take
-        done = convert(folder, disk.path / "data")
-        assert (done.returncode, list(disk.path.iterdir())) == (2, [])
-    assert done.err.startswith(f"error: {disk.path}/data: {disk.full}, with ")
-    assert done.err.endswith(" free; make room or choose another --out\n")
-    assert " more are needed and " in done.err
-    assert done.err.count("\n") == 1
-
-
-def test_a_disk_that_is_just_large_enough_is_used(folder, whole):
+@MODES
+def test_disk_that_fills_is_one_line_and_leaves_nothing(folder, whole, mode):
     size = sum(map(len, whole[1].values()))
-    with _tmpfs(folder, size + 100_000) as disk:  # files take whole pages of memory there, and the journal comes on top
-        done = convert(folder, disk.path / "data")
+    with _tmpfs(folder, size + 100_000) as disk, start_into(folder, disk.path / "data", mode) as process:
+        assert process.wait_until(faults.appears(disk.path, f"{PARTIAL}/*.tfrecord-*"))
+        (disk.path / "other").write_bytes(bytes(120_000))
+        assert process.wait() == 2
+        assert left_over(disk.path) == ["other"]
+    assert process.err.startswith(f"error: {disk.path}/data: {disk.full}; it takes more than ")
+    assert process.err.count("\n") == 1
+
+
+def start_into(folder, out, mode):
+    return faults.WatchedCommand(command(folder, out), env={**os.environ, **mode})
+
+
+def test_disk_that_is_just_large_enough_is_used(folder, whole):
+    size = sum(map(len, whole[1].values()))
+    with _tmpfs(folder, size + 150_000) as disk:  # files take whole pages of memory there
+        done = faults.run(command(folder, disk.path / "data"))
         assert done.returncode == 0, done.err
         assert all_bytes(disk.path / "data") == whole[1]
 

@@ -1,12 +1,36 @@
+import bz2
+import gzip
+import hashlib
+import io
+import lzma
+import zipfile
+
 import numpy as np
 import pytest
 
-from pipeline.convert.converter import ConvertConfig, convert
+from pipeline.convert import converter, csv_reader, plan
+from pipeline.errors import InputError
 from pipeline.format.manifest import load_manifest
-from tests.helpers.conversion import all_bytes, convert_texts, read_split, table
+from tests.helpers import faults
+from tests.helpers.conversion import (
+    all_bytes,
+    convert_texts,
+    left_over,
+    read_split,
+    table,
+    table_with_ids,
+)
 
 
-def test_rows_come_back_in_order_with_labels_and_row_numbers(tmp_path):
+def assert_same_rows(directory, other):
+    names = sorted(load_manifest(directory).splits)
+    assert sorted(load_manifest(other).splits) == names
+    for name in names:
+        for values, expected in zip(read_split(directory, name), read_split(other, name), strict=True):
+            np.testing.assert_array_equal(values, expected)
+
+
+def test_rows_keep_their_order_labels_and_numbers(tmp_path):
     manifest = convert_texts(tmp_path, {"train": table(1000)}, shards=7)
     images, labels, ids = read_split(tmp_path / "data", "train")
     k = np.arange(1000)
@@ -15,27 +39,81 @@ def test_rows_come_back_in_order_with_labels_and_row_numbers(tmp_path):
     np.testing.assert_array_equal(ids, k)
     assert manifest == load_manifest(tmp_path / "data")
     assert manifest.split("train").class_counts == (334, 333, 333)
+    assert [shard.num_examples for shard in manifest.split("train").shards] == [142, 143, 143, 143, 143, 143, 143]
 
 
-@pytest.mark.parametrize(("shards", "block_bytes"), [(1, 1 << 20), (3, 100), (8, 1000), (100, 77)])
-def test_the_content_does_not_depend_on_shards_or_blocks(tmp_path, shards, block_bytes):
-    one = convert_texts(tmp_path, {"train": table(300)}, "one", val_fraction=0.2, seed=5)
-    other = convert_texts(
-        tmp_path, {"train": table(300)}, "other", val_fraction=0.2, seed=5, shards=shards, block_bytes=block_bytes
-    )
-    for name in ("train", "val"):
-        for a, b in zip(read_split(tmp_path / "one", name), read_split(tmp_path / "other", name), strict=True):
-            np.testing.assert_array_equal(a, b)
-    assert (one.pixel_mean, one.pixel_std) == (other.pixel_mean, other.pixel_std)
+TEXTS = {"train": [table(300), table(111)], "test": table(100, "id", lambda k: k + 9)}
+FORMS = [
+    {"shards": 1},
+    {"shards": 3, "block_bytes": 100},
+    {"shards": 8, "block_bytes": 1000, "workers": 2},
+    {"shards": 40, "block_bytes": 77},
+    {"shards": 2, "workers": 1},
+]
 
 
-def test_the_same_input_and_seed_give_the_same_bytes_wherever_they_lie(tmp_path):
-    (tmp_path / "deeper").mkdir()
-    convert_texts(tmp_path, {"train": table(200), "test": table(50, "id", lambda k: k + 9)}, val_fraction=0.1)
-    convert_texts(
-        tmp_path, {"train": table(200), "test": table(50, "id", lambda k: k + 9)}, "deeper/data", val_fraction=0.1
-    )
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("scan_bytes", [300, 1 << 20])
+def test_rows_do_not_depend_on_shards_blocks_or_threads(tmp_path, monkeypatch, form, scan_bytes):
+    expected = convert_texts(tmp_path, TEXTS, "expected", val_fraction=0.2, seed=5)
+    monkeypatch.setattr(csv_reader, "SCAN_BYTES", scan_bytes)
+    manifest = convert_texts(tmp_path, TEXTS, val_fraction=0.2, seed=5, **form)
+    assert_same_rows(tmp_path / "data", tmp_path / "expected")
+    assert (manifest.pixel_mean, manifest.pixel_std) == (expected.pixel_mean, expected.pixel_std)
+    assert manifest.planned_shards == {"train": form["shards"], "test": min(form["shards"], 100)}
+
+
+def test_processes_write_the_same_bytes(tmp_path, monkeypatch):
+    texts = {**TEXTS, "extra": gzip.compress(table(50).encode())}
+    options = {"shards": 4, "val_fraction": 0.2, "block_bytes": 1000}
+    convert_texts(tmp_path, texts, "expected/data", workers=1, **options)
+    progress = []
+    monkeypatch.setattr(converter, "_SMALL_BYTES", 0)
+    convert_texts(tmp_path, texts, workers=2, on_progress=lambda *counts: progress.append(counts), **options)
+    assert all_bytes(tmp_path / "data") == all_bytes(tmp_path / "expected" / "data")
+    assert progress[-1] == (561, 561)
+
+
+def test_bytes_do_not_depend_on_the_place(tmp_path):
+    for out in ("data", "deeper/data"):
+        convert_texts(tmp_path, TEXTS, out, val_fraction=0.1)
     assert all_bytes(tmp_path / "data") == all_bytes(tmp_path / "deeper" / "data")
+
+
+def zipped(data):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.csv", data)
+    return file.getvalue()
+
+
+def zstd(data):
+    return pytest.importorskip("backports.zstd").compress(data)
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zipped, bz2.compress, lzma.compress, zstd])
+@pytest.mark.parametrize("shards", [1, 2, 5])
+def test_compressed_files_give_the_same_rows(tmp_path, pack, shards):
+    options = {"val_fraction": 0.2, "seed": 5, "shards": shards, "block_bytes": 1000}
+    expected = convert_texts(tmp_path, TEXTS, "expected", **options)
+    first, second = TEXTS["train"]
+    for k, train in enumerate(([pack(first.encode()), second], [first, pack(second.encode())])):
+        manifest = convert_texts(tmp_path, {**TEXTS, "train": train}, f"data{k}", **options)
+        assert_same_rows(tmp_path / f"data{k}", tmp_path / "expected")
+        assert len(manifest.split("train").shards) == len(expected.split("train").shards)
+
+
+def test_validation_rows_stay_those_of_the_first_version(tmp_path):
+    # Computed by commit 9987fd5: a change here changes what everybody validates on, and so every trained weight.
+    texts = {"train": [table(rows, value=lambda k: k * k % 7 * 4 + 1) for rows in (1000, 510)]}
+    for options, count, digest, mean in (
+        ({}, 151, "c78a10074fb8f4de", 65.78495217071377),
+        ({"val_group_size": 50}, 150, "84833d823be235f8", 65.76985294117647),
+    ):
+        manifest = convert_texts(tmp_path, texts, overwrite=True, shards=1, val_fraction=0.1, seed=3, **options)
+        assert (manifest.split("val").num_examples, manifest.pixel_mean) == (count, (mean,))
+        data = (tmp_path / "data" / manifest.split("val").shards[0].name).read_bytes()
+        assert hashlib.sha256(data).hexdigest().startswith(digest)
 
 
 def test_validation_takes_its_share_of_each_class_and_leaves_the_rest(tmp_path):
@@ -47,23 +125,14 @@ def test_validation_takes_its_share_of_each_class_and_leaves_the_rest(tmp_path):
     assert manifest.validation.seed == 3
 
 
-def test_validation_in_groups_keeps_blocks_of_rows_together(tmp_path):
-    convert_texts(tmp_path, {"train": [table(130), table(70)]}, val_fraction=0.25, val_group_size=20)
-    drawn = np.isin(np.arange(200), read_split(tmp_path / "data", "val")[2])
-    # A group ends with its file: the first file's last group has ten rows, and the second file begins a new one.
-    groups = np.split(drawn, [*range(20, 130, 20), *range(130, 200, 20)])
-    assert {len(set(group.tolist())) for group in groups} == {1}
-    assert 0 < drawn.sum() < 100
-
-
 def test_mean_and_std_are_those_of_train_without_validation(tmp_path):
-    manifest = convert_texts(tmp_path, {"train": table(999), "test": table(10)}, val_fraction=0.3)
+    manifest = convert_texts(tmp_path, {"test": table(10), "train": table(999)}, val_fraction=0.3)
     images, _, _ = read_split(tmp_path / "data", "train")
     assert manifest.pixel_mean == pytest.approx((images.mean(),), rel=1e-12)
     assert manifest.pixel_std == pytest.approx((images.std(),), rel=1e-12)
 
 
-def test_color_images_have_statistics_for_each_channel(tmp_path):
+def test_color_images_have_statistics_per_channel(tmp_path):
     values = np.random.default_rng(0).integers(0, 256, (300, 18))
     rows = "\n".join(",".join(map(str, [k % 2, *row])) for k, row in enumerate(values.tolist()))
     text = "label," + ",".join(f"x{k}" for k in range(18)) + "\n" + rows
@@ -74,12 +143,11 @@ def test_color_images_have_statistics_for_each_channel(tmp_path):
     np.testing.assert_array_equal(read_split(tmp_path / "data", "train")[0], values)
 
 
-def test_labels_with_a_gap_become_classes_that_remember_their_names(tmp_path):
+def test_labels_with_a_gap_become_classes_that_keep_their_names(tmp_path):
     letters = [0, 1, 8, 10, 24]
     train = table(40, value=lambda k: letters[k % 4 + 1])
-    manifest = convert_texts(
-        tmp_path, {"train": train, "test": table(3, value=lambda _: 0)}, shards=2, val_fraction=0.1
-    )
+    texts = {"train": train, "test": table(3, value=lambda _: 0)}
+    manifest = convert_texts(tmp_path, texts, shards=2, val_fraction=0.1)
     assert manifest.class_names == ("0", "1", "8", "10", "24")
     assert manifest.split("train").class_counts == (0, 9, 9, 9, 9)
     assert manifest.split("test").class_counts == (3, 0, 0, 0, 0)
@@ -94,11 +162,7 @@ def test_ids_are_kept_and_a_split_may_have_no_labels(tmp_path):
     assert ids.tolist() == [100 - k for k in range(9)]
     assert set(labels) == {-1}
     assert not manifest.split("test").labelled
-
-
-def test_without_any_labels_there_are_no_classes(tmp_path):
-    manifest = convert_texts(tmp_path, {"test": table(9, "id", lambda k: k)})
-    assert manifest.class_names == ()
+    assert convert_texts(tmp_path, {"test": table(3, "id")}, "unlabelled").class_names == ()
 
 
 def test_several_files_of_a_split_follow_one_another(tmp_path):
@@ -111,36 +175,203 @@ def test_several_files_of_a_split_follow_one_another(tmp_path):
     assert read_split(tmp_path / "data", "train")[0][:, 0].tolist() == [*range(10), *range(5)]
 
 
-@pytest.mark.parametrize(("rows", "shards", "files"), [(3, 8, 3), (1, 99_999, 1), (8, 8, 8), (200, 150, 150)])
-def test_no_shard_is_empty_and_each_name_counts_them(tmp_path, rows, shards, files):
+@pytest.mark.parametrize(("rows", "shards", "files"), [(3, 8, 3), (1, 99_999, 1), (8, 8, 8), (60, 45, 45)])
+def test_number_of_shards_is_exact(tmp_path, rows, shards, files):
     manifest = convert_texts(tmp_path, {"train": table(rows)}, shards=shards)
     names = [shard.name for shard in manifest.split("train").shards]
     assert names == [f"data-train.tfrecord-{k:05d}-of-{files:05d}" for k in range(files)]
     assert read_split(tmp_path / "data", "train")[2].tolist() == list(range(rows))
 
 
+def test_blank_lines_need_no_space(tmp_path, monkeypatch):
+    text = table(50) + "\n" * 1_000_000
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 51 * 84}))
+    convert_texts(tmp_path, {"train": gzip.compress(text.encode()), "test": table(1)[:-1] + "\n" * 100_000})
+    assert len(read_split(tmp_path / "data", "train")[2]) == 50
+
+
+@pytest.mark.parametrize("value", [2**32, 2**63 - 1])
+def test_largest_labels_and_ids_and_groups(tmp_path, value):
+    texts = {
+        "train": [table(9, value=lambda k: value * (k % 2)), table(9)],
+        "test": table(2, "id", lambda k: value - k),
+    }
+    manifest = convert_texts(tmp_path, texts, val_fraction=0.5, val_group_size=2**63 - 1, seed=1)
+    assert manifest.class_names == ("0", "1", "2", str(value))
+    assert read_split(tmp_path / "data", "test")[2].tolist() == [value, value - 1]
+    assert manifest.split("val").num_examples == 9
+
+
+def test_as_many_labels_as_a_manifest_holds_convert_and_more_are_refused(tmp_path, monkeypatch):
+    texts = {"train": table(600), "test": table(600)}
+    labels = {name: table(600, value=lambda k, first=first: first + k) for name, first in (("train", 0), ("test", 600))}
+    monkeypatch.setattr(plan, "MAX_CLASSES", 1000)
+    with pytest.raises(InputError, match="over 1,000 different labels"):
+        convert_texts(tmp_path, labels)
+    assert left_over(tmp_path) == []
+    monkeypatch.setattr(plan, "MAX_CLASSES", 1200)
+    manifest = convert_texts(tmp_path, {**texts, **labels})
+    assert load_manifest(tmp_path / "data") == manifest
+    assert manifest.num_classes == 1200
+
+
+@pytest.mark.parametrize("field", ["MAX_CLASSES", "_MAX_FILE_BYTES"])
+def test_what_a_reader_would_refuse_is_not_published(tmp_path, monkeypatch, field):
+    monkeypatch.setattr(f"pipeline.format.manifest.{field}", 1000)
+    if field == "MAX_CLASSES":
+        monkeypatch.setattr(plan, "MAX_CLASSES", 1000)
+    with pytest.raises(InputError, match="over"):
+        convert_texts(tmp_path, {"train": table(1001, value=lambda k: k)})
+    assert left_over(tmp_path) == []
+
+
+# Interrupted conversions
+
+CASES = {
+    "two splits": ({"train": table(400), "test": table(300, "id", lambda k: k + 9)}, {}),
+    "validation": ({"train": [table(300), table(300)], "test": table(50)}, {"val_fraction": 0.1, "seed": 3}),
+    "validation in groups": ({"train": [table(301), table(300)]}, {"val_fraction": 0.3, "val_group_size": 50}),
+    "labels with a gap": ({"train": table(500, value=lambda k: k % 3 * 4 + 1)}, {"val_fraction": 0.2}),
+    "ids": ({"train": table_with_ids(500)}, {"val_fraction": 0.1}),
+    "gzip": ({"train": [gzip.compress(table(rows).encode()) for rows in (500, 300, 2)]}, {}),
+    "odd text": ({"train": "\ufeff\n" + table(500).replace("\n", "\r\n\r\n").rstrip()}, {}),
+}
+SMALL = {"shards": 4, "block_bytes": 300}
+
+
+def convert_until(folder, texts, stop, error=SystemExit, **options):
+    """Convert until `stop` reports of progress, as a process that is terminated then does; True if it was."""
+    calls = []
+
+    def on_progress(*_):
+        calls.append(1)
+        if len(calls) == stop:
+            raise error
+
+    try:
+        convert_texts(folder, texts, on_progress=on_progress, **{**SMALL, **options})
+    except error:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_interrupted_conversion_ends_with_the_same_bytes(tmp_path, case):
+    texts, options = CASES[case]
+    convert_texts(tmp_path, texts, "expected/data", **SMALL, **options)
+    resumed = 0
+    for stop in range(1, 200, 5):
+        if not convert_until(tmp_path, texts, stop, **options):
+            break
+        convert_until(tmp_path, texts, 2, **options)  # a second time, soon after resuming
+        notices = []
+        convert_texts(tmp_path, texts, on_notice=notices.append, overwrite=True, **SMALL, **options)
+        resumed += any("resuming an interrupted conversion" in notice for notice in notices)
+        assert all_bytes(tmp_path / "data") == all_bytes(tmp_path / "expected" / "data"), stop
+        assert left_over(tmp_path) == ["data", "expected"]
+        (tmp_path / "data").rename(tmp_path / "expected" / f"done{stop}")
+    assert resumed
+
+
+def interrupt(folder, texts, **options):
+    """Convert until two of four tasks are finished; returns `versions` of what they left."""
+
+    def on_progress(*_):
+        if len(list(folder.glob(".data.partial/task-*.json"))) == 2:
+            raise SystemExit
+
+    with pytest.raises(SystemExit):
+        convert_texts(folder, texts, on_progress=on_progress, **SMALL, **options)
+    return versions(folder / ".data.partial")
+
+
+def versions(directory):
+    """File name -> what changes if the file is written again."""
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in directory.iterdir()}
+
+
+@pytest.mark.parametrize("processes", [False, True])
+def test_finished_tasks_are_not_run_again(tmp_path, monkeypatch, processes):
+    before = interrupt(tmp_path, {"train": table(400)})
+    monkeypatch.setattr(converter, "_SMALL_BYTES", 0 if processes else 1 << 20)
+    progress, notices = [], []
+    report = {"on_progress": lambda *counts: progress.append(counts), "on_notice": notices.append}
+    convert_texts_again(tmp_path, workers=2, **report)
+    assert notices == [f"resuming an interrupted conversion of {tmp_path}/data: 2 of 4 tasks done"]
+    kept = dict(before.items() & versions(tmp_path / "data").items())
+    assert sorted(kept) == [f"data-train.tfrecord-{k:05d}-of-00004" for k in range(2)]
+    assert progress[0][0] > 200
+    assert progress[-1] == (400, 400)
+
+
+def convert_texts_again(folder, on_progress=None, on_notice=None, **options):
+    """Convert the CSVs that lie in a folder, unchanged."""
+    splits = tuple((path.stem.rstrip("0123456789"), path) for path in sorted(folder.glob("*.csv")))
+    config = converter.ConvertConfig(splits=splits, out=folder / "data", **{**SMALL, **options})
+    return converter.convert(config, on_progress, on_notice)
+
+
+LEFTOVERS = {
+    "flipped bit in a shard": ("*-00001-of-*", lambda path: faults.flip_bit(path, 500), 1),
+    "truncated shard": ("*-00000-of-*", lambda path: faults.cut(path, 84), 1),
+    "missing shard": ("*-00001-of-*", faults.drop, 1),
+    "corrupt result": ("task-00000.json", lambda path: faults.flip_bit(path, -20), 1),
+    "missing results": ("task-*", faults.drop, 0),
+    "changed source": ("train0.csv", lambda path: path.write_text(path.read_text().replace(",7,", ",8,", 1)), 0),
+    "longer source": ("train0.csv", lambda path: path.write_text(path.read_text() + "1,1,1,1,1\n"), 0),
+    "foreign files": (".data.partial", lambda path: ((path / "x").mkdir(), (path / "x" / "y").touch()), 2),
+}
+
+
+@pytest.mark.parametrize("damage", LEFTOVERS)
+def test_damaged_leftover_is_written_again(tmp_path, damage):
+    pattern, spoil, num_kept = LEFTOVERS[damage]
+    interrupt(tmp_path, {"train": table(400)})
+    for path in list(tmp_path.rglob(pattern)):
+        spoil(path)
+    notices = []
+    convert_texts_again(tmp_path, on_notice=notices.append)
+    done = f"resuming an interrupted conversion of {tmp_path}/data: {num_kept} of 4 tasks done"
+    assert notices == [done if num_kept else f"restarting {tmp_path}/data"]
+    resumed = all_bytes(tmp_path / "data")
+    convert_texts_again(tmp_path, overwrite=True)
+    assert all_bytes(tmp_path / "data") == resumed
+
+
 @pytest.mark.parametrize(
-    ("base", "name"), [("kannada", "kannada"), ("My Data-1", "my_data_1"), ("2024", "data_2024"), ("é", "data__")]
+    ("option", "value"),
+    [("seed", 1), ("shards", 3), ("val_fraction", 0.2), ("image_shape", (4, 1, 1))],
 )
-def test_the_name_is_the_directory_in_letters_that_tfds_allows(tmp_path, base, name):
-    assert ConvertConfig(splits=(("train", "x"),), out=tmp_path / base).name == name
+def test_other_options_restart_the_conversion(tmp_path, option, value):
+    options = {"val_fraction": 0.1}
+    interrupt(tmp_path, {"train": table(400, value=lambda k: k)}, **options)
+    options[option] = value
+    notices = []
+    convert_texts_again(tmp_path, on_notice=notices.append, **options)
+    assert notices == [f"restarting {tmp_path}/data"]
+    assert left_over(tmp_path) == ["data"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, InputError])
+def test_error_or_ctrl_c_leaves_nothing(tmp_path, error):
+    assert convert_until(tmp_path, {"train": table(400)}, 20, error=error)
+    assert left_over(tmp_path) == []
 
 
 def test_tensorflow_datasets_reads_the_directory(tmp_path):
     tfds = pytest.importorskip("tensorflow_datasets", reason="not installable beside TensorFlow 2.21 on Python 3.10")
 
-    convert_texts(
-        tmp_path, {"train": table(20, value=lambda k: 5 + k % 3 * 2), "test": table(6, "id", lambda k: k + 40)}
-    )
+    texts = {"train": table(20, value=lambda k: 5 + k % 3 * 2), "test": table(6, "id", lambda k: k + 40)}
+    convert_texts(tmp_path, texts, shards=3)
     builder = tfds.builder_from_directory(tmp_path / "data")
     assert builder.info.features["label"].names == ["5", "7", "9"]
-    read = {int(e["id"]): e for e in builder.as_dataset(split="train").as_numpy_iterator()}
+    read = {int(example["id"]): example for example in builder.as_dataset(split="train").as_numpy_iterator()}
     assert sorted(read) == list(range(20))
     assert read[10]["image"].dtype == np.uint8
     assert read[10]["image"].tolist() == [[[10], [0]], [[7], [245]]]
     assert read[10]["label"] == 1
     test = builder.as_dataset(split="test").as_numpy_iterator()
-    assert sorted((int(e["id"]), int(e["label"])) for e in test) == [(40 + k, -1) for k in range(6)]
+    assert sorted((int(example["id"]), int(example["label"])) for example in test) == [(40 + k, -1) for k in range(6)]
 
 
 def test_without_labels_tensorflow_datasets_reads_it_too(tmp_path):
@@ -148,13 +379,4 @@ def test_without_labels_tensorflow_datasets_reads_it_too(tmp_path):
 
     convert_texts(tmp_path, {"test": table(6, None, lambda k: 0).replace("\n0,", "\n")})
     dataset = tfds.builder_from_directory(tmp_path / "data").as_dataset(split="test")
-    assert [int(e["label"]) for e in dataset.as_numpy_iterator()] == [-1] * 6
-
-
-def test_progress_counts_bytes_and_rows_to_the_end(tmp_path):
-    path = tmp_path / "a.csv"
-    path.write_text(table(500))
-    seen = []
-    convert(ConvertConfig(splits=(("train", path),), out=tmp_path / "data", block_bytes=1000), seen.append)
-    assert seen[-1] == Progress(path.stat().st_size, path.stat().st_size, 500)
-    assert [each.num_rows for each in seen] == sorted(each.num_rows for each in seen)
+    assert [int(example["label"]) for example in dataset.as_numpy_iterator()] == [-1] * 6

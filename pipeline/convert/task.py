@@ -15,7 +15,7 @@ from pipeline.convert.pixel_stats import PixelStats
 from pipeline.convert.plan import Task
 from pipeline.convert.source import SourceFile, changed_error
 from pipeline.convert.workers import Ahead, Workers
-from pipeline.files import sha256_of, write_bytes
+from pipeline.files import sha256_of
 from pipeline.format.manifest import Shard
 from pipeline.format.records import IMAGE, UNLABELLED
 from pipeline.format.shards import ShardWriter
@@ -93,7 +93,7 @@ def run_tasks(
 
 
 def run_task(task: Task, directory: pathlib.Path, ahead: Ahead = map, on_rows: OnRows | None = None) -> TaskResult:
-    """Write the task's shards into `directory`, then its result, all of it on the disk.
+    """Write the task's shards into `directory`, all of them on the disk, then its result.
 
     Raises:
         InputError: at the first invalid row, or if a file changed since it was planned.
@@ -122,7 +122,8 @@ def run_task(task: Task, directory: pathlib.Path, ahead: Ahead = map, on_rows: O
         raise changed_error(task.segments[0].file.path)
     result = TaskResult(task.fingerprint, {name: tuple(of.shards) for name, of in writers.items()}, stats, ids)
     data = msgspec.json.encode(result)
-    write_bytes(result_path(task.index, directory), hashlib.sha256(data).hexdigest().encode() + data)
+    # Without a flush: should it get lost in a power failure, the task is run again.
+    result_path(task.index, directory).write_bytes(hashlib.sha256(data).hexdigest().encode() + data)
     return result
 
 
