@@ -70,7 +70,7 @@ def test_csv_without_header(tmp_path, run):
         ({"width": 16}, "in.csv: 16 pixel columns, but .*images of 4x3x1, which need 12"),
         ({"labels": [*["0"] * 22, "9"]}, r"in\.csv, row 22 \(counted from 0\): label 9 is not one of the classes"),
         ({"labels": [*["0"] * 22, "x"]}, r"in\.csv, line 24: .*'x'"),
-        ({"rows": 0}, r"in\.csv: a header"),
+        ({"rows": 0}, r"in\.csv: has no rows"),
     ],
     ids=["other pixel count", "unknown label", "label is not a number", "no rows"],
 )
