@@ -18,7 +18,7 @@ def run_command(*args, **options):
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, **options)
 
 
-def test_the_command_line_converts_and_prints_a_summary(tmp_path):
+def test_command_converts_and_prints_a_summary(tmp_path):
     (tmp_path / "train.csv").write_text(table(300))
     (tmp_path / "test.csv").write_text(table(40, "id", lambda k: k))
     splits = [f"--split={name}={tmp_path / name}.csv" for name in ("train", "test")]
@@ -30,7 +30,7 @@ def test_the_command_line_converts_and_prints_a_summary(tmp_path):
     assert load_manifest(tmp_path / "data").split("val").num_examples == 30
 
 
-def test_the_command_line_says_a_mistake_in_one_line_with_exit_code_2(tmp_path):
+def test_command_reports_a_mistake_in_one_line_with_exit_code_2(tmp_path):
     (tmp_path / "train.csv").write_text(GOOD + "1,2,3,4,300\n")
     done = run_command("--split", f"train={tmp_path}/train.csv", "--out", tmp_path / "data")
     assert (done.returncode, done.stdout) == (2, "")
@@ -51,13 +51,13 @@ def test_the_command_line_says_a_mistake_in_one_line_with_exit_code_2(tmp_path):
         (["--split", "train=a", "--out", "x", "--what"], "--what"),
     ],
 )
-def test_wrong_arguments_are_an_input_error(args, fragment):
+def test_invalid_arguments_are_an_input_error(args, fragment):
     with pytest.raises(InputError) as caught:
         csv_to_tfrecord.main(args)
     assert fragment in str(caught.value)
 
 
-def test_a_terminal_gets_a_progress_bar(tmp_path, monkeypatch, capsys):
+def test_terminal_gets_a_progress_bar(tmp_path, monkeypatch, capsys):
     class Terminal(io.StringIO):
         def isatty(self):
             return True
