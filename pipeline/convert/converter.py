@@ -23,7 +23,6 @@ from pipeline.convert.source import SourceFile, changed_error
 from pipeline.convert.task import TaskResult, load_result, result_path, run_tasks
 from pipeline.convert.workers import Workers, available_cores
 from pipeline.errors import InputError, pluralize
-from pipeline.files import write_text
 from pipeline.format.manifest import FILE_NAME, Manifest, Split
 from pipeline.format.tfds_metadata import metadata_files
 from pipeline.splits import TRAIN
@@ -82,7 +81,7 @@ def write_dataset(
         _check_ids(plan, inputs, results, directory)
         manifest = _make_manifest(plan, results)
         for name, text in {**metadata_files(manifest), FILE_NAME: manifest.to_json()}.items():
-            write_text(directory / name, text)
+            (directory / name).write_text(text, encoding="utf-8", newline="\n")
         for task in plan.tasks:
             result_path(task.index, directory).unlink()
     return manifest

@@ -158,7 +158,8 @@ class CsvFile:
     def as_source(self, split: str, num_rows: int, sha256: str) -> Source:
         """What a manifest keeps of this file, whose rows were read as those of a split."""
         label, identity = (self.columns.key(column) for column in (self.columns.label, self.columns.id))
-        return Source(split, self.path.name, self.num_bytes, sha256, num_rows, self.options.has_header, label, identity)
+        name = os.fsencode(self.path.name).decode("utf-8", "replace")  # a file name need not be text
+        return Source(split, name, self.num_bytes, sha256, num_rows, self.options.has_header, label, identity)
 
     def _blocks(self, start: int, stop: int | None) -> Iterator[Block]:
         with open_text(self.path) as (stream, seekable):

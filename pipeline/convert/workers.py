@@ -1,14 +1,11 @@
 """Running a function over many items on several cores, with the results in order."""
 
 import collections
-import multiprocessing
-import multiprocessing.connection
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from pipeline.errors import TryAgainError
@@ -35,6 +32,9 @@ class Workers:
         self.count, self.processes = count, processes and count > 1
         self._pool: Executor | None = None
         if self.processes:
+            import multiprocessing  # here and below: small files do not wait for it
+            from concurrent.futures import ProcessPoolExecutor
+
             context = multiprocessing.get_context("spawn")  # a fork copies locks that threads hold
             self._pool = ProcessPoolExecutor(count, context, _start_process)
         elif count > 1:
@@ -64,7 +64,7 @@ class Workers:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
-        except BrokenProcessPool as error:
+        except BrokenExecutor as error:
             raise TryAgainError(
                 "a worker process was killed, perhaps for its memory; rerun the command to resume, with fewer workers"
             ) from error
@@ -80,7 +80,9 @@ def _start_process() -> None:
 
 
 def _end_with_parent() -> None:
+    import multiprocessing.connection
+
     parent = multiprocessing.parent_process()
     if parent is not None:
         multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)  # nobody is left to use what this process does
+        os._exit(1)  # no process is left that would use the result
