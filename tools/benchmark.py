@@ -132,5 +132,10 @@ def _add_settings(command: argparse.ArgumentParser, several: bool) -> None:
     add("--xla", choices=("off", "on"), default=["off"], help="compile the step", **values)
 
 
-if __name__ == "__main__":
+def cli() -> None:
+    """Entry point of the console script."""
     run_command(main, at_once=True)
+
+
+if __name__ == "__main__":
+    cli()

@@ -102,5 +102,10 @@ def _progress_bar() -> Iterator[Callable[[int, int], None] | None]:
         yield show
 
 
-if __name__ == "__main__":
+def cli() -> None:
+    """Entry point of the console script."""
     run_command(main)
+
+
+if __name__ == "__main__":
+    cli()

@@ -48,5 +48,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-if __name__ == "__main__":
+def cli() -> None:
+    """Entry point of the console script."""
     run_command(main)
+
+
+if __name__ == "__main__":
+    cli()

@@ -145,5 +145,10 @@ def _sources_table(manifest: Any) -> Any:
     return table
 
 
-if __name__ == "__main__":
+def cli() -> None:
+    """Entry point of the console script."""
     run_command(main)
+
+
+if __name__ == "__main__":
+    cli()
