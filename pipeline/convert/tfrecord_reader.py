@@ -155,7 +155,7 @@ class TfrecordFile:
     def _check_all(self, present: np.ndarray, expected: bool, role: str) -> None:
         if (present != expected).any():
             raise InputError(
-                f"{self.path}: some records have a {role} and some have none; put them in two splits, or give all one"
+                f"{self.path}: only some records have {role}s; put them in a split of their own"
             )
 
     def _check_labels(self, batch: Batch, labels: np.ndarray) -> None:
