@@ -65,7 +65,9 @@ def test_tasks_cover_all_rows_in_order(tmp_path, shards, packed):
     result = plan_of(tmp_path, {"train": texts, "test": table(4, "id")}, shards)
     train = [task for task in result.tasks if task.split == "train"]
     assert [task.index for task in result.tasks] == list(range(len(result.tasks)))
-    assert [task.first_row for task in train] == list(itertools.accumulate([0, *(task.num_rows for task in train[:-1])]))
+    assert [task.first_row for task in train] == list(
+        itertools.accumulate([0, *(task.num_rows for task in train[:-1])])
+    )
     assert result.num_rows == 34
     rows = []
     for segment in (segment for task in train for segment in task.segments):
@@ -105,7 +107,9 @@ def test_plan_does_not_depend_on_blocks_or_workers(tmp_path, monkeypatch):
     rules = {"shards": 7, "validation": Validation(0.2, None, "train", 3)}
     expected = plan_of(tmp_path, {"train": table(500)}, **rules)
     for block_bytes in (1, 100, 5000):
-        other = plan_of(tmp_path, {"train": table(500)}, workers=2, options=ReadOptions(block_bytes=block_bytes), **rules)
+        other = plan_of(
+            tmp_path, {"train": table(500)}, workers=2, options=ReadOptions(block_bytes=block_bytes), **rules
+        )
         assert [task.fingerprint for task in other.tasks] == [task.fingerprint for task in expected.tasks]
     monkeypatch.setattr(csv_reader, "SCAN_BYTES", 999)
     other = plan_of(tmp_path, {"train": table(500)}, workers=2, **rules)

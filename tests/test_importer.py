@@ -89,7 +89,9 @@ def test_duplicate_ids_across_files_are_named(tmp_path):
 def test_files_of_one_split_must_agree(tmp_path, numbers):
     write_records(tmp_path / "train-00000-of-00002", [record(IMAGE, **numbers)])
     write_records(tmp_path / "train-00001-of-00002", [record(IMAGE)])
-    with pytest.raises(InputError, match=f"train-00001-of-00002: has no {next(iter(numbers))}, but .*00000-of-00002 of"):
+    with pytest.raises(
+        InputError, match=f"train-00001-of-00002: has no {next(iter(numbers))}, but .*00000-of-00002 of"
+    ):
         import_tfrecords(tmp_path, tmp_path / "out")
 
 

@@ -76,7 +76,9 @@ def test_overwrite_never_removes_foreign_files(tmp_path, name, when):
     if when == "before":
         path.write_text("precious")
     with pytest.raises(InputError, match=f"{name} in it is not of the data set; move it away before --overwrite"):
-        convert_texts(tmp_path, {"train": table(20)}, on_progress=lambda *_: path.write_text("precious"), overwrite=True)
+        convert_texts(
+            tmp_path, {"train": table(20)}, on_progress=lambda *_: path.write_text("precious"), overwrite=True
+        )
     assert all_bytes(tmp_path / "data") == before
     assert left_over(tmp_path) == ["data"]
 
@@ -154,5 +156,7 @@ def test_disk_that_is_too_small_is_refused_and_what_is_written_counts(tmp_path, 
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**6, 0, 4096))
     (tmp_path / "shard").write_bytes(bytes(4096))
     check_space("data", tmp_path, 8192)
-    with pytest.raises(InputError, match="^data: needs 4.0 KiB, but 4.0 KiB are free; make room or choose another --out"):
+    with pytest.raises(
+        InputError, match="^data: needs 4.0 KiB, but 4.0 KiB are free; make room or choose another --out"
+    ):
         check_space("data", tmp_path, 8193)

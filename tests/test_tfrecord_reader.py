@@ -77,7 +77,10 @@ INVALID = {
     "labels later": ([record(IMAGE), record(IMAGE, label=1)], "only some records have labels; put them in a split"),
     "some ids": ([record(IMAGE, id=4), record(IMAGE)], "only some records have ids"),
     "negative label": ([record(IMAGE, label=-7)], "record 0 .*: label -7 is not a class index"),
-    "large label": ([record(IMAGE, label=1), record(IMAGE, label=10**9)], "record 1 .*: label 1000000000 is not a class"),
+    "large label": (
+        [record(IMAGE, label=1), record(IMAGE, label=10**9)],
+        "record 1 .*: label 1000000000 is not a class",
+    ),
     "no square": ([record(IMAGE[:63])], "record 0 .*: its image is raw and not a square of one channel"),
     "empty image": ([record(b"")], "record 0 .*: its image is raw and not a square"),
     "no example": ([record(IMAGE), b"not an example"], "record 1 .*: not an example"),
