@@ -18,7 +18,7 @@ from pipeline.format.manifest import Validation
         ({"val_fraction": 1e-9}, "validation fraction 1e-09"),
         ({"val_group_size": 10}, "--val-group-size needs"),
         ({"val_fraction": 0.1, "val_group_size": 0}, "--val-group-size 0 must be 1"),
-        ({"val_fraction": 0.1, "val_group_size": 2**63}, "must be 1 to 2**63 - 1"),
+        ({"val_fraction": 0.1, "val_group_size": 2**63}, "must be 1 to 9,223,372,036,854,775,807"),
         ({"val_fraction": 0.1, "splits": (("test", "a"),)}, "no --split train=FILE"),
         ({"val_fraction": 0.1, "splits": (("train", "a"), ("val", "b"))}, "'val', but --split gives one"),
         ({"splits": ()}, "no split given"),

@@ -1,7 +1,7 @@
-"""Every bad input ends in one clear line and exit code 2, or in the right result.
+"""Every invalid input ends in one clear line and exit code 2, or in the right result.
 
-CI tries a few hundred. All of it (2,800 CSVs, 1,200 sets of shards, 1,200 manifests; some minutes), with counts of how
-they ended:
+CI tries a few hundred. All of it (2,800 CSVs, 1,200 sets of shards, 1,200 manifests; some minutes), with counts of the
+outcomes:
 
     HOSTILE=full python -m pytest -q -s tests/test_hostile.py
 """
@@ -30,7 +30,7 @@ FULL = os.environ.get("HOSTILE") == "full"
 
 
 def examples(quick, full):
-    """Settings for so many examples; the quick ones are always the same."""
+    """Settings for that many examples; the quick ones are always the same."""
     return settings(
         max_examples=full if FULL else quick,
         deadline=None,
@@ -42,14 +42,14 @@ def examples(quick, full):
 
 @pytest.fixture(scope="module")
 def counts():
-    found = collections.Counter()
-    yield found
-    print("\n" + ", ".join(f"{key}: {count:,}" for key, count in sorted(found.items())))
+    outcomes = collections.Counter()
+    yield outcomes
+    print("\n" + ", ".join(f"{key}: {count:,}" for key, count in sorted(outcomes.items())))
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """A folder with train0.csv, test0.csv and the data set `data` made from them."""
+    """A folder with train0.csv, test0.csv and the data set `data` converted from them."""
     folder = tmp_path_factory.mktemp("small")
     texts = {"train": table(40), "test": table(13, "id", lambda k: 100 - k)}
     convert_texts(folder, texts, shards=3, val_fraction=0.25)
@@ -57,8 +57,8 @@ def small(tmp_path_factory):
 
 
 @examples(150, 2800)
-@given(data=hostile.bad_csvs())
-def test_bad_csvs(counts, data):
+@given(data=hostile.invalid_csvs())
+def test_invalid_csvs(counts, data):
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "a.csv"
         path.write_bytes(data)
@@ -102,49 +102,49 @@ def load_all(directory):
 
 @examples(60, 1200)
 @given(data=st.data())
-def test_mutated_shards_are_seen_by_every_reader_and_repaired_to_the_byte(counts, small, data):
-    sound = all_bytes(small / "data")
-    names = sorted(name for name in sound if ".tfrecord" in name)
+def test_mutated_shards_are_refused_by_every_reader_and_repaired_to_the_byte(counts, small, data):
+    valid = all_bytes(small / "data")
+    names = sorted(name for name in valid if ".tfrecord" in name)
     stride = load_manifest(small / "data").stride
-    files = data.draw(hostile.mutated_shards(sound, names, stride))
-    shards_differ = any(files.get(name) != sound[name] for name in names)
+    files = data.draw(hostile.mutated_shards(valid, names, stride))
+    shards_differ = any(files.get(name) != valid[name] for name in names)
     with tempfile.TemporaryDirectory() as folder:
         directory = pathlib.Path(folder) / "data"
         write_files(directory, files)
         code = hostile.run(inspect_tfrecord.main, ["verify", str(directory)])
-        assert code == (1 if files != sound else 0)
+        assert code == (1 if files != valid else 0)
         code = hostile.run(lambda _: load_all(directory), [])
         assert code == (EXIT_BAD_INPUT if shards_differ else 0)
-        counts["sets of shards refused" if shards_differ else "sets of shards with an extra file or as they were"] += 1
+        counts["sets of shards refused" if shards_differ else "sets of shards accepted"] += 1
         csvs = [f"--from={name}={small / name}0.csv" for name in ("train", "test")]
         assert hostile.run(inspect_tfrecord.main, ["repair", str(directory), *csvs]) == 0
-        mended = all_bytes(directory)
-        assert {name: mended[name] for name in sound} == sound
+        repaired = all_bytes(directory)
+        assert {name: repaired[name] for name in valid} == valid
 
 
 @examples(100, 1200)
 @given(data=st.data())
 def test_hostile_manifests(counts, small, data):
-    sound = all_bytes(small / "data")
-    text = data.draw(hostile.hostile_manifests(sound["manifest.json"].decode()))
+    valid = all_bytes(small / "data")
+    text = data.draw(hostile.hostile_manifests(valid["manifest.json"].decode()))
     with tempfile.TemporaryDirectory() as folder:
         directory = pathlib.Path(folder) / "data"
-        write_files(directory, {**sound, "manifest.json": text})
+        write_files(directory, {**valid, "manifest.json": text})
         shutil.copy(small / "train0.csv", folder)
         loaded = hostile.run(lambda _: load_all(directory), [])
-        counts["manifests refused" if loaded else "manifests under which the data are sound"] += 1
+        counts["manifests refused" if loaded else "manifests accepted"] += 1
         hostile.run(inspect_tfrecord.main, ["show", str(directory)])
         verified = hostile.run(inspect_tfrecord.main, ["verify", str(directory)])
         if loaded:
             assert verified
-        assert all_bytes(directory) == {**sound, "manifest.json": text}
+        assert all_bytes(directory) == {**valid, "manifest.json": text}
         csvs = [f"--from={name}={small / name}0.csv" for name in ("train", "test")]
         hostile.run(inspect_tfrecord.main, ["repair", str(directory), *csvs])
         assert names_in(folder) == ["data", "train0.csv"]
         assert pathlib.Path(folder, "train0.csv").read_bytes() == (small / "train0.csv").read_bytes()
 
 
-def test_the_judge_fails_what_it_should():
+def test_checks_fail_what_they_should():
     def leak(_):
         return len(bytearray(hostile.MEMORY_BYTES * 2))
 

@@ -17,11 +17,11 @@ from pipeline.errors import InputError
 def main(argv: Sequence[str] | None = None) -> int:
     """Import as the command line says; returns the exit code."""
     args = _parser().parse_args(argv)
+    from pipeline.convert.config import check_range
     from pipeline.format.manifest import MAX_SHARDS
     from pipeline.train.environment import import_tensorflow
 
-    if args.shards is not None and not 1 <= args.shards <= MAX_SHARDS:
-        raise InputError(f"--shards {args.shards} must be 1 to {MAX_SHARDS:,}")
+    check_range("--shards", args.shards, MAX_SHARDS)
     shape = tuple(args.image_shape) if args.image_shape else None
     if shape is not None and min(shape) < 1:
         raise InputError(f"--image-shape {' '.join(map(str, shape))} must be three positive integers")

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import os
 import pathlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
@@ -106,24 +105,12 @@ def _unpack(path: pathlib.Path, raw: BinaryIO, magic: bytes) -> _Packed | None:
     return None
 
 
-class _WithinFile:
-    """A file for zipfile, which trusts the lengths in an archive: no read asks for more than the file has."""
-
-    def __init__(self, raw: BinaryIO) -> None:
-        self._raw = raw
-        self._size = os.fstat(raw.fileno()).st_size
-        self.seek, self.tell, self.seekable = raw.seek, raw.tell, raw.seekable
-
-    def read(self, size: int = -1) -> bytes:
-        return self._raw.read(min(size, self._size) if size >= 0 else self._size)
-
-
 def _unzip(path: pathlib.Path, raw: BinaryIO) -> _Packed:
     import zipfile
     import zlib
 
     try:
-        archive = zipfile.ZipFile(_WithinFile(raw))  # type: ignore[arg-type]
+        archive = zipfile.ZipFile(raw)
         stream = archive.open(_only_csv(path, archive))
     except InputError:
         raise

@@ -58,12 +58,9 @@ class ConvertConfig:
         for name in self.split_names:
             if not SPLIT_NAME.fullmatch(name) or name in _RESERVED:
                 raise InputError(f"split name {name!r}: use letters, digits and _, a letter first, and not 'all'")
-        if self.shards is not None and not 1 <= self.shards <= MAX_SHARDS:
-            raise InputError(f"--shards {self.shards} must be 1 to {MAX_SHARDS:,}")
-        if self.workers is not None and not 1 <= self.workers <= _MAX_WORKERS:
-            raise InputError(f"--workers {self.workers} must be 1 to {_MAX_WORKERS}")
-        if not 0 <= self.seed <= MAX_SEED:
-            raise InputError(f"--seed {self.seed} must be 0 to 2**63 - 1")
+        check_range("--shards", self.shards, MAX_SHARDS)
+        check_range("--workers", self.workers, _MAX_WORKERS)
+        check_range("--seed", self.seed, MAX_SEED, least=0)
         if self.image_shape is not None and (len(self.image_shape) != 3 or min(self.image_shape) < 1):
             raise InputError(f"--image-shape {' '.join(map(str, self.image_shape))} must be three positive integers")
         self._check_validation()
@@ -78,8 +75,7 @@ class ConvertConfig:
             if self.val_group_size is not None:
                 raise InputError("--val-group-size needs --val-fraction")
             return
-        if self.val_group_size is not None and not 1 <= self.val_group_size <= MAX_SEED:
-            raise InputError(f"--val-group-size {self.val_group_size} must be 1 to 2**63 - 1")
+        check_range("--val-group-size", self.val_group_size, MAX_SEED)
         if not math.isfinite(self.val_fraction) or not 0 < self.val_fraction < 1:
             raise InputError(f"--val-fraction {self.val_fraction} must lie between 0 and 1")
         if VAL in self.split_names:
@@ -108,6 +104,12 @@ class ConvertConfig:
         if not self.val_fraction:
             return Validation()
         return Validation(self.val_fraction, self.val_group_size, TRAIN, self.seed)
+
+
+def check_range(option: str, value: int | None, most: int, least: int = 1) -> None:
+    """Raise InputError unless a value is None or within its bounds."""
+    if value is not None and not least <= value <= most:
+        raise InputError(f"{option} {value} must be {least} to {most:,}")
 
 
 def dataset_name(out: str | os.PathLike) -> str:

@@ -102,16 +102,11 @@ def parse_fast(data: bytes | bytearray | memoryview, columns: Columns) -> Rows |
     if suspect is None or (suspect.any() and _in_pixels(np.flatnonzero(suspect), ends, columns)):
         return None
     table = values.take(ends).reshape(num_rows, columns.count)
-    labels = ids = None
-    if columns.label is not None:
-        labels = _integers(units[3:], ends, columns, columns.label)
-        if labels is None:
-            return None
-    if columns.id is not None:
-        ids = _integers(units[3:], ends, columns, columns.id)
-        if ids is None:
-            return None
-    return Rows(table[:, columns.pixels], labels, ids)
+    given = [column for column in (columns.label, columns.id) if column is not None]
+    numbers: dict[int | None, np.ndarray | None] = {k: _integers(units[3:], ends, columns, k) for k in given}
+    if any(values is None for values in numbers.values()):
+        return None
+    return Rows(table[:, columns.pixels], numbers.get(columns.label), numbers.get(columns.id))
 
 
 def _values_ending_anywhere(

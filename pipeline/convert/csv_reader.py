@@ -13,8 +13,8 @@ import numpy as np
 from pipeline.convert.columns import Columns, find_columns
 from pipeline.convert.compressed import open_text
 from pipeline.convert.csv_parser import LineError, Rows, parse_lines, split_line
-from pipeline.convert.csv_scan import INVALID, read_labels, row_spans
-from pipeline.convert.source import FileIdentity, Mark, Scan, changed_error
+from pipeline.convert.csv_scan import read_labels, row_spans
+from pipeline.convert.source import Mark, Scan, changed_error, check_unchanged, identify
 from pipeline.errors import InputError
 from pipeline.format.manifest import Source
 
@@ -39,11 +39,15 @@ class ReadOptions:
 
 
 class Block(NamedTuple):
-    """Whole lines of text, the first at byte `offset`; `cut`: the file ends without the last newline."""
+    """Whole lines of text, the first at byte `offset`.
+
+    `cut`: the file ends without the last newline; `too_long`: the beginning of a line that is longer than any row.
+    """
 
     data: bytes | bytearray
     offset: int
     cut: bool = False
+    too_long: bool = False
 
 
 class CsvFile:
@@ -56,8 +60,8 @@ class CsvFile:
     def __init__(self, path: str | os.PathLike, options: ReadOptions = ReadOptions()) -> None:
         self.path = pathlib.Path(path)
         self.options = options
-        self.identity = FileIdentity(self.path)
-        self.num_bytes = self.identity.num_bytes
+        self.identity = identify(self.path)
+        self.num_bytes = self.identity[2]
         self._max_line = _MAX_HEADER_BYTES
         with open_text(self.path) as (_, self.seekable):
             offset, number, line = self._read_first_line()
@@ -95,28 +99,21 @@ class CsvFile:
         marks: list[Mark] = []
         labels = [np.empty(0, np.int8)]
         digest, num_rows = hashlib.sha256(), 0
-        try:
-            for block in self._blocks(start, stop):
-                digest.update(block.data)
-                marks.append(Mark(block.offset, num_rows))
-                labels.append(read_labels(block.data, self.columns))
-                num_rows += len(labels[-1])
-        except _LongLine as error:
-            marks.append(Mark(error.offset, num_rows))
-            labels.append(np.array([INVALID], np.int8))  # reading its rows meets the same line and reports it
+        for block in self._blocks(start, stop):
+            digest.update(block.data)
+            marks.append(Mark(block.offset, num_rows))
+            labels.append(read_labels(block.data, self.columns))
+            num_rows += len(labels[-1])
         return Scan(tuple(marks), np.concatenate(labels), digest.digest())
 
     def read(self, start: Mark, stop: int | None) -> Iterator[Block]:
         """Blocks of whole lines from a mark up to the text's byte `stop` (None: its end).
 
         Raises:
-            InputError: a line is too long for its columns, or the file is corrupt or changed since it was opened.
+            InputError: the file is corrupt or changed since it was opened.
         """
-        try:
-            yield from self._blocks(start.offset, stop)
-        except _LongLine as error:
-            raise self._long_line_error(error) from error
-        self.identity.check()
+        yield from self._blocks(start.offset, stop)
+        check_unchanged(self.path, self.identity)
 
     def read_blocks(self) -> Iterator[Rows]:
         """All rows of the file in order.
@@ -138,10 +135,11 @@ class CsvFile:
         Raises:
             InputError: at its first invalid line.
         """
+        self._check_length(block)
         try:
             return parse_lines(block.data, self.columns)
         except LineError as error:
-            self.identity.check()  # then that is the error, and not the line
+            check_unchanged(self.path, self.identity)  # then that is the error, and not the line
             cut = block.cut and error.short and error.line == block.data.count(b"\n") - 1
             hint = "; the file ends within this line, so it looks truncated" if cut else ""
             number = self._line_at(block.offset) + error.line
@@ -183,28 +181,27 @@ class CsvFile:
         before = self._blocks(0, offset) if offset else iter(())
         return 1 + sum(block.data.count(b"\n") for block in before)
 
-    def _long_line_error(self, error: "_LongLine") -> InputError:
-        limit = f"longer than {self._max_line} bytes, more than a row of these columns can take"
-        return InputError(f"{self.path}, line {self._line_at(error.offset)}: {limit}")
+    def _check_length(self, block: Block) -> None:
+        if block.too_long:
+            limit = f"longer than {self._max_line} bytes, more than a row of these columns can take"
+            raise InputError(f"{self.path}, line {self._line_at(block.offset)}: {limit}")
 
     def _read_first_line(self) -> tuple[int, int, bytes]:
         """(offset, number from 1, bytes without newline) of the first line that is not blank."""
         number = 1
-        try:
-            for block in self._blocks(0, None):
-                first = 0
-                if block.offset == 0 and block.data.startswith(_UTF16_BOMS):
-                    raise InputError(f"{self.path}, line 1: encoded as UTF-16; save it as plain ASCII or UTF-8")
-                if block.offset == 0 and block.data.startswith(_UTF8_BOM):
-                    first = len(_UTF8_BOM)
-                starts, ends = row_spans(block.data[first:])
-                if len(starts):
-                    start, end = first + int(starts[0]), first + int(ends[0])
-                    number += block.data.count(b"\n", 0, start)
-                    return block.offset + start, number, bytes(block.data[start:end])
-                number += block.data.count(b"\n")
-        except _LongLine as error:
-            raise self._long_line_error(error) from error
+        for block in self._blocks(0, None):
+            self._check_length(block)
+            first = 0
+            if block.offset == 0 and block.data.startswith(_UTF16_BOMS):
+                raise InputError(f"{self.path}, line 1: encoded as UTF-16; save it as plain ASCII or UTF-8")
+            if block.offset == 0 and block.data.startswith(_UTF8_BOM):
+                first = len(_UTF8_BOM)
+            starts, ends = row_spans(block.data[first:])
+            if len(starts):
+                start, end = first + int(starts[0]), first + int(ends[0])
+                number += block.data.count(b"\n", 0, start)
+                return block.offset + start, number, bytes(block.data[start:end])
+            number += block.data.count(b"\n")
         raise InputError(f"{self.path}: the file is empty")
 
     def _split_first_line(self, line: bytes) -> list[str]:
@@ -217,20 +214,8 @@ class CsvFile:
         return fields
 
 
-class _LongLine(Exception):
-    """A line is longer than its limit; it starts at byte `offset`."""
-
-    def __init__(self, offset: int) -> None:
-        super().__init__(offset)
-        self.offset = offset
-
-
 def _cut_lines(stream: io.RawIOBase, offset: int, stop: int | None, block_bytes: int, max_line: int) -> Iterator[Block]:
-    """Cut a stream that stands at `offset` into blocks of whole lines.
-
-    Raises:
-        _LongLine: a line is longer than `max_line` bytes; so memory stays bounded.
-    """
+    """Cut a stream that stands at `offset` into blocks of whole lines; a longer one ends them, so memory is bounded."""
     rest = b""
     left = None if stop is None else stop - offset
     while True:
@@ -253,7 +238,8 @@ def _cut_lines(stream: io.RawIOBase, offset: int, stop: int | None, block_bytes:
             yield Block(data, offset)
             offset += end
         if len(rest) > max_line:
-            raise _LongLine(offset)
+            yield Block(rest + b"\n", offset, too_long=True)
+            return
 
 
 def _skip(stream: io.RawIOBase, num_bytes: int) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pipeline.convert.columns import NONE
 from pipeline.convert.config import ConvertConfig
 from pipeline.convert.csv_reader import CsvFile
-from pipeline.convert.source import SourceFile
+from pipeline.convert.source import Identity, SourceFile
 from pipeline.errors import InputError, shorten
 
 
@@ -16,12 +16,12 @@ def open_inputs(config: ConvertConfig) -> dict[str, list[CsvFile]]:
         InputError: a file is given twice, cannot be read, or has other columns than the rest.
     """
     inputs: dict[str, list[CsvFile]] = {name: [] for name in config.split_names}
-    seen: dict[tuple[int, int], str] = {}
+    seen: dict[Identity, str] = {}
     for name, path in config.splits:
         csv = CsvFile(path, config.read_options)
-        if csv.identity.inode in seen:
-            raise InputError(f"{path}: given twice, for split {seen[csv.identity.inode]!r} and for split {name!r}")
-        seen[csv.identity.inode] = name
+        if csv.identity in seen:
+            raise InputError(f"{path}: given twice, for split {seen[csv.identity]!r} and for split {name!r}")
+        seen[csv.identity] = name
         inputs[name].append(csv)
     files = [csv for group in inputs.values() for csv in group]
     for other in files[1:]:

@@ -1,6 +1,5 @@
 """What the converter needs of a kind of source file: count its rows once, then read any run of them."""
 
-import os
 import pathlib
 import stat
 from collections.abc import Iterator
@@ -67,38 +66,31 @@ class SourceFile(Protocol):
         """What the manifest keeps of the file, or None if a data set cannot be rebuilt from it."""
 
 
-class FileIdentity:
-    """Detects that a file was changed or replaced since this was created.
+Identity = tuple[int, ...]  # device, inode, size, time of the last change
+
+
+def identify(path: pathlib.Path) -> Identity:
+    """What changes when a file is changed or replaced.
 
     Raises:
-        InputError: the file is missing, or not a regular file.
+        InputError: it is missing, or not a regular file.
     """
-
-    def __init__(self, path: pathlib.Path) -> None:
-        self._path = path
-        self._status = _status_of(path)
-        self.num_bytes, self.inode = self._status.st_size, (self._status.st_dev, self._status.st_ino)
-
-    def check(self) -> None:
-        """Raise InputError if the file is not as it was."""
-        now, before = _status_of(self._path), self._status
-        if not os.path.samestat(now, before) or (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
-            raise changed_error(self._path)
-
-
-def changed_error(path: pathlib.Path) -> InputError:
-    return InputError(f"{path}: the file changed while it was read; convert again when it is complete")
-
-
-def _status_of(path: pathlib.Path) -> os.stat_result:
     try:
         status = path.stat()
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputError(f"{path}: no such file") from error
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
     if stat.S_ISDIR(status.st_mode):
         raise InputError(f"{path}: a directory; give a file")
     if not stat.S_ISREG(status.st_mode):
         raise InputError(f"{path}: not a regular file; it is read more than once, so store it first")
-    return status
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def check_unchanged(path: pathlib.Path, identity: Identity) -> None:
+    """Raise InputError if the file is not the one that had this identity."""
+    if identify(path) != identity:
+        raise changed_error(path)
+
+
+def changed_error(path: pathlib.Path) -> InputError:
+    return InputError(f"{path}: the file changed while it was read; convert again when it is complete")

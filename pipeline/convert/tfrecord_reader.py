@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from pipeline.convert.csv_parser import Rows
-from pipeline.convert.source import FileIdentity, Mark, Scan
+from pipeline.convert.source import Mark, Scan, check_unchanged, identify
 from pipeline.errors import InputError
 from pipeline.files import sha256_of
 from pipeline.format.manifest import MAX_CLASSES, MAX_IMAGE_BYTES, Source
@@ -47,8 +47,8 @@ class TfrecordFile:
 
     def __init__(self, path: str | os.PathLike, image_shape: tuple[int, int, int] | None = None) -> None:
         self.path = pathlib.Path(path)
-        self._identity = FileIdentity(self.path)
-        self.num_bytes = self._identity.num_bytes
+        self._identity = identify(self.path)
+        self.num_bytes = self._identity[2]
         first = next(self.read(self.first_row, None), None)
         if first is None:
             raise InputError(f"{self.path}: has no records")
@@ -96,7 +96,7 @@ class TfrecordFile:
                 count, records, num_bytes = count + len(records), [], 0
         if records:
             yield Batch(count, records)
-        self._identity.check()
+        check_unchanged(self.path, self._identity)
 
     def parse(self, block: Batch) -> Rows:
         """Images, labels and ids of a batch.
@@ -154,9 +154,7 @@ class TfrecordFile:
 
     def _check_all(self, present: np.ndarray, expected: bool, role: str) -> None:
         if (present != expected).any():
-            raise InputError(
-                f"{self.path}: some records have a {role} and some have none; put them in two splits, or give all one"
-            )
+            raise InputError(f"{self.path}: only some records have {role}s; put them in a split of their own")
 
     def _check_labels(self, batch: Batch, labels: np.ndarray) -> None:
         invalid = (labels < 0) | (labels >= MAX_CLASSES)
