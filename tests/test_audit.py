@@ -16,7 +16,7 @@ from pipeline.format.manifest import load_manifest
 from pipeline.train.audit import EpochAudit, check_epoch
 from pipeline.train.devices import make_devices
 from pipeline.train.prefetch import prefetch_to_devices
-from pipeline.train.stop import StopRequested
+from pipeline.train.progress import StopRequested
 from tests.helpers.datasets import bars, write_csv
 from tests.helpers.small_run import SmallRun, StopAfter
 

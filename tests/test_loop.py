@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.feed.order import Steps
-from pipeline.train.stop import StopRequested, listen_for_stop
+from pipeline.train.progress import StopRequested, listen_for_stop
 from tests.helpers.small_run import SmallRun, StopAfter, assert_same_weights, stored_run, without_times
 
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from pipeline.train import setup
 from pipeline.train.devices import make_devices
-from pipeline.train.loss_scale import ReplicaSafeLossScaleOptimizer
+from pipeline.train.recovery import ReplicaSafeLossScaleOptimizer
 from tests.helpers.small_run import SmallRun
 
 FINITE = 1.0

@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.train.meter import ThroughputMeter
+from pipeline.train.progress import ThroughputMeter
 
 
 class FakeClock:

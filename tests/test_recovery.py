@@ -4,8 +4,8 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.feed.order import epoch_order
+from pipeline.train.progress import StopRequested
 from pipeline.train.recovery import RATE_FACTOR, Diverged, rate_at
-from pipeline.train.stop import StopRequested
 from tests.helpers.small_run import SmallRun, StopAfter, assert_same_weights, without_times
 
 # From it the tiny network's logits overflow float32 after the first step, and some halvings below they do not.

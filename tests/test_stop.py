@@ -3,7 +3,7 @@ import signal
 
 import pytest
 
-from pipeline.train.stop import StopRequested, listen_for_stop
+from pipeline.train.progress import StopRequested, listen_for_stop
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])

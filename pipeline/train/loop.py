@@ -14,12 +14,10 @@ from pipeline.train.audit import check_epoch
 from pipeline.train.checkpoint import CheckpointStore, TrainState
 from pipeline.train.config import TrainConfig
 from pipeline.train.devices import Devices
-from pipeline.train.meter import ThroughputMeter
 from pipeline.train.prefetch import Feeds, prefetch_to_devices
-from pipeline.train.progress import Reporter
+from pipeline.train.progress import Reporter, StopRequested, StopSignal, ThroughputMeter
 from pipeline.train.recovery import RATE_FACTOR, Diverged, FiniteGuard, advice, go_back
 from pipeline.train.step import CallResult, CompiledSteps
-from pipeline.train.stop import StopRequested, StopSignal
 from pipeline.train.stored import EpochRow
 
 
