@@ -126,7 +126,7 @@ def test_an_error_in_the_background_is_raised_at_the_next_chance(tmp_path, model
 
 
 def test_without_checkpoints_a_run_starts_fresh(tmp_path, model, optimizer):
-    assert make_store(tmp_path / "absent").restore_newest(model, optimizer) == (TrainState(), [])
+    assert make_store(tmp_path / "absent").restore_newest(model, optimizer) == (None, [])
 
 
 def test_the_newest_and_the_best_are_kept(tmp_path, model, optimizer):

@@ -26,7 +26,7 @@ def identity(**changes):
 
 
 def claim(run, fresh=False, settings=None, **changes):
-    return run.claim(identity(**changes), FEED, fresh, settings)[1]
+    return run.claim(identity(**changes), {**FEED, "settings": settings or {}}, fresh)[1]
 
 
 @pytest.fixture

@@ -52,9 +52,10 @@ class Trainer:
         Raises:
             InputError: no checkpoint can be read, or workers would resume from different steps.
         """
-        state, remarks = self._store.restore_newest(self._model, self._optimizer)
+        restored, remarks = self._store.restore_newest(self._model, self._optimizer)
         for remark in remarks:
             self._reporter.line(remark)
+        state = restored or TrainState()
         self._check_same_step(state)
         if state.global_step:
             self._report("resumed", f"resumed at epoch {state.epoch + 1}, step {state.step}", state)

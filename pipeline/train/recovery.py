@@ -140,9 +140,9 @@ def go_back(
         Diverged: `problem`, if there is no such checkpoint.
     """
     state, remarks = store.restore_newest(model, optimizer)
-    if state.step and state.global_step >= problem.step:
+    if state and state.step and state.global_step >= problem.step:
         state, remarks = store.restore_newest(model, optimizer, before=problem.step)
-    if not store.has_any(before=max(problem.step, state.global_step + 1)):
+    if state is None:
         raise Diverged(problem.step, f"{problem}; there is no good checkpoint to go back to")
     # The rate in a checkpoint has been lowered as often as its state says.
     recoveries = max(recoveries, state.recoveries)

@@ -21,6 +21,7 @@ from pipeline.format.manifest import Manifest
 from pipeline.splits import TRAIN, VAL
 from pipeline.train.config import TrainConfig
 from pipeline.train.devices import Devices, choose_precision, device_memory, precision_remark
+from pipeline.train.prefetch import AHEAD
 from pipeline.train.stored import Identity, StoredRun
 
 # An accelerator finishes a small step in less time than the host needs to start one, so it gets many per call.
@@ -29,7 +30,6 @@ _GPU_CALL_BYTES = 256 << 20  # several calls wait in memory, and steps on so man
 # A CPU's steps are long, and a signal or a progress line should not wait for many of them: 1,024 images of 28x28 took
 # half a second on two cores.
 _CPU_CALL_BYTES = 1024 * 28 * 28
-_HANDED_OVER = 3  # calls in memory besides those that the feed holds: two on their way, one trained on
 # Settings that may differ between workers: paths on their own disks, and what only the chief writes.
 _OF_A_WORKER = ("data", "run_dir", "log_json", "tensorboard")
 
@@ -218,7 +218,7 @@ def _check_calls_fit(
         image_bytes = tf.int32.size  # its index
     elif on_host:
         image_bytes *= tf.as_dtype(keras.DTypePolicy(precision).compute_dtype).size
-    calls, per_call = calls_ready(on_host) + _HANDED_OVER, steps.steps_per_call
+    calls, per_call = calls_ready(on_host) + AHEAD + 1, steps.steps_per_call
     held = calls * per_call * steps.batch_size * image_bytes
     if held > feed_plan.budget:
         raise InputError(

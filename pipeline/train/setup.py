@@ -65,7 +65,7 @@ def claim_run(
     if devices.is_chief:
         description = {**plan.describe(devices), "numerics": msgspec.to_builtins(stamp.numerics)}
         try:
-            start, remarks = run.claim(stamp.identity, description, plan.config.fresh, plan.settings())
+            start, remarks = run.claim(stamp.identity, description, plan.config.fresh)
         except InputError as error:
             remarks, problem = [], str(error)
         for remark in remarks:
