@@ -92,7 +92,7 @@ def make_trainer(
     """The loop that trains the model on the planned data, which are loaded for it."""
     feeds = make_feeds(plan, devices)
     compiled = make_compiled_steps(plan, devices, model, optimizer, feeds)
-    return Trainer(plan.config, devices, compiled, plan.steps, feeds, store, reporter)
+    return Trainer(plan, devices, compiled, feeds, store, reporter)
 
 
 def make_feeds(plan: RunPlan, devices: Devices) -> Feeds:

@@ -58,7 +58,15 @@ class CompiledSteps:
                 synchronization=tf.VariableSynchronization.ON_READ,
                 aggregation=tf.VariableAggregation.SUM,
             )
-            self._table: Any = _make_table(table) if table is not None else None
+            # In each replica's memory: a mirrored variable has a copy on every device of the strategy.
+            self._table: Any = (
+                None
+                if table is None
+                else (
+                    tf.Variable(host_tensor(table.images), trainable=False, dtype=tf.uint8),
+                    tf.Variable(host_tensor(table.labels), trainable=False, dtype=tf.int32),
+                )
+            )
         compiled = tf.function(self._train_step, jit_compile=True)
         self._replica_step = compiled if plan.config.xla else self._train_step
         self._train_call = tf.function(self._train, reduce_retracing=True)
@@ -165,9 +173,3 @@ def _are_finite(variables: Sequence[Any]) -> tf.Tensor:
     # A mirrored variable has the same value on every replica, so one copy of each is enough.
     values = map(tf.convert_to_tensor, variables)
     return tf.reduce_all([tf.reduce_all(tf.math.is_finite(value)) for value in values if value.dtype.is_floating])
-
-
-def _make_table(arrays: SplitArrays) -> tuple[tf.Variable, tf.Variable]:
-    """The split in each replica's memory: a mirrored variable has a copy on every device of the strategy."""
-    images = tf.Variable(host_tensor(arrays.images), trainable=False, dtype=tf.uint8)
-    return images, tf.Variable(host_tensor(arrays.labels), trainable=False, dtype=tf.int32)
