@@ -44,10 +44,9 @@ def train(config: TrainConfig) -> int:
     import_tensorflow()
     from pipeline.train import setup
     from pipeline.train.devices import make_devices
-    from pipeline.train.progress import Reporter
+    from pipeline.train.progress import Reporter, StopRequested, listen_for_stop
     from pipeline.train.run_dir import RunDirectory
     from pipeline.train.run_plan import make_run_plan
-    from pipeline.train.stop import StopRequested, listen_for_stop
 
     callbacks = setup.make_callbacks(config)
     devices = make_devices(config.strategy, config.devices)

@@ -4,8 +4,8 @@ import argparse
 import contextlib
 import dataclasses
 import errno
+import math
 import os
-import pathlib
 import signal
 import sys
 import typing
@@ -19,7 +19,6 @@ EXIT_BAD_INPUT = 2
 EXIT_TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h, on which schedulers start the job again
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 
-_SETTING = "setting"  # key of a field's metadata
 _Settings = TypeVar("_Settings")
 
 
@@ -36,27 +35,16 @@ class Parser(argparse.ArgumentParser):
         raise InputError(f"{message}; see --help")
 
 
-@dataclasses.dataclass(frozen=True)
-class _Setting:
-    help: str
-    choices: tuple[str, ...] | None
-    metavar: str | None
-    type: Callable[[str], Any] | None
-    group: str | None
-    minimum: int | None
-    below: int | None
-
-
 def setting(
     default: Any = dataclasses.MISSING,
     help: str = "",
     *,
-    choices: Sequence[str] | None = None,
+    choices: Sequence[str] = (),
     metavar: str | None = None,
     type: Callable[[str], Any] | None = None,
     group: str | None = None,
-    minimum: int | None = None,
-    below: int | None = None,
+    minimum: float = -math.inf,
+    below: float = math.inf,
 ) -> Any:
     """A dataclass field that is also an option of a command line, with all that help and validation need.
 
@@ -67,8 +55,10 @@ def setting(
         minimum: smallest valid number.
         below: first number that is too large.
     """
-    options = _Setting(help, tuple(choices) if choices else None, metavar, type, group, minimum, below)
-    return dataclasses.field(default=default, metadata={_SETTING: options})
+    bounds = {"choices": choices, "minimum": minimum, "below": below}
+    return dataclasses.field(
+        default=default, metadata={"help": help, "metavar": metavar, "type": type, "group": group, **bounds}
+    )
 
 
 def add_settings(parser: argparse.ArgumentParser, cls: type) -> None:
@@ -76,18 +66,19 @@ def add_settings(parser: argparse.ArgumentParser, cls: type) -> None:
     groups: dict[str | None, Any] = {None: parser}
     types = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
-        option: _Setting = field.metadata[_SETTING]
-        if option.group not in groups:
-            groups[option.group] = parser.add_argument_group(option.group)
+        option = field.metadata
+        if option["group"] not in groups:
+            groups[option["group"]] = parser.add_argument_group(option["group"])
         automatic = any(field.default is value for value in (None, False, dataclasses.MISSING))
-        text = option.help if automatic else f"{option.help} (default: {field.default})"
-        kind = _value_type(types[field.name])
+        text = option["help"] if automatic else f"{option['help']} (default: {field.default})"
+        annotation = types[field.name]
+        kind = (typing.get_args(annotation) or (annotation,))[0]  # int of int | None
         if kind is bool:
             details: dict[str, Any] = {"action": "store_true", "default": None}
         else:
-            metavar = option.metavar or ("N" if kind is int else None)
-            details = {"type": option.type or kind, "choices": option.choices, "metavar": metavar}
-        groups[option.group].add_argument(flag_of(field.name), help=text, **details)
+            metavar = option["metavar"] or ("N" if kind is int else None)
+            details = {"type": option["type"] or kind, "choices": option["choices"] or None, "metavar": metavar}
+        groups[option["group"]].add_argument(flag_of(field.name), help=text, **details)
 
 
 def settings_from(cls: type[_Settings], args: argparse.Namespace, **overrides: Any) -> _Settings:
@@ -104,17 +95,14 @@ def check_settings(settings: Any) -> None:
         InputError: a value is not allowed; the message names option, value and rule.
     """
     for field in dataclasses.fields(settings):
-        option: _Setting = field.metadata[_SETTING]
-        value = getattr(settings, field.name)
-        if value is None:
-            continue
-        place = f"{flag_of(field.name)} {value!r}" if isinstance(value, str) else f"{flag_of(field.name)} {value}"
-        if option.choices is not None and value not in option.choices:
-            raise InputError(f"{place}: choose one of {', '.join(option.choices)}")
-        if option.minimum is not None and value < option.minimum:
-            raise InputError(f"{place}: it must be at least {option.minimum}")
-        if option.below is not None and value >= option.below:
-            raise InputError(f"{place}: it must be below {option.below:,}")
+        option, value = field.metadata, getattr(settings, field.name)
+        if option["choices"] and value not in option["choices"]:
+            raise InputError(f"{flag_of(field.name)} {value!r}: choose one of {', '.join(option['choices'])}")
+        if isinstance(value, (int, float)):
+            if value < option["minimum"]:
+                raise InputError(f"{flag_of(field.name)} {value}: it must be at least {option['minimum']}")
+            if value >= option["below"]:
+                raise InputError(f"{flag_of(field.name)} {value}: it must be below {option['below']:,}")
 
 
 def flag_of(name: str) -> str:
@@ -189,11 +177,3 @@ def _print_error(message: str, code: int = EXIT_BAD_INPUT) -> int:
     with contextlib.suppress(OSError):  # stderr itself may be what fails; the exit code still says it
         print("error: " + " ".join(message.splitlines()), file=sys.stderr, flush=True)
     return code
-
-
-def _value_type(annotation: Any) -> type:
-    """The type of a setting's value: `int` of `int | None`."""
-    kinds = [kind for kind in typing.get_args(annotation) or (annotation,) if kind is not type(None)]
-    if len(kinds) != 1 or kinds[0] not in (bool, int, float, str, pathlib.Path):
-        raise TypeError(f"a setting cannot be of type {annotation}")
-    return kinds[0]

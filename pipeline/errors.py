@@ -29,4 +29,4 @@ def size_text(num_bytes: int) -> str:
     for unit, scale in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if num_bytes >= scale:
             return f"{num_bytes / scale:,.1f} {unit}"
-    return f"{num_bytes} byte{'s' * (num_bytes != 1)}"
+    return pluralize(num_bytes, "byte")

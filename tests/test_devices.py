@@ -8,7 +8,6 @@ from pipeline.errors import InputError, TryAgainError
 from pipeline.feed.dataset import Replicas
 from pipeline.train import devices as devices_module
 from pipeline.train.devices import choose_precision, make_devices, precision_remark
-from pipeline.train.environment import prepare_environment
 
 
 @pytest.mark.parametrize(
@@ -38,12 +37,6 @@ def test_unavailable_devices_are_refused(monkeypatch, name, devices, message):
         make_devices(name, devices)
 
 
-def test_an_empty_tf_config_is_none(monkeypatch):
-    monkeypatch.setenv("TF_CONFIG", "")
-    prepare_environment()
-    assert make_devices("mirrored", 2).replicas.total == 2
-
-
 @pytest.mark.parametrize(
     "config",
     [
@@ -67,6 +60,7 @@ def test_an_invalid_tf_config_is_refused(monkeypatch, config):
 def test_a_processor_gets_bfloat16_if_it_is_native(monkeypatch, flags, expected):
     monkeypatch.setattr(devices_module, "processor_flags", lambda: flags)
     assert choose_precision("auto", "CPU") == expected
+    assert choose_precision("mixed_float16", "CPU") == "mixed_float16"
 
 
 @pytest.mark.parametrize(
@@ -88,10 +82,6 @@ def test_a_gpu_gets_what_its_capability_computes_fastest(monkeypatch, capability
 def test_an_emulated_precision_is_reported_as_slow(monkeypatch, precision, flags, reported):
     monkeypatch.setattr(devices_module, "processor_flags", lambda: flags)
     assert bool(precision_remark(precision, "CPU")) == reported
-
-
-def test_a_given_precision_is_used():
-    assert choose_precision("mixed_float16", "CPU") == "mixed_float16"
 
 
 LOST = "Collective ops is aborted by: recvmsg:Connection reset by peer from /job:worker/replica:0/task:1 while calling"

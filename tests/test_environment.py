@@ -18,11 +18,12 @@ SHOW = (
 )
 
 
-def run(code, tmp_path, **environment):
+def run(code, tmp_path, preexec_fn=None, **environment):
     root = pathlib.Path(__file__).parent.parent
     own = {name: value for name, value in os.environ.items() if not name.startswith("KERAS_")}
     variables = {**own, "HOME": str(tmp_path), "PYTHONPATH": str(root), **environment}
-    return subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=False)
+    options = {"env": variables, "capture_output": True, "text": True, "preexec_fn": preexec_fn}
+    return subprocess.run([sys.executable, "-c", code], check=False, **options)
 
 
 @pytest.fixture
@@ -35,7 +36,9 @@ def hostile_home(tmp_path):
 
 
 def test_keras_settings_of_the_user_do_not_matter(hostile_home):
-    done = run(SHOW, hostile_home, KERAS_BACKEND="torch")
+    # MirroredStrategy would parse an empty TF_CONFIG.
+    code = SHOW + "import tensorflow as tf\ntf.distribute.MirroredStrategy(['CPU:0'])\n"
+    done = run(code, hostile_home, KERAS_BACKEND="torch", TF_CONFIG="")
     assert (done.stdout, done.stderr) == ("tensorflow channels_last float32 1e-07\n", "")
     assert [path.name for path in (hostile_home / ".keras").iterdir()] == ["keras.json"]
 
@@ -69,3 +72,12 @@ def test_numerics_name_versions_and_instructions(monkeypatch):
     assert set(current.instructions.split()) <= processor_flags()
     assert current.change_from(current) is None
     assert processor_name()
+
+
+def test_closed_standard_streams_do_not_matter(tmp_path):
+    code = "import pathlib\nfrom pipeline.cli import run_command\n"
+    code += "def main(_):\n    from pipeline.train.environment import import_tensorflow\n    import_tensorflow()\n"
+    code += f"    pathlib.Path({str(tmp_path / 'result')!r}).write_text('whole')\nrun_command(main)\n"
+    done = run(code, tmp_path, preexec_fn=lambda: [os.close(descriptor) for descriptor in range(3)])
+    assert done.returncode == 0
+    assert (tmp_path / "result").read_text() == "whole"

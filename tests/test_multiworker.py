@@ -1,6 +1,7 @@
 """Two workers as processes of this machine, talking over real sockets."""
 
 import json
+import signal
 
 import numpy as np
 import pytest
@@ -43,6 +44,18 @@ def test_workers_go_back_together(digits, tmp_path):
     assert len({events(lines, "ended")[0]["weights"] for lines in printed}) == 1
 
 
+def test_killed_chief_ends_all_workers_and_they_resume_together(trained, digits, tmp_path):
+    with start_workers(*[worker(digits, tmp_path, json.dumps({"die_after": 8, "checkpoint_every": 4}))] * 2) as workers:
+        codes = [process.wait() for process in workers]
+        assert codes == [-signal.SIGKILL, 75], [process.err[-2000:] for process in workers]
+    expected = "error: worker 0 ended or cannot be reached, so this one (1 of 2) ends too; start the same command on ev"
+    assert workers[1].err.splitlines()[-1].startswith(expected)
+    printed = run_workers(*[worker(digits, tmp_path)] * 2)
+    for lines, whole in zip(printed, trained[0], strict=True):
+        assert events(lines, "resumed") == [{"epoch": 1, "step": 8, "global_step": 8}]
+        assert events(lines, "ended") == events(whole, "ended")
+
+
 def test_two_workers_train_what_one_machine_with_two_replicas_does(trained, monkeypatch, digits, tmp_path):
     _, run_dir = trained
     single = SmallRun(monkeypatch, digits, tmp_path, strategy="mirrored", devices=2, epochs=2)
@@ -81,8 +94,7 @@ def test_workers_with_other_settings_or_data_are_refused_by_all(digits, tmp_path
 
 
 def test_workers_with_run_directories_of_their_own_are_refused_by_all(digits, tmp_path):
-    lines = refused(*(["--data", digits, "--run-dir", tmp_path / name] for name in "ab"))
-    for line in lines:
+    for line in refused(*(["--data", digits, "--run-dir", tmp_path / name] for name in "ab")):
         assert line.startswith("error: the workers disagree: "), line
         assert line.endswith("--run-dir must be one directory that all workers share")
 

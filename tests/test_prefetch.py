@@ -26,7 +26,7 @@ def elements(count, replicas=2):
 
 
 def prefetch_threads():
-    return [thread for thread in threading.enumerate() if thread.name == "prefetch"]
+    return [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
 
 
 def test_each_replica_gets_its_part_in_order():

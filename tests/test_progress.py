@@ -1,7 +1,11 @@
 import io
 import json
+import os
+import signal
 
-from pipeline.train.progress import Reporter
+import pytest
+
+from pipeline.train.progress import Reporter, StopRequested, ThroughputMeter, listen_for_stop
 
 LOGS = {"loss": 0.25, "accuracy": 0.5, "images_per_second": 1234.0}
 LINE = "epoch 1/2  loss 0.2500  accuracy 50.00%  1,234 images/s"
@@ -30,13 +34,8 @@ def test_on_a_terminal_the_epochs_line_replaces_the_live_one():
 
 
 def test_for_machines_every_line_is_an_object_with_typed_fields():
-    assert json.loads(report(Terminal(), as_json=True)) == {
-        "event": "epoch",
-        "text": LINE,
-        "epoch": 1,
-        "step": 10,
-        **LOGS,
-    }
+    epoch = json.loads(report(Terminal(), as_json=True))
+    assert epoch == {"event": "epoch", "text": LINE, "epoch": 1, "step": 10, **LOGS}
     out = io.StringIO()
     Reporter(as_json=True, out=out).line("ready")
     assert json.loads(out.getvalue()) == {"event": "note", "text": "ready"}
@@ -50,3 +49,35 @@ def test_a_live_line_never_wraps(monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
     line = report(Terminal()).split("\x1b[K")[1]
     assert len(line.rstrip("\r")) == 39
+
+
+@pytest.mark.parametrize(
+    ("marks", "rate"),
+    [([], 0.0), ([(5.0, 10)], 0.0), ([(100.0, 50), (101.0, 50), (104.0, 50)], 25.0), ([(0.0, 32), (1.5, 8)], 8 / 1.5)],
+    ids=["none", "only the start", "the first is not an interval", "partial last batch"],
+)
+def test_rate_is_of_the_images_after_the_first_mark(marks, rate):
+    times = iter([time for time, _ in marks])
+    meter = ThroughputMeter(lambda: next(times))
+    for _, images in marks:
+        meter.mark(images)
+    assert meter.images_per_second == rate
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signal_is_remembered_and_earlier_handlers_return(signum, code):
+    before = signal.getsignal(signum)
+    with pytest.raises(StopRequested) as stopped, listen_for_stop() as stop:
+        assert not stop
+        os.kill(os.getpid(), signum)
+        assert stop
+        raise StopRequested(stop.signum)
+    assert stopped.value.exit_code == code
+    assert signal.getsignal(signum) is before
+
+
+@pytest.mark.parametrize("times", [1, 2], ids=["nothing stopped for it", "a second one does not wait"])
+def test_ctrl_c_interrupts(times):
+    with pytest.raises(KeyboardInterrupt), listen_for_stop():
+        for _ in range(times):
+            os.kill(os.getpid(), signal.SIGINT)

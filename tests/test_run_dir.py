@@ -12,6 +12,7 @@ from pipeline.errors import InputError
 from pipeline.feed.normalize import Normalization
 from pipeline.train.run_dir import COLUMNS, RunDirectory
 from pipeline.train.stored import Identity
+from tests.helpers import faults
 
 IDENTITY = Identity(
     **{"data": "d", "batch_size": 16, "steps_per_call": 4, "seed": 0, "order": "5479e789", "network": "n"},
@@ -26,7 +27,7 @@ def identity(**changes):
 
 
 def claim(run, fresh=False, settings=None, **changes):
-    return run.claim(identity(**changes), FEED, fresh, settings)[1]
+    return run.claim(identity(**changes), {**FEED, "settings": settings or {}}, fresh)[1]
 
 
 @pytest.fixture
@@ -48,22 +49,19 @@ def test_a_new_directory_is_claimed_and_the_same_run_again(run):
     assert (run.earlier().feed.feed, run.earlier().feed.budget) == ("host", 100)
 
 
-def test_other_settings_are_refused_with_the_differences(run):
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 32, "xla": True}, r"other settings \(batch_size 16 -> 32; xla False -> True\); .*--fresh"),
+        ({"steps_per_call": 7}, r"\(steps_per_call 4 -> 7 \(from --steps-per-call 8\)\); give"),
+        ({"order": "00000000"}, "shuffled differently by another version .* of NumPy; resume with that"),
+    ],
+    ids=["settings", "steps per call as requested", "shuffle of another version"],
+)
+def test_another_run_is_refused_with_the_differences(run, changes, message):
     claim(run)
-    with pytest.raises(InputError, match=r"other settings \(batch_size 16 -> 32; precision float32 -> .*--fresh"):
-        claim(run, batch_size=32, precision="mixed_float16")
-
-
-def test_mismatch_error_shows_the_requested_steps_per_call(run):
-    claim(run)
-    with pytest.raises(InputError, match=r"\(steps_per_call 4 -> 7 \(from --steps-per-call 8\)\); give"):
-        claim(run, steps_per_call=7, settings={"seed": 0, "steps_per_call": 8, "epochs": 6})
-
-
-def test_changed_shuffle_order_is_reported_as_a_version_mismatch(run):
-    claim(run)
-    with pytest.raises(InputError, match="shuffled differently by another version .* of NumPy; resume with that"):
-        claim(run, order="00000000")
+    with pytest.raises(InputError, match=message):
+        claim(run, settings={"steps_per_call": 8}, **changes)
 
 
 @pytest.mark.parametrize("fresh", [False, True])
@@ -134,18 +132,18 @@ def test_a_fresh_start_in_the_current_directory_is_refused_before_anything_happe
     assert sorted(run.path.parent.rglob("*")) == before
 
 
-def test_a_fresh_start_without_an_earlier_run_moves_nothing(run):
-    assert claim(run, fresh=True) == []
-
-
 @pytest.mark.parametrize("fresh", [False, True])
-def test_a_second_training_in_the_directory_is_refused(run, fresh):
-    claim(run)
+def test_a_second_training_in_the_directory_waits_for_its_end(run, fresh):
+    assert claim(run, fresh=True) == []
     before = (run.path / "config.json").stat()
     with RunDirectory(run.path) as second, pytest.raises(InputError, match="run: another process trains in it; wait"):
         claim(second, fresh)
     assert (run.path / "config.json").stat() == before
     assert [path.name for path in run.path.parent.iterdir()] == ["run"]
+    with run:
+        pass
+    with RunDirectory(run.path) as second:
+        claim(second)
 
 
 def test_a_run_that_was_set_aside_keeps_no_lock_on_the_new_one(run):
@@ -155,13 +153,6 @@ def test_a_run_that_was_set_aside_keeps_no_lock_on_the_new_one(run):
         claim(second, seed=2)
     with RunDirectory(pathlib.Path(f"{run.path}.old-1")) as old:
         claim(old)
-
-
-def test_the_directory_is_free_once_its_run_has_ended(run):
-    with run:
-        claim(run)
-    with RunDirectory(run.path) as second:
-        claim(second)
 
 
 def test_a_file_system_without_locks_is_reported_and_used(run, monkeypatch):
@@ -177,9 +168,8 @@ def test_a_file_system_without_locks_is_reported_and_used(run, monkeypatch):
 def test_what_a_killed_run_left_is_removed(run):
     claim(run)
     (run.path / "checkpoints").mkdir()
-    for name in (".history.partial-0123abcd.csv", "checkpoints/.best.partial-0123abcd.npz"):
-        (run.path / name).touch()
-    (run.path / ".saved_model.partial-0123abcd").mkdir()
+    for name in ("history.csv", "checkpoints/best.npz"):
+        faults.leave_stale_temporary(run.path / name)
     claim(run)
     left = {path.relative_to(run.path).as_posix() for path in run.path.rglob("*")}
     assert left == {".lock", "config.json", "checkpoints"}

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from pipeline.feed.dataset import Position
-from pipeline.format.manifest_file import load_manifest
+from pipeline.format.manifest import load_manifest
 from pipeline.train.config import TrainConfig
 from pipeline.train.devices import make_devices
 from pipeline.train.prefetch import prefetch_to_devices
@@ -42,9 +42,8 @@ def train(digits):
     return run
 
 
-@pytest.mark.parametrize("feed", ["host", "device"])
-def test_xla_computes_the_same_steps(train, feed):
-    (plain, weights), (compiled, compiled_weights) = train(False, feed), train(True, feed)
+def test_xla_computes_the_same_steps(train):
+    (plain, weights), (compiled, compiled_weights) = train(False, "host"), train(True, "device")
     for expected, result in zip(plain, compiled, strict=True):
         assert result[1:4] == expected[1:4]
         np.testing.assert_allclose(result.step_losses, expected.step_losses, rtol=1e-4, atol=1e-5)
@@ -54,11 +53,8 @@ def test_xla_computes_the_same_steps(train, feed):
 
 def test_a_call_returns_its_sums_by_name(train):
     first, second, last = train(False, "host")[0]
-    assert (first.examples, second.examples, last.examples) == (
-        80,
-        80,
-        43,
-    )  # the last call has 2 full steps and one of 11
+    # The last call has two full steps and one of 11.
+    assert (first.examples, second.examples, last.examples) == (80, 80, 43)
     assert (first.stop, second.stop, last.stop) == (False, True, False)
     assert first.loss == pytest.approx(first.step_losses.sum(), rel=1e-6)
     assert last.step_losses[2] > 0 == last.step_losses[3]

@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 from models.dropout import DropoutState, StepDropout, dropout_state
-from pipeline.train.loss_scale import ReplicaSafeLossScaleOptimizer
+from pipeline.train.recovery import ReplicaSafeLossScaleOptimizer
 from tests.helpers.commands import WatchedCommand, free_ports
 
 pytestmark = pytest.mark.skipif(not keras.__version__.startswith("3.15."), reason="another Keras has other traps")
@@ -57,7 +57,7 @@ def weight_after_overflow(optimizer_class) -> float:
 
 
 def test_loss_scaling_checks_the_first_replica_only():
-    """Worked around by pipeline/train/loss_scale.py."""
+    """Worked around by pipeline/train/recovery.py."""
     assert weight_after_overflow(ReplicaSafeLossScaleOptimizer) == 1.0
     assert not np.isfinite(weight_after_overflow(keras.optimizers.LossScaleOptimizer))
 

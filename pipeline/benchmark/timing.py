@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 
-from pipeline.train.meter import ThroughputMeter
+from pipeline.train.progress import ThroughputMeter
 
 _MIN_CALLS = 3  # the end of the first call starts the clock, so this is two intervals, however slow the work is
 _SETTLING_SHARE = 0.25  # of a round's length

@@ -23,7 +23,7 @@ class EpochAudit:
     """
 
     def __init__(self, strategy: tf.distribute.Strategy, num_examples: int) -> None:
-        self._strategy, self.num_examples = strategy, num_examples
+        self.num_examples = num_examples
         with strategy.scope():
             self._counts = tf.Variable(
                 tf.zeros(num_examples + 1),
@@ -32,8 +32,8 @@ class EpochAudit:
                 aggregation=tf.VariableAggregation.SUM,
             )
         self._whole = True
-        self._load_call = tf.function(self._load)
-        self._read_call = tf.function(self._read)
+        self._load = tf.function(lambda counts: strategy.run(self._assign, args=(counts,)))
+        self._read = tf.function(lambda: self._counts.read_value())
 
     def count(self, index: tf.Tensor, weight: tf.Tensor) -> None:
         """Within a replica's step: its rows int [n], -1 for padding, and their weights float32 [n]."""
@@ -55,7 +55,7 @@ class EpochAudit:
         resumed = counts is not None and len(counts) == self.num_examples + 1
         self._whole = whole or resumed
         so_far = np.frombuffer(counts, np.uint8) if counts and resumed else np.zeros(self.num_examples + 1)
-        self._load_call(tf.constant(so_far, tf.float32))
+        self._load(tf.constant(so_far, tf.float32))
         return self._whole
 
     def read(self) -> bytes | None:
@@ -65,13 +65,7 @@ class EpochAudit:
         """
         if not self._whole:
             return None
-        return np.minimum(self._read_call().numpy(), _MAX_COUNTED).astype(np.uint8).tobytes()
-
-    def _read(self) -> tf.Tensor:
-        return self._counts.read_value()
-
-    def _load(self, counts: tf.Tensor) -> None:
-        self._strategy.run(self._assign, args=(counts,))
+        return np.minimum(self._read().numpy(), _MAX_COUNTED).astype(np.uint8).tobytes()
 
     def _assign(self, counts: tf.Tensor) -> None:
         # Counts so far are given to one replica, or they would be added up as often as there are replicas.

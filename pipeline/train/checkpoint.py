@@ -26,9 +26,7 @@ from pipeline.train.stored import Count, EpochRow, Stamp, parse_json
 _PATTERN = re.compile(r"checkpoint-(\d{9,18})\.npz")
 BEST = "best.npz"
 _STATE = "state"
-_NPY_MAGIC = (
-    b"\x93NUMPY\x01\x00"  # version 1.0 of https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
-)
+_NPY_MAGIC = b"\x93NUMPY\x01\x00"  # version 1.0; numpy.org/doc/stable/reference/generated/numpy.lib.format.html
 _MAX_HEADER_BYTES = 512  # of an array's type and shape
 _MAX_STATE_BYTES = 2**28  # a history of a million epochs is about as long
 _UNREADABLE = (OSError, zipfile.BadZipFile, zlib.error, ValueError, KeyError)
@@ -54,16 +52,16 @@ class TrainState:
 
     def check(self, steps: Steps, epochs: int | None) -> None:
         """Check that a run of these steps, and of so many epochs if not None, can stand here; ValueError if not."""
-        position = self.epoch, self.step, self.global_step
         on_a_call = self.step < steps.per_epoch and self.step % steps.steps_per_call == 0
         if not on_a_call or self.global_step != self.epoch * steps.per_epoch + self.step:
-            raise ValueError(
-                f"epoch {position[0]}, step {position[1]}, global step {position[2]} is not a position of it"
-            )
+            place = f"epoch {self.epoch}, step {self.step}, global step {self.global_step}"
+            raise ValueError(f"{place} is not a position of it")
         if epochs is not None and self.epoch > epochs:
             raise ValueError(f"it is at epoch {self.epoch} of {epochs}")
-        rows = [(row["epoch"], row["step"]) for row in self.history]
-        if len(rows) != self.epoch or rows != [(k, k * steps.per_epoch) for k in range(1, self.epoch + 1)]:
+        # The length first: an invalid epoch can be of any size.
+        if len(self.history) != self.epoch or any(
+            (row["epoch"], row["step"]) != (k, k * steps.per_epoch) for k, row in enumerate(self.history, start=1)
+        ):
             raise ValueError("its history does not have one row per epoch")
         if not math.isclose(self.totals[2], self.step * steps.batch_size, rel_tol=1e-6) or self.seconds < 0:
             raise ValueError(f"its totals {self.totals} are not those of {self.step} steps")
@@ -115,25 +113,23 @@ class CheckpointStore:
         if writing is not None:
             writing.result()
 
-    def has_any(self, before: int | None = None) -> bool:
-        """Whether there is a checkpoint of a step lower than `before`."""
-        self.wait()
-        return bool(self._paths(before))
-
     def restore_newest(
         self, model: keras.Model, optimizer: keras.optimizers.Optimizer, before: int | None = None
-    ) -> tuple[TrainState, list[str]]:
+    ) -> tuple[TrainState | None, list[str]]:
         """Load the newest readable checkpoint, of a step lower than `before`, into model and optimizer.
 
         Returns:
-            The state to resume from (a fresh one if there is no checkpoint), and lines for the user: each corrupt file
-            passed over, and other libraries or processor instructions than those that computed the checkpoint.
+            The state to resume from (None if there is no checkpoint), and lines for the user: each corrupt file passed
+            over, and other libraries or processor instructions than those that computed the checkpoint.
 
         Raises:
             InputError: there are checkpoints and none can be read, one is of another run, or is not a file.
         """
         self.wait()
-        self._check_places()
+        for path in [*self._paths(), self._directory / BEST]:
+            # Nothing can be read from it, and replacing it would fail after an epoch was trained in vain.
+            if path.exists() and not path.is_file():
+                raise InputError(f"{path}: not a file; move it away")
         corrupt: list[str] = []
         for path in reversed(self._paths(before)):
             try:
@@ -151,7 +147,7 @@ class CheckpointStore:
             return record.state, [*skipped, *([change] if change else [])]
         if corrupt:
             raise InputError(f"{self._directory}: no readable checkpoint; start again with --fresh ({corrupt[-1]})")
-        return TrainState(), []
+        return None, []
 
     def restore_best(self, model: keras.Model) -> bool:
         """Load the best checkpoint's weights into the model; False if it cannot be read."""
@@ -178,12 +174,6 @@ class CheckpointStore:
         record.state.check(self._steps, self._stamp.identity.epochs)
         return record, {name: _parse_array(name, members[name], *kind) for name, kind in kinds.items()}
 
-    def _check_places(self) -> None:
-        """Refuse what no checkpoint can be read from or replace, before an epoch is trained in vain."""
-        for path in [*self._paths(), self._directory / BEST]:
-            if path.exists() and not path.is_file():
-                raise InputError(f"{path}: not a file; move it away")
-
     def _write(self, arrays: dict[str, np.ndarray], step: int, best: bool) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
         # Packed in memory first, so that a full disk's error can give the size.
@@ -197,11 +187,10 @@ class CheckpointStore:
         self._remove_others(step)
 
     def _remove_others(self, newest: int) -> None:
-        """Keep the newest ones up to the step `newest`. Those beyond it are corrupt, or the run would have resumed
-        there; they would be taken for the newest, and push out intact ones."""
-        paths = self._paths()
-        beyond = [path for path in paths if _step_of(path) > newest]
-        for path in beyond + paths[: len(paths) - len(beyond)][: -self._keep]:
+        """Keep the newest ones up to the step `newest`."""
+        kept = self._paths(before=newest + 1)[-self._keep :]
+        # Those beyond it are corrupt, or the run would have resumed there; they would push out intact ones.
+        for path in set(self._paths()) - set(kept):
             path.unlink(missing_ok=True)
 
     def _paths(self, before: int | None = None) -> list[pathlib.Path]:

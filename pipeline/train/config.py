@@ -24,21 +24,13 @@ def parse_bytes(text: str) -> int:
     """A size in bytes from "4GiB", "500M", "1e9" or a plain number; K, M, G and T count in steps of 1,024.
 
     Raises:
-        ValueError: the text is not a size above 0.
+        ArgumentTypeError: the text is not a size above 0.
     """
-    match = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([KMGT]?)(?:i?B)?\s*", text, re.IGNORECASE)
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:e[0-9]+)?)\s*([KMGT]?)(?:i?B)?\s*", text, re.IGNORECASE)
     size = float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " ") if match else 0.0
     if not 1 <= size < math.inf:
-        raise ValueError(f"{text!r} is not a size such as 4GiB or 500MiB")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 4GiB or 500MiB")
     return int(size)
-
-
-def size_argument(text: str) -> int:
-    """`parse_bytes` as the type of a command line's argument."""
-    try:
-        return parse_bytes(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _count(default: int | None, text: str, group: str, minimum: int = 1) -> Any:
@@ -85,7 +77,7 @@ class TrainConfig:
         None,
         "such as 4GiB (default: half of what is free)",
         metavar="SIZE",
-        type=size_argument,
+        type=parse_bytes,
         group="feed",
         minimum=1,
     )
@@ -97,9 +89,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_settings(self)
-        rate = self.learning_rate
-        if rate is not None and not 0 < rate < math.inf:
-            raise InputError(f"--learning-rate {rate}: it must be a number above 0")
+        if not 0 < self.peak_learning_rate < math.inf:
+            raise InputError(f"--learning-rate {self.peak_learning_rate}: it must be a number above 0")
         if self.feed == "device" and self.scale == "host":
             raise InputError("--scale host cannot be used with --feed device, which scales in the step")
 
@@ -110,6 +101,4 @@ class TrainConfig:
         The square root is the rule for Adam: Malladi et al., "On the SDEs and Scaling Rules for Adaptive Gradient
         Algorithms", NeurIPS 2022.
         """
-        if self.learning_rate is not None:
-            return self.learning_rate
-        return 1e-3 * math.sqrt(self.batch_size / 32)
+        return 1e-3 * math.sqrt(self.batch_size / 32) if self.learning_rate is None else self.learning_rate

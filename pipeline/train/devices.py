@@ -70,10 +70,9 @@ class Devices:
         """
         workers = self.gather(dict(settings))
         names = {name: None for worker in workers for name in worker}
-        values = {name: [shorten(worker.get(name)) for worker in workers] for name in names}
         differ = [
-            f"{name} is {', '.join(f'{value} on worker {k}' for k, value in enumerate(column))}"
-            for name, column in values.items()
+            f"{name} is {', '.join(f'{shorten(worker.get(name))} on worker {k}' for k, worker in enumerate(workers))}"
+            for name in names
             if any(worker.get(name) != workers[0].get(name) for worker in workers)
         ]
         if differ:
@@ -129,22 +128,22 @@ def make_devices(strategy: str = "auto", devices: int | None = None) -> Devices:
         InputError: fewer devices than requested, or a strategy that TF_CONFIG or the devices do not allow.
     """
     workers = _workers_in_tf_config()
-    if strategy == "auto" and workers > 1:
-        strategy = "multiworker"
-    if strategy == "multiworker":
+    if strategy == "multiworker" or (strategy == "auto" and workers > 1):
         return _make_multiworker(workers, devices)
-    gpus = tf.config.list_physical_devices("GPU")
-    _set_memory_growth(gpus)
-    names = _gpu_names(gpus, devices) if gpus else _cpu_names(devices)
+    gpus = _list_gpus()
+    names = _gpu_names(len(gpus), devices) if gpus else _cpu_names(1 if devices is None else devices)
     if strategy == "auto":
         strategy = "mirrored" if len(names) > 1 else "one"
-    if strategy == "one" and len(names) > 1:
-        if devices is not None:
+    if strategy == "mirrored":
+        # Logical CPUs share one memory, so summing on one of them does all that a ring would. It also leaves no
+        # collective group behind, which a second strategy of another size in the same process would clash with.
+        reduce = None if gpus else tf.distribute.ReductionToOneDevice()
+        distribution = tf.distribute.MirroredStrategy(names, cross_device_ops=reduce)
+    else:
+        if devices is not None and devices > 1:
             raise InputError(f"--strategy one uses one device, not --devices {devices}; use --strategy mirrored")
         names = names[:1]
-    distribution = (
-        _make_mirrored(names, bool(gpus)) if strategy == "mirrored" else tf.distribute.OneDeviceStrategy(names[0])
-    )
+        distribution = tf.distribute.OneDeviceStrategy(names[0])
     return Devices(strategy, distribution, "GPU" if gpus else "CPU", tuple(names), Replicas(len(names), 0, len(names)))
 
 
@@ -201,10 +200,9 @@ def _workers_in_tf_config() -> int:
 def _make_multiworker(workers: int, devices: int | None) -> Devices:
     if not workers:
         raise InputError("--strategy multiworker needs TF_CONFIG to name the workers and this worker's task")
-    gpus = tf.config.list_physical_devices("GPU")
+    gpus = _list_gpus()
     if devices is not None and devices != max(1, len(gpus)):
         raise InputError(f"--devices {devices} with --strategy multiworker: it uses every GPU of a worker, or its CPU")
-    _set_memory_growth(gpus)
     strategy = _join_workers(workers)
     resolver = strategy.cluster_resolver
     chiefs = len(resolver.cluster_spec().as_dict().get("chief", ()))
@@ -233,38 +231,31 @@ def _join_workers(workers: int) -> tf.distribute.MultiWorkerMirroredStrategy:
             signal.signal(signum, handler)
 
 
-def _make_mirrored(names: list[str], on_gpus: bool) -> tf.distribute.MirroredStrategy:
-    # Logical CPUs share one memory, so summing on one of them does all that a ring would. It also leaves no collective
-    # group behind, which a second strategy of another size in the same process would clash with.
-    reduce = None if on_gpus else tf.distribute.ReductionToOneDevice()
-    return tf.distribute.MirroredStrategy(names, cross_device_ops=reduce)
-
-
-def _set_memory_growth(gpus: list[Any]) -> None:
+def _list_gpus() -> list[Any]:
+    """This machine's GPUs, whose memory TensorFlow then takes as it needs it."""
+    gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
         # If a caller (a test, a notebook) used TensorFlow first, it is running already; growth then stays as it was.
         with contextlib.suppress(RuntimeError):
             tf.config.experimental.set_memory_growth(gpu, True)
+    return gpus
 
 
-def _gpu_names(gpus: list[Any], devices: int | None) -> list[str]:
-    count = len(gpus) if devices is None else devices
-    if not 1 <= count <= len(gpus):
-        raise InputError(f"--devices {count}: this machine shows {len(gpus)} GPU(s); use 1 to {len(gpus)}")
+def _gpu_names(present: int, devices: int | None) -> list[str]:
+    count = present if devices is None else devices
+    if not 1 <= count <= present:
+        raise InputError(f"--devices {count}: this machine shows {present} GPU(s); use 1 to {present}")
     return [f"GPU:{index}" for index in range(count)]
 
 
-def _cpu_names(devices: int | None) -> list[str]:
-    count = 1 if devices is None else devices
+def _cpu_names(count: int) -> list[str]:
     if not 1 <= count <= _MAX_LOGICAL_CPUS:
         raise InputError(f"--devices {count}: use 1 to {_MAX_LOGICAL_CPUS} logical CPUs")
     cpu = tf.config.list_physical_devices("CPU")[0]
-    present = tf.config.get_logical_device_configuration(cpu) or [None]
-    if len(present) < count:
+    present = len(tf.config.get_logical_device_configuration(cpu) or [None])
+    if present < count:
         try:
             tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
         except RuntimeError as error:
-            raise InputError(
-                f"--devices {count}: TensorFlow already runs with {len(present)} logical CPU(s)"
-            ) from error
+            raise InputError(f"--devices {count}: TensorFlow already runs with {present} logical CPU(s)") from error
     return [f"CPU:{index}" for index in range(count)]

@@ -9,17 +9,14 @@ from typing import Any
 import keras
 
 from pipeline.feed.dataset import Position
-from pipeline.feed.order import Steps
 from pipeline.train.audit import check_epoch
 from pipeline.train.checkpoint import CheckpointStore, TrainState
-from pipeline.train.config import TrainConfig
 from pipeline.train.devices import Devices
-from pipeline.train.meter import ThroughputMeter
 from pipeline.train.prefetch import Feeds, prefetch_to_devices
-from pipeline.train.progress import Reporter
+from pipeline.train.progress import Reporter, StopRequested, StopSignal, ThroughputMeter
 from pipeline.train.recovery import RATE_FACTOR, Diverged, FiniteGuard, advice, go_back
+from pipeline.train.run_plan import RunPlan
 from pipeline.train.step import CallResult, CompiledSteps
-from pipeline.train.stop import StopRequested, StopSignal
 from pipeline.train.stored import EpochRow
 
 
@@ -32,15 +29,14 @@ class Trainer:
 
     def __init__(
         self,
-        config: TrainConfig,
+        plan: RunPlan,
         devices: Devices,
         compiled: CompiledSteps,
-        steps: Steps,
         feeds: Feeds,
         store: CheckpointStore,
         reporter: Reporter,
     ) -> None:
-        self._config, self._devices, self._steps, self._feeds = config, devices, steps, feeds
+        self._config, self._steps, self._devices, self._feeds = plan.config, plan.steps, devices, feeds
         self._compiled, self._model, self._optimizer = compiled, compiled.model, compiled.optimizer
         self._store, self._reporter = store, reporter
         self._guard = FiniteGuard(devices, compiled, feeds.read_ids)
@@ -54,9 +50,10 @@ class Trainer:
         Raises:
             InputError: no checkpoint can be read, or workers would resume from different steps.
         """
-        state, remarks = self._store.restore_newest(self._model, self._optimizer)
+        restored, remarks = self._store.restore_newest(self._model, self._optimizer)
         for remark in remarks:
             self._reporter.line(remark)
+        state = restored or TrainState()
         self._check_same_step(state)
         if state.global_step:
             self._report("resumed", f"resumed at epoch {state.epoch + 1}, step {state.step}", state)

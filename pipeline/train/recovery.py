@@ -1,10 +1,11 @@
-"""When the numbers diverge: reporting where, and going back to a good checkpoint with a lower learning rate."""
+"""When numbers overflow: skip a step of float16, else report where, and go back to a checkpoint at a lower rate."""
 
 import math
 from typing import Any, NoReturn
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from pipeline.errors import InputError, pluralize
 from pipeline.train.audit import ReadIds, name_ids
@@ -68,6 +69,22 @@ class FiniteGuard:
         )
 
 
+class ReplicaSafeLossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
+    """Skips the step on all replicas, and halves the scale, if any replica's gradients overflow.
+
+    Keras 3.15 checks only the first replica, taking gradients to be summed already, which they are not: an overflow on
+    the second writes infinities into every replica's weights (tests/test_upstream_traps.py has the case).
+    """
+
+    def check_finite(self, grads: list[Any]) -> Any:
+        finite = super().check_finite(grads)
+        context = tf.distribute.get_replica_context()
+        if context is None:
+            return finite
+        overflows = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.cast(tf.logical_not(finite), tf.float32))
+        return tf.equal(overflows, 0.0)
+
+
 class RecoverableSchedule(keras.optimizers.schedules.LearningRateSchedule):
     """A schedule times a factor: a variable of the optimizer's, so that checkpoints keep it with all others."""
 
@@ -123,9 +140,9 @@ def go_back(
         Diverged: `problem`, if there is no such checkpoint.
     """
     state, remarks = store.restore_newest(model, optimizer)
-    if state.step and state.global_step >= problem.step:
+    if state and state.step and state.global_step >= problem.step:
         state, remarks = store.restore_newest(model, optimizer, before=problem.step)
-    if not store.has_any(before=max(problem.step, state.global_step + 1)):
+    if state is None:
         raise Diverged(problem.step, f"{problem}; there is no good checkpoint to go back to")
     # The rate in a checkpoint has been lowered as often as its state says.
     recoveries = max(recoveries, state.recoveries)

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import io
+import itertools
 import json
 import os
 import pathlib
@@ -16,10 +17,7 @@ from pipeline.errors import InputError
 from pipeline.files import locked, remove_stale, write_text
 from pipeline.train.stored import Identity, StoredRun, parse_json
 
-CONFIG_NAME = "config.json"
-HISTORY_NAME = "history.csv"
-CHECKPOINTS_NAME = "checkpoints"
-LOCK_NAME = ".lock"
+CONFIG_NAME, HISTORY_NAME, LOCK_NAME = "config.json", "history.csv", ".lock"
 COLUMNS = (
     *("epoch", "step", "loss", "accuracy", "val_loss", "val_accuracy"),
     *("images_per_second", "seconds", "learning_rate"),
@@ -44,7 +42,7 @@ class RunDirectory:
 
     @property
     def checkpoints(self) -> pathlib.Path:
-        return self.path / CHECKPOINTS_NAME
+        return self.path / "checkpoints"
 
     def earlier(self) -> StoredRun | None:
         """What the directory's config.json says of the run in it, or None if there is no such file.
@@ -62,13 +60,7 @@ class RunDirectory:
                 f"{path}: not a run's configuration ({error}); choose another --run-dir or use --fresh"
             ) from error
 
-    def claim(
-        self,
-        identity: Identity,
-        config: Mapping[str, Any],
-        fresh: bool = False,
-        settings: Mapping[str, Any] | None = None,
-    ) -> tuple[str, list[str]]:
+    def claim(self, identity: Identity, config: Mapping[str, Any], fresh: bool = False) -> tuple[str, list[str]]:
         """Lock the directory for a run with this identity and write its config.json.
 
         No other process can claim it until this one releases it or ends. What a killed run left half-written in it is
@@ -76,9 +68,8 @@ class RunDirectory:
 
         Args:
             identity: must equal that of any earlier run here.
-            config: what else config.json holds.
+            config: what else config.json holds; its "settings" are the options as given, for messages.
             fresh: rename an earlier run out of the way instead; nothing is deleted, nothing else is moved.
-            settings: the options as given, for messages.
 
         Returns:
             The name of this start, which config.json then holds, and lines for the user.
@@ -87,14 +78,15 @@ class RunDirectory:
             InputError: another process trains in it, it holds another run's files, or it is something else; nothing
                 was changed.
         """
-        self._check(identity, fresh, settings or {})
+        settings = config.get("settings", {})
+        self._check(identity, fresh, settings)
         self.path.mkdir(parents=True, exist_ok=True)
         remarks = self._take_lock()
         if fresh and self._holds_a_run():
             remarks.append(f"the earlier run is now {self._set_aside()}")
             self.path.mkdir(exist_ok=True)
             remarks += self._take_lock()
-        self._check(identity, False, settings or {})  # again: the directory may have changed before it was locked
+        self._check(identity, False, settings)  # again: the directory may have changed before it was locked
         for folder in (self.path, *filter(pathlib.Path.is_dir, self.path.iterdir())):
             remove_stale(folder)
         start = secrets.token_hex(8)
@@ -128,9 +120,13 @@ class RunDirectory:
                 "or of NumPy; resume with that version, or give another --run-dir or --fresh"
             )
         if differ:
-            texts = [f"{name} {values}{_as_given(settings, identity, name)}" for name, values in differ.items()]
+            requested = settings.get("steps_per_call")
+            if "steps_per_call" in differ and requested not in (None, identity.steps_per_call):
+                # The calls of an epoch are made even, so the run uses another number than the user gave.
+                differ["steps_per_call"] += f" (from --steps-per-call {requested})"
+            changes = "; ".join(f"{name} {values}" for name, values in differ.items())
             raise InputError(
-                f"{self.path} holds a run with other settings ({'; '.join(texts)}); "
+                f"{self.path} holds a run with other settings ({changes}); "
                 "give the same settings to resume it, another --run-dir, or --fresh to set it aside"
             )
 
@@ -144,26 +140,16 @@ class RunDirectory:
 
     def _holds_a_run(self) -> bool:
         # A corrupt config.json is still ours if our lock is beside it.
-        path = self.path / CONFIG_NAME
         try:
             return self.earlier() is not None
         except InputError:
-            return path.is_file() and (self.path / LOCK_NAME).is_file()
+            return (self.path / CONFIG_NAME).is_file() and (self.path / LOCK_NAME).is_file()
 
     def _set_aside(self) -> pathlib.Path:
-        number = 1
-        while (aside := self.path.with_name(f"{self.path.name}.old-{number}")).exists():
-            number += 1
-        self.path.rename(aside)
-        return aside
+        names = (self.path.with_name(f"{self.path.name}.old-{number}") for number in itertools.count(1))
+        return self.path.rename(next(name for name in names if not name.exists()))
 
 
 def _is_visible(path: pathlib.Path) -> bool:
     # A worker may look while the chief writes the first config.json, which begins as a hidden file.
     return not path.name.startswith(".")
-
-
-def _as_given(settings: Mapping[str, Any], identity: Identity, name: str) -> str:
-    """The number that was requested, if the run uses another one: the calls of an epoch are made even."""
-    given, used = settings.get(name), getattr(identity, name)
-    return f" (from --{name.replace('_', '-')} {given})" if isinstance(given, int) and given != used else ""

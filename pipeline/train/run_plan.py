@@ -21,6 +21,7 @@ from pipeline.format.manifest import Manifest
 from pipeline.splits import TRAIN, VAL
 from pipeline.train.config import TrainConfig
 from pipeline.train.devices import Devices, choose_precision, device_memory, precision_remark
+from pipeline.train.prefetch import AHEAD
 from pipeline.train.stored import Identity, StoredRun
 
 # An accelerator finishes a small step in less time than the host needs to start one, so it gets many per call.
@@ -29,7 +30,6 @@ _GPU_CALL_BYTES = 256 << 20  # several calls wait in memory, and steps on so man
 # A CPU's steps are long, and a signal or a progress line should not wait for many of them: 1,024 images of 28x28 took
 # half a second on two cores.
 _CPU_CALL_BYTES = 1024 * 28 * 28
-_HANDED_OVER = 3  # calls in memory besides those that the feed holds: two on their way, one trained on
 # Settings that may differ between workers: paths on their own disks, and what only the chief writes.
 _OF_A_WORKER = ("data", "run_dir", "log_json", "tensorboard")
 
@@ -74,24 +74,23 @@ class RunPlan:
         steps = self.steps
         unseen = devices.accelerator == "CPU" and pathlib.Path("/proc/driver/nvidia").exists()
         padding = f"; the last one has {steps.padding} places of padding, with weight 0" if steps.padding else ""
-        lines = [
-            f"{devices.describe()}; {self.precision}; run directory {self.config.run_dir}",
+        remarks = [
             "NVIDIA driver found, but TensorFlow detects no GPU; python -m pip install -e '.[cuda]'"
             if unseen
             else None,
             precision_remark(self.precision, devices.accelerator),
+        ]
+        return [
+            f"{devices.describe()}; {self.precision}; run directory {self.config.run_dir}",
+            *filter(None, remarks),
             self.feed_plan.describe(),
             f"{steps.num_examples:,} images per epoch, each once, in {steps.per_epoch} steps of {steps.batch_size}"
             f" ({steps.batch_size // devices.replicas.total} per replica), {steps.steps_per_call} per call{padding}",
         ]
-        return [line for line in lines if line]
 
     def settings(self) -> dict[str, Any]:
         """The configuration as given, in JSON's types."""
-        return {
-            name: value if isinstance(value, (int, float, str, bool, type(None))) else str(value)
-            for name, value in dataclasses.asdict(self.config).items()
-        }
+        return msgspec.to_builtins(self.config, enc_hook=str)
 
     def shared_settings(self, identity: Identity) -> dict[str, Any]:
         """What all workers must have the same values of."""
@@ -141,7 +140,7 @@ def make_run_plan(
     budget = config.memory_budget or (earlier.feed.budget if earlier else default_memory_budget())
     steps = _plan_steps(config, manifest, devices, earlier)
     feed_plan = _plan_feed(config, manifest, devices, budget, earlier)
-    _check_calls_fit(steps, _bytes_fed(config, feed_plan, manifest, precision), budget, config.scale == "host")
+    _check_calls_fit(config, manifest, precision, steps, feed_plan)
     if feed_plan.feed == "stream":
         rows = [shard.num_examples for shard in manifest.split(TRAIN).shards]
         pages = plan_pages(rows, manifest.stride, budget, steps.batch_size * steps.steps_per_call)
@@ -184,9 +183,8 @@ def _plan_steps(config: TrainConfig, manifest: Manifest, devices: Devices, earli
     A stored length may not divide the epoch evenly, and the run's checkpoints lie between calls of that length.
     """
     steps = Steps(manifest.split(TRAIN).num_examples, config.batch_size)
-    stored = earlier.identity.steps_per_call if earlier else None
-    if stored is not None and config.steps_per_call in (None, stored):
-        return dataclasses.replace(steps, steps_per_call=stored)
+    if earlier is not None and config.steps_per_call in (None, earlier.identity.steps_per_call):
+        return dataclasses.replace(steps, steps_per_call=earlier.identity.steps_per_call)
     batch_bytes = config.batch_size * manifest.layout.image_bytes
     return steps.in_even_calls(config.steps_per_call or default_steps_per_call(devices.accelerator, batch_bytes))
 
@@ -211,22 +209,20 @@ def _plan_feed(
     return dataclasses.replace(feed_plan, reason="as at the first start") if feed != config.feed else feed_plan
 
 
-def _bytes_fed(config: TrainConfig, feed_plan: FeedPlan, manifest: Manifest, precision: str) -> int:
-    """Bytes per image in the elements of the feed."""
-    if feed_plan.feed == "device":
-        return tf.int32.size  # its index
-    if config.scale != "host":
-        return manifest.layout.image_bytes
-    return manifest.layout.image_bytes * tf.as_dtype(keras.DTypePolicy(precision).compute_dtype).size
-
-
-def _check_calls_fit(steps: Steps, image_bytes: int, budget: int, scaled_on_host: bool) -> None:
+def _check_calls_fit(
+    config: TrainConfig, manifest: Manifest, precision: str, steps: Steps, feed_plan: FeedPlan
+) -> None:
     """Raise InputError for batches that fill the memory by themselves: they are padded, however few rows there are."""
-    calls, per_call = calls_ready(scaled_on_host) + _HANDED_OVER, steps.steps_per_call
+    image_bytes, on_host = manifest.layout.image_bytes, config.scale == "host"
+    if feed_plan.feed == "device":
+        image_bytes = tf.int32.size  # its index
+    elif on_host:
+        image_bytes *= tf.as_dtype(keras.DTypePolicy(precision).compute_dtype).size
+    calls, per_call = calls_ready(on_host) + AHEAD + 1, steps.steps_per_call
     held = calls * per_call * steps.batch_size * image_bytes
-    if held > budget:
+    if held > feed_plan.budget:
         raise InputError(
             f"--batch-size {steps.batch_size}: {calls} calls of {pluralize(per_call, 'step')} take "
-            f"{size_text(held)}, over the memory budget of {size_text(budget)}; "
+            f"{size_text(held)}, over the memory budget of {size_text(feed_plan.budget)}; "
             f"use a smaller one{', or fewer --steps-per-call' * (per_call > 1)}"
         )

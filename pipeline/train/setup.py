@@ -11,33 +11,25 @@ import tensorflow as tf
 from models.cnn import make_cnn
 from models.dropout import StepDropout
 from pipeline.errors import InputError
-from pipeline.feed.dataset import (
-    HostScaling,
-    Position,
-    make_evaluation_dataset,
-    make_resident_dataset,
-    make_stream_dataset,
-)
+from pipeline.feed.dataset import HostScaling, make_evaluation_dataset, make_resident_dataset, make_stream_dataset
 from pipeline.feed.order import Steps
-from pipeline.feed.resident import SplitArrays, load_split
+from pipeline.feed.resident import load_split
 from pipeline.feed.stream import SplitReader
 from pipeline.format.manifest import Manifest
 from pipeline.splits import TRAIN, VAL
-from pipeline.train.audit import EpochAudit, ReadIds
+from pipeline.train.audit import EpochAudit
 from pipeline.train.checkpoint import CheckpointStore
 from pipeline.train.config import TrainConfig
 from pipeline.train.devices import Devices
 from pipeline.train.environment import numerics
-from pipeline.train.fingerprint import network_fingerprint
 from pipeline.train.loop import Trainer
-from pipeline.train.loss_scale import ReplicaSafeLossScaleOptimizer
 from pipeline.train.prefetch import Feeds
 from pipeline.train.progress import Reporter
-from pipeline.train.recovery import make_recoverable
+from pipeline.train.recovery import ReplicaSafeLossScaleOptimizer, make_recoverable
 from pipeline.train.run_dir import RunDirectory
 from pipeline.train.run_plan import RunPlan
 from pipeline.train.step import CompiledSteps
-from pipeline.train.stored import Stamp
+from pipeline.train.stored import Stamp, network_fingerprint
 
 _WARMUP_SHARE = 20  # the first 1/20 of all steps
 
@@ -73,7 +65,7 @@ def claim_run(
     if devices.is_chief:
         description = {**plan.describe(devices), "numerics": msgspec.to_builtins(stamp.numerics)}
         try:
-            start, remarks = run.claim(stamp.identity, description, plan.config.fresh, plan.settings())
+            start, remarks = run.claim(stamp.identity, description, plan.config.fresh)
         except InputError as error:
             remarks, problem = [], str(error)
         for remark in remarks:
@@ -100,15 +92,31 @@ def make_trainer(
     """The loop that trains the model on the planned data, which are loaded for it."""
     feeds = make_feeds(plan, devices)
     compiled = make_compiled_steps(plan, devices, model, optimizer, feeds)
-    return Trainer(plan.config, devices, compiled, plan.steps, feeds, store, reporter)
+    return Trainer(plan, devices, compiled, feeds, store, reporter)
 
 
 def make_feeds(plan: RunPlan, devices: Devices) -> Feeds:
     """Load the data as planned, or open it if it is streamed."""
-    on_host = plan.config.scale == "host"
-    scaling = HostScaling(plan.normalization, plan.manifest.image_shape, plan.compute_dtype) if on_host else None
-    train, table, read_ids = _make_train(plan, devices, scaling)
-    return Feeds(train, _make_validation(plan, devices, scaling), table, read_ids)
+    config, steps, manifest, replicas = plan.config, plan.steps, plan.manifest, devices.replicas
+    on_host = config.scale == "host"
+    scaling = HostScaling(plan.normalization, manifest.image_shape, plan.compute_dtype) if on_host else None
+    validation = _make_validation(plan, devices, scaling)
+    if plan.feed_plan.feed == "stream":
+        reader, budget = SplitReader(config.data, manifest, TRAIN), plan.feed_plan.budget
+        return Feeds(
+            lambda at: make_stream_dataset(reader, budget, steps, config.seed, at, replicas, scaling),
+            validation,
+            None,
+            lambda rows: [int(reader.read_rows(row, row + 1).ids[0]) for row in rows],
+        )
+    arrays = load_split(config.data, manifest, TRAIN)
+    held, held_scaling, table = (None, None, arrays) if plan.feed_plan.feed == "device" else (arrays, scaling, None)
+    return Feeds(
+        lambda at: make_resident_dataset(held, steps, config.seed, at, replicas, held_scaling),
+        validation,
+        table,
+        lambda rows: arrays.ids[rows],
+    )
 
 
 def make_compiled_steps(
@@ -138,28 +146,6 @@ def make_callbacks(config: TrainConfig) -> list[keras.callbacks.Callback]:
         raise InputError("--tensorboard needs the package tensorboard: python -m pip install -e '.[tensorboard]'")
     # The loss, accuracy and images/s of an epoch as scalars, and a histogram of every weight.
     return [keras.callbacks.TensorBoard(str(config.run_dir / "tensorboard"), histogram_freq=1, write_graph=False)]
-
-
-def _make_train(
-    plan: RunPlan, devices: Devices, scaling: HostScaling | None
-) -> tuple[Callable[[Position], tf.data.Dataset], SplitArrays | None, ReadIds]:
-    """The training feed from any position on, the table that the device feed looks examples up in, and the ids."""
-    config, steps, manifest = plan.config, plan.steps, plan.manifest
-    if plan.feed_plan.feed == "stream":
-        reader, budget = SplitReader(config.data, manifest, TRAIN), plan.feed_plan.budget
-        return (
-            lambda at: make_stream_dataset(reader, budget, steps, config.seed, at, devices.replicas, scaling),
-            None,
-            lambda rows: [int(reader.read_rows(row, row + 1).ids[0]) for row in rows],
-        )
-    arrays = load_split(config.data, manifest, TRAIN)
-    on_device = plan.feed_plan.feed == "device"
-    held, scaling = (None, None) if on_device else (arrays, scaling)
-    return (
-        lambda at: make_resident_dataset(held, steps, config.seed, at, devices.replicas, scaling),
-        arrays if on_device else None,
-        lambda rows: arrays.ids[rows],
-    )
 
 
 def _make_validation(

@@ -23,9 +23,7 @@ class CallResult(NamedTuple):
     correct: float
     examples: float
     stop: bool  # whether a stop was requested on any worker
-    step_losses: (
-        np.ndarray
-    )  # float32 [steps_per_call]: the part of `loss` of each step, 0 for steps that the call lacks
+    step_losses: np.ndarray  # float32 [steps_per_call]: each step's part of `loss`, 0 for steps that the call lacks
     finite: bool  # whether all weights are finite after it
 
 
@@ -60,12 +58,20 @@ class CompiledSteps:
                 synchronization=tf.VariableSynchronization.ON_READ,
                 aggregation=tf.VariableAggregation.SUM,
             )
-            self._table: Any = _make_table(table) if table is not None else None
+            # In each replica's memory: a mirrored variable has a copy on every device of the strategy.
+            self._table: Any = (
+                None
+                if table is None
+                else (
+                    tf.Variable(host_tensor(table.images), trainable=False, dtype=tf.uint8),
+                    tf.Variable(host_tensor(table.labels), trainable=False, dtype=tf.int32),
+                )
+            )
         compiled = tf.function(self._train_step, jit_compile=True)
         self._replica_step = compiled if plan.config.xla else self._train_step
         self._train_call = tf.function(self._train, reduce_retracing=True)
         self._evaluate_call = tf.function(self._evaluate, reduce_retracing=True)
-        self._finite_call = tf.function(self._finite)
+        self._finite_call = tf.function(lambda: _are_finite([*model.weights, *optimizer.variables]))
 
     def train(self, parts: Any, count: tf.Tensor, first_step: int, stop: bool = False) -> CallResult:
         """Train on one element's steps, and wait for the result.
@@ -96,14 +102,15 @@ class CompiledSteps:
             strategy.run(self._replica_step, args=(parts, k, count[k], step))
         # A loss can stay finite on weights that are not: relu takes NaN for 0.
         weights = tf.cast(_are_finite(self.model.weights), tf.float32)
-        return tf.concat([self._read(), [weights]], axis=0)
+        # Reading the totals outside the replicas sums them over all of them, on all workers.
+        return tf.concat([self._totals.read_value(), [weights]], axis=0)
 
     def _evaluate(self, parts, count):
         strategy = self._devices.strategy
         strategy.run(self._reset, args=(tf.constant(0.0),))
         for k in tf.range(tf.math.count_nonzero(count, dtype=tf.int32)):  # type: ignore[attr-defined]
             strategy.run(self._evaluate_step, args=(parts, k))
-        return self._read()
+        return self._totals.read_value()
 
     def _train_step(self, part, k, count, step):
         index, image, label = self._batch(part, k)
@@ -113,7 +120,8 @@ class CompiledSteps:
         with tf.GradientTape() as tape, dropout_state(state):
             losses, correct, weight = self._losses(index, image, label, training=True)
             loss = tf.reduce_sum(losses) / count
-            scaled = self.optimizer.scale_loss(loss) if _scales_loss(self.optimizer) else loss
+            scales = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
+            scaled = self.optimizer.scale_loss(loss) if scales else loss
         variables = self.model.trainable_variables
         self.optimizer.apply(tape.gradient(scaled, variables), variables)
         self._add(k, losses, correct, weight)
@@ -155,13 +163,6 @@ class CompiledSteps:
         of_step = tf.where(tf.range(self._per_call) == k, sums[0], 0.0)
         self._totals.assign_add(tf.concat([[*sums, 0.0], of_step], axis=0))
 
-    def _finite(self):
-        return _are_finite([*self.model.weights, *self.optimizer.variables])
-
-    def _read(self):
-        # Reading it outside the replicas sums it over all of them, on all workers.
-        return self._totals.read_value()
-
 
 def _unpack(vector: np.ndarray) -> CallResult:
     loss, correct, examples, stop = map(float, vector[:_SUMS])
@@ -172,13 +173,3 @@ def _are_finite(variables: Sequence[Any]) -> tf.Tensor:
     # A mirrored variable has the same value on every replica, so one copy of each is enough.
     values = map(tf.convert_to_tensor, variables)
     return tf.reduce_all([tf.reduce_all(tf.math.is_finite(value)) for value in values if value.dtype.is_floating])
-
-
-def _scales_loss(optimizer: Any) -> bool:
-    return isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
-
-
-def _make_table(arrays: SplitArrays) -> tuple[tf.Variable, tf.Variable]:
-    """The split in each replica's memory: a mirrored variable has a copy on every device of the strategy."""
-    images = tf.Variable(host_tensor(arrays.images), trainable=False, dtype=tf.uint8)
-    return images, tf.Variable(host_tensor(arrays.labels), trainable=False, dtype=tf.int32)

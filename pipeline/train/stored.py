@@ -1,10 +1,15 @@
 """What a run writes down about itself, and the types that a later start checks it against."""
 
-from typing import Annotated, Literal, TypedDict, TypeVar
+import hashlib
+import json
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, TypeVar
 
 import msgspec
 
 from pipeline.feed.normalize import Normalization
+
+if TYPE_CHECKING:  # it is imported only after the environment is set
+    import keras
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _Positive = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
@@ -104,3 +109,23 @@ def parse_json(text: bytes, kind: type[_T]) -> _T:
         return msgspec.json.decode(text, type=kind)
     except RecursionError as error:
         raise ValueError("JSON nested too deeply") from error
+
+
+def network_fingerprint(model: "keras.Model") -> str:
+    """The parameter count, and a hash of the layers in their order: kinds, settings, shapes.
+
+    It is equal under every precision and in any process. It ignores names of layers, which Keras numbers by what was
+    built before, and settings that are off, which newer versions of Keras add.
+    """
+    layers = [
+        [type(layer).__name__, _plain_settings(layer), [list(weight.shape) for weight in layer.weights]]
+        for layer in model.layers
+    ]
+    digest = hashlib.sha256(json.dumps(layers, sort_keys=True).encode()).hexdigest()
+    return f"{model.count_params():,} parameters ({digest[:12]})"
+
+
+def _plain_settings(layer: Any) -> dict[str, object]:
+    plain = (bool, int, float, str, list, tuple)
+    config = {name: value for name, value in layer.get_config().items() if name not in ("name", "dtype")}
+    return {name: value for name, value in config.items() if isinstance(value, plain) and value is not False}

@@ -16,9 +16,8 @@ from pipeline.train.checkpoint import CheckpointStore, TrainState
 from pipeline.train.config import TrainConfig
 from pipeline.train.devices import make_devices
 from pipeline.train.environment import numerics
-from pipeline.train.progress import Reporter
+from pipeline.train.progress import Reporter, StopSignal
 from pipeline.train.run_plan import RunPlan, make_run_plan
-from pipeline.train.stop import StopSignal
 from pipeline.train.stored import Stamp, StoredFeed, StoredRun
 
 

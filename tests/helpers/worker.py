@@ -1,31 +1,44 @@
 """One worker of a multi-worker training: python -m tests.helpers.worker DATA RUN_DIR [SETTINGS], these as JSON.
 
-It prints the run's JSON lines, and a hash of its weights last.
+It prints the run's JSON lines, and a hash of its weights last. After the step `die_after` of an epoch, if that setting
+is given, the chief kills itself.
 """
 
 import hashlib
 import json
+import os
 import pathlib
+import signal
 import sys
 
 import pytest
 
+from pipeline.cli import run_command
 from pipeline.train.environment import import_tensorflow
 
 
-def main() -> None:
+def main(_: object = None) -> None:
     import_tensorflow()
+    import keras
+
     from tests.helpers.small_run import SmallRun
 
     data, run_dir = map(pathlib.Path, sys.argv[1:3])
     settings = {"strategy": "multiworker", "epochs": 2, **json.loads("".join(sys.argv[3:]) or "{}")}
+    die_after = settings.pop("die_after", None)
     run = SmallRun(pytest.MonkeyPatch(), data, run_dir, **settings)
-    run.fit()
-    digest = hashlib.sha256(b"".join(weight.tobytes() for weight in run.model.get_weights())).hexdigest()
-    run.devices.wait_for_all()
+
+    def die(batch: int, logs: object) -> None:
+        if die_after is not None and run.devices.is_chief and batch >= die_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with run.devices.watching_workers():
+        run.fit([keras.callbacks.LambdaCallback(on_train_batch_end=die)])
+        digest = hashlib.sha256(b"".join(weight.tobytes() for weight in run.model.get_weights())).hexdigest()
+        run.devices.wait_for_all()
     print(run.out.getvalue(), end="")
     print(json.dumps({"event": "ended", "text": "", "worker": run.devices.worker, "weights": digest}))
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

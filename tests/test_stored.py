@@ -3,7 +3,7 @@ import pytest
 
 from models.cnn import make_cnn
 from models.dropout import StepDropout
-from pipeline.train.fingerprint import network_fingerprint
+from pipeline.train.stored import network_fingerprint
 
 
 def network(filters=4, padding="same", names="ab"):
