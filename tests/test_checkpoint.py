@@ -220,33 +220,24 @@ def as_state(text=None, **changes):
     return {"state": np.frombuffer(text, np.uint8)}
 
 
-def row(epoch, **changes):
-    return {"epoch": epoch, "step": 12 * epoch, **ROW, **changes}
-
-
 INVALID = {
     "pickled state": ({"state": np.array([{"a": 1}], dtype=object)}, "state is {'descr': '|O'"),
-    "pickled weights": ({"model/0000": np.array([[{}] * 3] * 2, dtype=object)}, r"model/0000 is .*'|O'"),
     "too long": ({"model/0000": np.zeros(10**7, np.float32)}, "takes 40,000,128 bytes"),
     "shape": ({"model/0001": np.zeros(4, np.float32)}, r"model/0001 is .*'shape': \(4,\), }, not .*'shape': \(3,\)"),
     "type": ({"model/0001": np.zeros(3, np.float64)}, "model/0001 is .*'<f8', .*, not .*'<f4'"),
     "columns": ({"model/0000": np.asfortranarray(np.zeros((2, 3), np.float32))}, "'fortran_order': True"),
     "deep JSON": (as_state(b"[" * 100_000), "Expected `object`"),
     "not JSON": (as_state(b"x"), "JSON is malformed"),
-    "a list": (as_state(b"[]"), "Expected `object`"),
     "unknown field": (as_state(b'{"stamp": 1, "state": 2, "more": 3}'), r"\$\.stamp"),
     "step of another file": (as_state(step=1, global_step=13, totals=[0, 0, 16]), "it is of step 13"),
     "text": (as_state(step="1"), "Expected `int`, got `str`"),
-    "negative": (as_state(step=-1), "Expected `int` >= 0"),
     "huge": (as_state(epoch=10**17, step=0, global_step=12 * 10**17), "it is at epoch 10+ of 3"),
     "beyond the epoch": (as_state(step=14), "not a position"),
     "another global step": (as_state(global_step=10**17), "not a position"),
     "past the last epoch": (as_state(epoch=4, step=0, global_step=48, totals=[0, 0, 0]), "it is at epoch 4 of 3"),
     "no history": (as_state(history=[]), "not have one row per epoch"),
-    "history of numbers": (as_state(history=[1]), r"Expected `object`, got `int` - at `\$.state.history"),
     "history without loss": (as_state(history=[{"epoch": 1, "step": 12}]), "missing required field"),
-    "history of text": (as_state(history=[row(1, loss="low")]), "Expected `float`, got `str`"),
-    "wrong epochs": (as_state(history=[row(2)]), "not have one row per epoch"),
+    "wrong epochs": (as_state(history=[{"epoch": 2, "step": 24, **ROW}]), "not have one row per epoch"),
     "two totals": (as_state(totals=[0, 32]), "Expected `array` of length 3"),
     "infinite": (as_state(msgspec.json.encode({"stamp": STAMP, "state": 9}).replace(b"9}", b"Infinity}")), "malformed"),
     "no examples": (as_state(totals=[0, 0, 0]), "not those of 2 steps"),

@@ -36,7 +36,7 @@ def workspace(tmp_path_factory):
     splits = ["--split", "train=train.csv", "--split", "test=test.csv"]
     run(folder, "tools/csv_to_tfrecord.py", *splits, "--val-fraction", "0.1", "--shards", "2", "--out", "data/bars")
     train = ["--data", "data/bars", "--strategy", "mirrored", "--devices", "2", "--run-dir", "runs/first"]
-    options = ["--epochs", "4", "--batch-size", "32", "--precision", "mixed_bfloat16", "--tensorboard"]
+    options = ["--epochs", "4", "--batch-size", "32", "--precision", "float32", "--tensorboard"]
     run(folder, "train.py", *train, *options)
     predict = ["--run", "runs/first", "--data", "data/bars", "--split", "test", "--out", "submission.csv"]
     run(folder, "tools/predict.py", *predict)
@@ -54,7 +54,7 @@ def test_commands_of_the_readme_leave_all_results(workspace):
     history = list(csv.DictReader((run_dir / "history.csv").open()))
     assert [row["epoch"] for row in history] == ["1", "2", "3", "4"]
     config = json.loads((run_dir / "config.json").read_text())
-    assert (config["precision"], config["strategy"]["replicas"]) == ("mixed_bfloat16", 2)
+    assert (config["precision"], config["strategy"]["replicas"]) == ("float32", 2)
     rows = list(csv.DictReader((workspace / "submission.csv").open()))
     assert [row["id"] for row in rows] == [str(k) for k in range(40)]
     labels = bars(range(300, 340))[1]
@@ -64,7 +64,7 @@ def test_commands_of_the_readme_leave_all_results(workspace):
 def test_the_same_command_again_trains_no_further(workspace):
     before = (workspace / "runs/first/history.csv").read_bytes()
     train = ["--data", "data/bars", "--run-dir", "runs/first", "--epochs", "4", "--batch-size", "32"]
-    out, _ = run(workspace, "train.py", *train, "--precision", "mixed_bfloat16", "--log-json")
+    out, _ = run(workspace, "train.py", *train, "--precision", "float32", "--log-json")
     names = [json.loads(line)["event"] for line in out.splitlines()]
     assert [name for name in names if name != "note"] == ["resumed", "evaluation", "evaluation", "done"]
     assert (workspace / "runs/first/history.csv").read_bytes() == before
@@ -81,12 +81,12 @@ def test_help_and_version_answer_without_importing_tensorflow(tool, tmp_path):
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (["train.py", "--data", "nowhere"], "error: nowhere: no manifest.json here"),
+        (["train.py", "--data", "nowhere"], "error: nowhere: no manifest.json, so not a data set"),
         (["train.py", "--data", "nowhere", "--epochs", "0"], "error: --epochs 0: it must be at least 1"),
         (["tools/csv_to_tfrecord.py", "--split", "train=no.csv", "--out", "o"], "error: no.csv: "),
         (["tools/predict.py", "--run", "no", "--csv", "no.csv", "--out", "s.csv"], "error: no: "),
-        (["tools/inspect_tfrecord.py", "show", "nowhere"], "error: nowhere: no manifest.json here"),
-        (["tools/benchmark.py", "train", "--data", "nowhere"], "error: nowhere: no manifest.json here"),
+        (["tools/inspect_tfrecord.py", "show", "nowhere"], "error: nowhere: no manifest.json, so not a data set"),
+        (["tools/benchmark.py", "train", "--data", "nowhere"], "error: nowhere: no manifest.json, so not a data set"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

@@ -93,18 +93,13 @@ def test_a_run_of_uneven_calls_is_resumed_in_calls_of_their_length(start, monkey
     assert_same_weights(whole, last)
 
 
-class SignalInValidation(keras.callbacks.Callback):
-    def on_test_end(self, logs=None):
-        os.kill(os.getpid(), signal.SIGTERM)
-
-
 @pytest.mark.parametrize(
     ("epochs", "place"), [(1, "after the last epoch; run .* to write"), (2, "before epoch 2, step 0")]
 )
 def test_a_signal_during_validation_stops_the_run_after_the_epoch(start, epochs, place):
     run = start(epochs=epochs)
     with pytest.raises(StopRequested) as stopped, listen_for_stop() as stop:
-        run.fit([SignalInValidation()], stop)
+        run.fit([keras.callbacks.LambdaCallback(on_test_end=lambda logs: os.kill(os.getpid(), signal.SIGTERM))], stop)
     assert stopped.value.exit_code == 143
     assert [event["global_step"] for event in run.events("stopped")] == [13]
     assert re.search(place, run.texts("stopped")[0])
@@ -122,31 +117,17 @@ def test_checkpoints_inside_an_epoch_come_at_the_calls_that_pass_their_steps(sta
     assert saved == [8, 12, 13]
 
 
-class Recorder(keras.callbacks.Callback):
-    """Keeps what Keras callbacks are given."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.events = []
-
-    def on_train_begin(self, logs=None):
-        self.events.append("begin")
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.events.append((epoch, sorted(logs)))
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.events.append(batch)
-
-    def on_train_end(self, logs=None):
-        self.events.append("end")
-
-
 def test_keras_callbacks_see_the_run(start):
-    recorder = Recorder()
+    seen = []
+    recorder = keras.callbacks.LambdaCallback(
+        on_train_begin=lambda logs: seen.append("begin"),
+        on_train_batch_end=lambda batch, logs: seen.append(batch),
+        on_epoch_end=lambda epoch, logs: seen.append((epoch, sorted(logs))),
+        on_train_end=lambda logs: seen.append("end"),
+    )
     start(epochs=1).fit([recorder])
     keys = ["accuracy", "images_per_second", "learning_rate", "loss", "seconds", "val_accuracy", "val_loss"]
-    assert recorder.events == ["begin", 3, 7, 11, 12, (0, keys), "end"]
+    assert seen == ["begin", 3, 7, 11, 12, (0, keys), "end"]
 
 
 def test_keras_early_stopping_stops_it(start):

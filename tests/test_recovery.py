@@ -32,17 +32,21 @@ def checkpoints(run):
     return {path.name: path.read_bytes() for path in folder.iterdir()} if folder.exists() else {}
 
 
-class Spoil(keras.callbacks.Callback):
-    """Set all weights to `value` once, after the step `step` of the first epoch to come there."""
+def at_batch_end(act):
+    return keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: act(batch))
 
-    def __init__(self, step: int, value: float) -> None:
-        super().__init__()
-        self.step, self.value = step, value
 
-    def on_train_batch_end(self, batch, logs=None):
-        if batch == self.step:
-            self.step = -1
-            self.model.set_weights([np.full_like(weight, self.value) for weight in self.model.get_weights()])
+def spoil(run, step, value, layers=slice(None)):
+    """Set the weights of some layers to `value` once, after the step `step` of the first epoch to come there."""
+    steps = [step]
+
+    def act(batch):
+        if steps == [batch]:
+            steps.clear()
+            for layer in run.model.layers[layers]:
+                layer.set_weights([np.full_like(weight, value) for weight in layer.get_weights()])
+
+    return at_batch_end(act)
 
 
 @pytest.mark.parametrize(
@@ -64,15 +68,10 @@ def test_a_loss_that_is_not_finite_names_step_rate_and_batch(start, settings):
 
 def test_the_last_good_checkpoint_is_left_as_it_is(start):
     seen = []
-
-    class Look(keras.callbacks.Callback):
-        def on_train_batch_end(self, batch, logs=None):
-            seen.append(checkpoints(run))
-
     run = start(checkpoint_every=4)
     message = r"in step 7 \(epoch 1, step 7\).*all checkpoints are from before it; add --recover 3"
     with pytest.raises(InputError, match=message):
-        run.fit([Spoil(6, np.nan), Look()])
+        run.fit([spoil(run, 6, np.nan), at_batch_end(lambda _: seen.append(checkpoints(run)))])
     assert list(checkpoints(run)) == ["checkpoint-000000004.npz"]
     assert checkpoints(run) == seen[-1]
 
@@ -89,19 +88,15 @@ def test_the_last_step_of_an_epoch_is_checked_before_validation(start):
     run = start()
     message = r"^weights or .* infinite by step 12 \(epoch 1, step 12\), .* has ids (\d+, ){5}"
     with pytest.raises(InputError, match=message):
-        run.fit([Spoil(12, np.inf)])
+        run.fit([spoil(run, 12, np.inf)])
     assert checkpoints(run) == {}
 
 
 def test_weights_that_relu_hides_are_noticed_at_once(start):
-    class SpoilHidden(keras.callbacks.Callback):
-        def on_train_batch_end(self, batch, logs=None):
-            if batch == 2:
-                self.model.layers[2].set_weights([np.full((64, 16), np.nan, np.float32), np.zeros(16, np.float32)])
-
+    run = start()
     # The loss alone would not tell: NaN goes into relu, and 0 comes out.
     with pytest.raises(InputError, match=r"(weights became NaN or infinite by|the loss became nan in) step 3 "):
-        start().fit([SpoilHidden()])
+        run.fit([spoil(run, 2, np.nan, slice(2, 3))])
 
 
 @pytest.mark.parametrize(
@@ -144,7 +139,7 @@ def test_it_ends_when_no_recovery_is_left(start):
 def test_a_checkpoint_whose_next_step_diverged_is_not_good(start):
     # The weights of step 8's checkpoint are finite, but nothing that starts from them is.
     run = start(checkpoint_every=4, recover=1)
-    state = run.fit([Spoil(7, 1e30)])
+    state = run.fit([spoil(run, 7, 1e30)])
     (text,) = run.texts("in step 8 (epoch 1, step 8), ")
     assert text.endswith("going back to epoch 1, step 4 with the learning rate times 0.5 (recovery 1 of 1)")
     assert [row["step"] for row in state.history] == [13, 26]
@@ -154,15 +149,14 @@ class Killed(Exception):
     """What a kill looks like to a test: nothing more is written."""
 
 
-class KillAfter(keras.callbacks.Callback):
-    def __init__(self, calls: int) -> None:
-        super().__init__()
-        self.calls = calls
+def kill_after(calls):
+    left = iter(range(calls - 1))
 
-    def on_train_batch_end(self, batch, logs=None):
-        self.calls -= 1
-        if self.calls == 0:
+    def act(batch):
+        if next(left, None) is None:
             raise Killed
+
+    return at_batch_end(act)
 
 
 def test_kill_after_a_recovery_does_not_change_the_result(start):
@@ -171,7 +165,7 @@ def test_kill_after_a_recovery_does_not_change_the_result(start):
     expected = whole.fit()
     for calls in (2, 9):
         with pytest.raises(Killed):
-            start("stopped", **settings).fit([KillAfter(calls)])
+            start("stopped", **settings).fit([kill_after(calls)])
     stopper = StopAfter(3)
     with pytest.raises(StopRequested):
         start("stopped", **settings).fit([stopper], stopper.signal)

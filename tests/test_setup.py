@@ -39,13 +39,10 @@ def test_the_learning_rate_warms_up_and_falls(digits):
     assert rates == pytest.approx([0.1, 1.0, 0.53, 0.01], abs=0.03)
 
 
-def test_tensorboard_is_a_callback_if_requested():
+def test_tensorboard_is_a_callback_if_requested_and_installed(monkeypatch):
     assert setup.make_callbacks(configure()) == []
     callbacks = setup.make_callbacks(configure(tensorboard=True))
     assert [type(callback).__name__ for callback in callbacks] == ["TensorBoard"]
-
-
-def test_a_missing_package_is_reported_with_its_remedy(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"needs the package tensorboard: python -m pip install"):
         setup.make_callbacks(configure(tensorboard=True))

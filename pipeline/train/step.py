@@ -58,15 +58,11 @@ class CompiledSteps:
                 synchronization=tf.VariableSynchronization.ON_READ,
                 aggregation=tf.VariableAggregation.SUM,
             )
-            # In each replica's memory: a mirrored variable has a copy on every device of the strategy.
-            self._table: Any = (
-                None
-                if table is None
-                else (
-                    tf.Variable(host_tensor(table.images), trainable=False, dtype=tf.uint8),
-                    tf.Variable(host_tensor(table.labels), trainable=False, dtype=tf.int32),
-                )
-            )
+            self._table: Any = None
+            if table is not None:
+                # In each replica's memory: a mirrored variable has a copy on every device of the strategy.
+                images = tf.Variable(host_tensor(table.images), trainable=False, dtype=tf.uint8)
+                self._table = images, tf.Variable(host_tensor(table.labels), trainable=False, dtype=tf.int32)
         compiled = tf.function(self._train_step, jit_compile=True)
         self._replica_step = compiled if plan.config.xla else self._train_step
         self._train_call = tf.function(self._train, reduce_retracing=True)
