@@ -15,10 +15,10 @@ from pipeline.format.manifest import Validation
 from tests.helpers.conversion import table, write_sources
 
 
-def plan_of(folder, texts, shards=1, workers=1, options=ReadOptions(), **rules):
+def plan_of(folder, texts, shards=1, workers=1, options=None, **rules):
     inputs = {}
     for split, path in write_sources(folder, texts):
-        inputs.setdefault(split, []).append(CsvFile(path, options))
+        inputs.setdefault(split, []).append(CsvFile(path, options or ReadOptions()))
     with Workers(workers) as pool:
         return make_plan(inputs, Rules("data", (2, 2, 1), shards, **rules), pool)
 
@@ -50,11 +50,6 @@ def test_no_shard_has_rows_of_two_files_if_one_is_compressed_and_there_are_enoug
     for start, stop in itertools.pairwise(starts):
         sizes = np.diff([row for row in bounds if start <= row <= stop])
         assert max(sizes) - min(sizes) <= 1
-
-
-def test_shards_of_files_follow_their_rows():
-    assert shard_bounds([1, 999], [True, False], 1000) == list(range(1001))
-    assert np.diff(shard_bounds([100, 300], [False, False], 8)).tolist() == [50] * 8
 
 
 @pytest.mark.parametrize("shards", [1, 2, 7, 30])
