@@ -83,4 +83,4 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)  # nobody is left to use what this process does
+        os._exit(1)  # no process is left to use the results
