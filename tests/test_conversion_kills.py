@@ -140,7 +140,7 @@ def worker_pids(parent):
 @pytest.mark.skipif(not pathlib.Path("/proc/self/stat").exists(), reason="finds worker processes in /proc")
 def test_killed_worker_is_one_line_with_code_75_and_its_conversion_resumes(folder, whole):
     with start(folder, {"PROCESSES": "1"}) as process:
-        assert process.wait_until(faults.appears(folder, f"{PARTIAL}/task-*.json", 2))
+        assert process.wait_until(faults.appears(folder, f"{PARTIAL}/task-*.json"))
         os.kill(worker_pids(process._process.pid)[0], signal.SIGKILL)
         assert process.wait() == 75
     assert process.err == (
@@ -189,7 +189,9 @@ def test_disk_that_fills_is_one_line_and_leaves_nothing(folder, whole, mode):
     size = sum(map(len, whole[1].values()))
     with _tmpfs(folder, size + 100_000) as disk, start(folder, mode, disk.path / "data") as process:
         assert process.wait_until(faults.appears(disk.path, f"{PARTIAL}/*.tfrecord-*"))
+        os.killpg(process._process.pid, signal.SIGSTOP)  # so that it cannot end before the disk is full
         (disk.path / "other").write_bytes(bytes(120_000))
+        os.killpg(process._process.pid, signal.SIGCONT)
         assert process.wait() == 2
         assert left_over(disk.path) == ["other"]
     assert process.err.startswith(f"error: {disk.path}/data: {disk.full}; it takes more than ")
