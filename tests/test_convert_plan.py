@@ -52,11 +52,6 @@ def test_no_shard_has_rows_of_two_files_if_one_is_compressed_and_there_are_enoug
         assert max(sizes) - min(sizes) <= 1
 
 
-def test_shards_of_files_follow_their_rows():
-    assert shard_bounds([1, 999], [True, False], 1000) == list(range(1001))
-    assert np.diff(shard_bounds([100, 300], [False, False], 8)).tolist() == [50] * 8
-
-
 @pytest.mark.parametrize("shards", [1, 2, 7, 30])
 @pytest.mark.parametrize("packed", [(), (0,), (1,), (0, 1, 2)])
 def test_tasks_cover_all_rows_in_order(tmp_path, shards, packed):

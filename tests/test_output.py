@@ -131,7 +131,10 @@ def test_error_leaves_nothing(tmp_path, error):
     with pytest.raises(error), new_directory(tmp_path / "new" / "parents" / "data", False) as directory:
         (directory / "file").touch()
         raise error
-    assert left_over(tmp_path) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="choose another --out"), new_directory(tmp_path / "file/deeper/data", False):
+        pass
+    assert left_over(tmp_path) == ["file"]
 
 
 @pytest.mark.parametrize("error", [SystemExit, TryAgainError])
@@ -143,13 +146,6 @@ def test_interruption_leaves_the_content_for_the_next_call(tmp_path, error):
     with new_directory(tmp_path / "data", False) as directory:
         assert [path.name for path in directory.iterdir()] == ["file"]
     assert left_over(tmp_path) == ["data"]
-
-
-def test_parent_that_is_a_file_is_an_error(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="choose another --out"):
-        convert_texts(tmp_path, {"train": GOOD}, "file/deeper/data")
-    assert left_over(tmp_path) == ["file"]
 
 
 def test_disk_that_is_too_small_is_refused_and_what_is_written_counts(tmp_path, monkeypatch):

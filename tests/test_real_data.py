@@ -4,15 +4,14 @@ import csv
 import itertools
 import os
 import pathlib
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-from pipeline.feed.resident import load_split
 from pipeline.format.manifest import load_manifest
-from tests.test_commands import run
+from tests.helpers import faults
+from tests.helpers.conversion import read_split
 
 pytestmark = pytest.mark.real_data
 
@@ -24,11 +23,16 @@ def kannada(tmp_path_factory):
     if not given or not (pathlib.Path(given) / "to_csv.py").is_file():
         pytest.skip("set KANNADA_MNIST_DIR to the folder with the real data and its to_csv.py")
     folder = tmp_path_factory.mktemp("kannada")
-    subprocess.run([sys.executable, pathlib.Path(given) / "to_csv.py", folder], check=True, capture_output=True)
+    run(folder, pathlib.Path(given) / "to_csv.py", folder)
     return folder
 
 
-def test_the_whole_set_is_converted_as_it_is(kannada):
+def run(folder, *command):
+    done = faults.run([sys.executable, faults.ROOT / command[0], *command[1:]], cwd=folder)
+    assert done.returncode == 0, done.err
+
+
+def test_whole_set_is_converted_exactly(kannada):
     splits = [
         f"--split={name}={file}"
         for name, file in (("train", "train.csv"), ("test", "test.csv"), ("dig", "Dig-MNIST.csv"))
@@ -38,14 +42,14 @@ def test_the_whole_set_is_converted_as_it_is(kannada):
     sizes = {name: split.num_examples for name, split in manifest.splits.items()}
     assert sizes == {"train": 54_000, "val": 6_000, "test": 10_000, "dig": 10_240}
     assert set(manifest.split("val").class_counts) == {600}
-    test = load_split(kannada / "data/kannada", manifest, "test")
+    images, _, ids = read_split(kannada / "data/kannada", "test")
     with (kannada / "test.csv").open() as file:
         for place, row in enumerate(itertools.islice(csv.reader(file), 1, 100)):
-            assert test.ids[place] == int(row[0])
-            np.testing.assert_array_equal(test.images[place], np.array(row[1:], np.uint8))
+            assert ids[place] == int(row[0])
+            np.testing.assert_array_equal(images[place], np.array(row[1:], np.uint8))
 
 
-def test_a_tenth_of_it_is_learned_in_two_epochs(kannada):
+def test_tenth_of_it_is_learned_in_two_epochs(kannada):
     with (kannada / "train.csv").open() as whole, (kannada / "part.csv").open("w") as part:
         part.writelines(itertools.islice(whole, 6001))
     run(kannada, "tools/csv_to_tfrecord.py", "--split=train=part.csv", "--val-fraction", "0.1", "--out", "data/part")

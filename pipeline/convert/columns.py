@@ -165,15 +165,6 @@ def _given(
     return None  # a split without labels lacks it; whether every file does is checked over all files
 
 
-def _numbers(name: str) -> tuple[int, ...]:
-    return tuple(map(int, _NUMBER.findall(name)))
-
-
-def _filled(pattern: str, numbers: tuple[int, ...]) -> str:
-    texts = map(str, numbers)
-    return re.sub("#", lambda _: next(texts), pattern)
-
-
 def _check_pixel_names(where: str, columns: Columns) -> None:
     """Names like pixel0.. or 1x1..28x28 must count up without gaps, the last number fastest: row-major order."""
     names = columns.pixel_names or ()
@@ -188,12 +179,13 @@ def _check_pixel_names(where: str, columns: Columns) -> None:
                 f"{where}: extra column {shorten(name)}: not a pixel like {shorten(example)}; remove it, or if it "
                 f"is the label or the id select it with --label-column or --id-column"
             )
-    numbers = [_numbers(name) for name in names]
+    numbers = [tuple(map(int, _NUMBER.findall(name))) for name in names]
     # An axis is at most as long as the list of names, however large a number one of them has.
     ranges = [range(min(axis), min(max(axis), min(axis) + len(names)) + 1) for axis in zip(*numbers, strict=True)]
     for name, place, expected in zip(names, numbers, itertools.product(*ranges), strict=False):
         if place != expected:
-            wanted = _filled(pattern, expected)
+            start, *parts = pattern.split("#")
+            wanted = start + "".join(f"{number}{part}" for number, part in zip(expected, parts, strict=True))
             raise InputError(
                 f"{where}: pixel columns out of order: {shorten(name)} in the place of {shorten(wanted)}; "
                 f"put them in row-major order without gaps"

@@ -4,7 +4,7 @@ import contextlib
 import io
 import pathlib
 from collections.abc import Iterator
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 from pipeline.errors import InputError, shorten
 
@@ -29,27 +29,19 @@ def open_text(path: pathlib.Path) -> Iterator[tuple[io.RawIOBase, bool]]:
     with raw:
         magic = raw.read(6) or b""
         raw.seek(0)
-        packed = _unpack(path, raw, magic)
-        if packed is None:
+        unpacked = _unpack(path, raw, magic)
+        if unpacked is None:
             yield raw, True
-            return
-        with contextlib.closing(_Unpacked(path, packed)) as stream:
-            yield stream, False
-
-
-class _Packed(NamedTuple):
-    """A decompressing stream, its kind for messages, and what it raises for a corrupt file."""
-
-    kind: str
-    stream: Any
-    errors: tuple[type[Exception], ...]
+        else:
+            with unpacked:
+                yield unpacked, False
 
 
 class _Unpacked(io.RawIOBase):
     """Decompressed text, whose errors are one line; so is more text than a file of its size can mean."""
 
-    def __init__(self, path: pathlib.Path, packed: _Packed) -> None:
-        self._path, self._packed = path, packed
+    def __init__(self, path: pathlib.Path, kind: str, stream: Any, errors: tuple[type[Exception], ...]) -> None:
+        self._path, self._kind, self._stream, self._errors = path, kind, stream, errors
         self._left = max(_FREE_BYTES, path.stat().st_size * _MAX_RATIO)
 
     def readable(self) -> bool:
@@ -58,9 +50,9 @@ class _Unpacked(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         """Read into a buffer; 0 at the end."""
         try:
-            count = self._packed.stream.readinto(buffer)
-        except self._packed.errors as error:
-            raise _corrupt(self._path, self._packed.kind, error) from error
+            count = self._stream.readinto(buffer)
+        except self._errors as error:
+            raise _corrupt(self._path, self._kind, error) from error
         self._left -= count
         if self._left < 0:
             raise InputError(
@@ -70,7 +62,7 @@ class _Unpacked(io.RawIOBase):
         return count
 
     def close(self) -> None:
-        self._packed.stream.close()
+        self._stream.close()
         super().close()
 
 
@@ -78,34 +70,34 @@ def _corrupt(path: pathlib.Path, kind: str, error: object) -> InputError:
     return InputError(f"{path}: corrupt {kind} file ({shorten(str(error))}); get it again")
 
 
-def _unpack(path: pathlib.Path, raw: BinaryIO, magic: bytes) -> _Packed | None:
+def _unpack(path: pathlib.Path, raw: BinaryIO, magic: bytes) -> _Unpacked | None:
     """The stream for a file that begins with `magic`; None if that is not compressed."""
     # The modules are imported where they are needed: a plain CSV does not wait for them.
     if magic.startswith(b"\x1f\x8b"):
         import gzip
         import zlib
 
-        return _Packed("gzip", gzip.GzipFile(fileobj=raw), (EOFError, zlib.error, gzip.BadGzipFile))
+        return _Unpacked(path, "gzip", gzip.GzipFile(fileobj=raw), (EOFError, zlib.error, gzip.BadGzipFile))
     if magic.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return _unzip(path, raw)
     if magic.startswith(b"BZh"):
         import bz2
 
-        return _Packed("bzip2", bz2.BZ2File(raw), (EOFError, OSError, ValueError))
+        return _Unpacked(path, "bzip2", bz2.BZ2File(raw), (EOFError, OSError, ValueError))
     if magic.startswith(b"\xfd7zXZ\x00"):
         import lzma
 
-        return _Packed("xz", lzma.LZMAFile(raw), (EOFError, lzma.LZMAError, MemoryError))
+        return _Unpacked(path, "xz", lzma.LZMAFile(raw), (EOFError, lzma.LZMAError, MemoryError))
     if magic.startswith(b"\x28\xb5\x2f\xfd"):
         from backports import zstd  # what Python 3.14 calls compression.zstd
 
-        return _Packed("zstd", zstd.ZstdFile(raw), (EOFError, zstd.ZstdError))
+        return _Unpacked(path, "zstd", zstd.ZstdFile(raw), (EOFError, zstd.ZstdError))
     if magic.startswith(_OTHER_ARCHIVES):
         raise InputError(f"{path}: this kind of archive is not supported; unpack it, or use .gz, .bz2, .xz or .zst")
     return None
 
 
-def _unzip(path: pathlib.Path, raw: BinaryIO) -> _Packed:
+def _unzip(path: pathlib.Path, raw: BinaryIO) -> _Unpacked:
     import zipfile
     import zlib
 
@@ -118,7 +110,7 @@ def _unzip(path: pathlib.Path, raw: BinaryIO) -> _Packed:
         raise InputError(f"{path}: cannot be unzipped ({error})") from error
     except (ValueError, OSError, NotImplementedError, EOFError, zipfile.BadZipFile) as error:
         raise _corrupt(path, "zip", error) from error
-    return _Packed("zip", stream, (EOFError, zlib.error, zipfile.BadZipFile))
+    return _Unpacked(path, "zip", stream, (EOFError, zlib.error, zipfile.BadZipFile))
 
 
 def _only_csv(path: pathlib.Path, archive: Any) -> Any:

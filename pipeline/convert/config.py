@@ -1,4 +1,4 @@
-"""What a conversion is asked to do, checked before anything is read."""
+"""Options of a conversion, checked before anything is read."""
 
 import dataclasses
 import math

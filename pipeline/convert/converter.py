@@ -88,10 +88,11 @@ def write_dataset(
 
 
 def make_workers(inputs: Mapping[str, Sequence[SourceFile]], workers: int | None) -> Workers:
-    """Threads of this process for small files, processes for large ones; None: by the cores."""
-    small = sum(file.num_bytes for group in inputs.values() for file in group) < _SMALL_BYTES
+    """Threads of this process for small files or a single task, processes for large ones; None: by the cores."""
+    files = [file for group in inputs.values() for file in group]
+    large = sum(file.num_bytes for file in files) >= _SMALL_BYTES and (len(files) > 1 or files[0].seekable)
     count = workers if workers is not None else available_cores()
-    return Workers(min(count, _MAX_THREADS) if small else count, processes=not small)
+    return Workers(count if large else min(count, _MAX_THREADS), processes=large)
 
 
 def _load_results(plan: Plan, directory: pathlib.Path, workers: Workers) -> dict[int, TaskResult]:

@@ -2,7 +2,7 @@
 
 A quick first pass counts rows and reads labels. All that must be known of the whole data set is decided here: classes,
 the validation split, and the bounds of the shards, each of which holds consecutive rows. A task is then a pure function
-of the files and its entry in the plan: resuming runs the tasks that are missing, repairing those that are damaged.
+of the files and its entry in the plan: resuming runs the missing tasks, repairing those of corrupt shards.
 """
 
 import bisect
@@ -110,7 +110,7 @@ class _FileScan:
 
 
 def make_plan(inputs: Mapping[str, Sequence[SourceFile]], rules: Rules, workers: Workers) -> Plan:
-    """Scan the files of each split and decide who writes what.
+    """Scan the files of each split and decide which task writes what.
 
     Raises:
         InputError: a file has no rows, too many classes, or a split would have no rows.

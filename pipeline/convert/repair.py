@@ -1,4 +1,4 @@
-"""Restoring a damaged data set byte for byte: the tasks of corrupt shards are run again.
+"""Restoring a corrupt data set byte for byte: the tasks of corrupt shards are run again.
 
 Nothing is trusted: a CSV must have the hash of the one that was converted, and a rebuilt shard the hash of the one that
 was written, before it takes the place of a corrupt one.
@@ -68,7 +68,7 @@ def _repair(directory: pathlib.Path, given: Given, scratch: pathlib.Path) -> lis
         write_text(directory / name, metadata_files(manifest)[name])
     left = inspect(directory, manifest)
     for name in [*left.shards, *left.metadata, *left.contents]:
-        raise InputError(f"{directory}: still damaged after the repair ({name}); was it changed meanwhile?")
+        raise InputError(f"{directory}: still corrupt after the repair ({name}); was it changed meanwhile?")
     return [
         *(f"{new}: renamed back from {old}" for old, new in moves.items()),
         *(f"{name}: rebuilt" for name in corrupt),

@@ -20,7 +20,7 @@ class Mark(NamedTuple):
 
 
 class Scan(NamedTuple):
-    """What the first pass found in one stretch of a file, rows counted from its start.
+    """What the first pass reads of one stretch of a file, rows counted from its start.
 
     `marks` are places to start reading from; `labels` are signed integers [rows], -1 for one that is absent or that
     parsing will refuse; `digest` is the SHA-256 of the text.

@@ -4,6 +4,7 @@ An `image` is its raw bytes (uint8, row-major H*W*C) or a PNG or JPEG, which is 
 `label` and `id` may be absent. Importing this module imports TensorFlow.
 """
 
+import math
 import os
 import pathlib
 from collections.abc import Iterator
@@ -105,8 +106,7 @@ class TfrecordFile:
             InputError: a record is not an example, or its image has another shape.
         """
         features = self._parse(block)
-        size = int(np.prod(self.image_shape))
-        images = np.empty((len(block.records), size), np.uint8)
+        images = np.empty((len(block.records), math.prod(self.image_shape)), np.uint8)
         for row, image in enumerate(features[IMAGE]):
             images[row] = self._pixels(self.place_of(block.first + row), image)
         labels = features[LABEL] if self.has_labels else None
@@ -164,36 +164,37 @@ class TfrecordFile:
             raise InputError(f"{where}: label {labels[row]} is not a class index of 0 to {MAX_CLASSES - 1:,}")
 
     def _shape_of(self, image: bytes) -> tuple[int, int, int]:
-        where = self.place_of(0)
+        pixels = _decode(image)
+        if pixels is not None:
+            return pixels.shape[0], pixels.shape[1], pixels.shape[2]
         side = round(len(image) ** 0.5)
+        if side * side == len(image) > 0:
+            return side, side, 1
+        reason = "is raw and not a square of one channel; give --image-shape H W C"
         if image.startswith(_ENCODED):
-            pixels = _decode(image)
-            if pixels is not None:
-                return pixels.shape[0], pixels.shape[1], pixels.shape[2]
-            if side * side != len(image):
-                raise InputError(f"{where}: its image cannot be decoded; write the file again")
-        if side * side != len(image) or not side:
-            raise InputError(f"{where}: its image is raw and not a square of one channel; give --image-shape H W C")
-        return side, side, 1
+            reason = "cannot be decoded; write the file again"
+        raise InputError(f"{self.place_of(0)}: its image {reason}")
 
     def _pixels(self, where: str, image: bytes) -> np.ndarray:
         """uint8 [H*W*C]. Raw pixels may begin like a PNG, and a PNG may be as long as raw pixels."""
-        size = int(np.prod(self.image_shape))
-        pixels = _decode(image) if image.startswith(_ENCODED) else None
-        if pixels is not None:
-            if pixels.shape != self.image_shape:
-                shape, expected = (" x ".join(map(str, lengths)) for lengths in (pixels.shape, self.image_shape))
-                raise InputError(f"{where}: an image of {shape}, expected {expected}; all images need one shape")
-            return pixels.reshape(-1)
-        if len(image) == size:
+        size = math.prod(self.image_shape)
+        pixels = _decode(image)
+        if pixels is None and len(image) == size:
             return np.frombuffer(image, np.uint8)
-        if image.startswith(_ENCODED):
+        if pixels is None and image.startswith(_ENCODED):
             raise InputError(f"{where}: its image cannot be decoded; write the file again")
-        raise InputError(f"{where}: an image of {len(image)} bytes, expected {size}, or a PNG or JPEG")
+        if pixels is None:
+            raise InputError(f"{where}: an image of {len(image)} bytes, expected {size}, or a PNG or JPEG")
+        if pixels.shape != self.image_shape:
+            shape, expected = (" x ".join(map(str, lengths)) for lengths in (pixels.shape, self.image_shape))
+            raise InputError(f"{where}: an image of {shape}, expected {expected}; all images need one shape")
+        return pixels.reshape(-1)
 
 
 def _decode(image: bytes) -> np.ndarray | None:
     """uint8 [H, W, C] of a PNG or JPEG; None if it is not one, or states a size that no image of ours has."""
+    if not image.startswith(_ENCODED):
+        return None
     try:
         if image.startswith(_ENCODED[0]):
             height, width = int.from_bytes(image[20:24], "big"), int.from_bytes(image[16:20], "big")

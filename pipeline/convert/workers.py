@@ -85,4 +85,4 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)  # no process is left that would use the result
+        os._exit(1)  # no process is left to use the results
