@@ -1,4 +1,4 @@
-"""The faults themselves, each on the part of the package that must stand it."""
+"""The faults themselves, each on the part of the package that must withstand it."""
 
 import fcntl
 import hashlib
@@ -25,9 +25,9 @@ def shards(tmp_path):
 
 
 def names_found(directory):
-    found = inspect(directory, load_manifest(directory))
-    assert not found.metadata
-    return {*found.shards, *found.extra}
+    inspection = inspect(directory, load_manifest(directory))
+    assert not inspection.metadata
+    return {*inspection.shards, *inspection.extra}
 
 
 DAMAGES = {
@@ -41,7 +41,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_shard_is_found(shards, damage):
+def test_a_corrupt_shard_is_detected(shards, damage):
     directory, stride = shards
     DAMAGES[damage](directory / SHARD, stride)
     assert names_found(directory) == {SHARD}
@@ -160,8 +160,8 @@ def test_reads_are_slow_and_change_nothing(tmp_path, monkeypatch):
         started = time.monotonic()
         convert(ConvertConfig(splits=(("train", tmp_path / "a.csv"),), out=tmp_path / out, shards=1))
     assert time.monotonic() - started >= 0.1
-    found = [next((tmp_path / out).glob("*.tfrecord*")).read_bytes() for out in ("quick", "slow")]
-    assert found[0] == found[1]
+    shards = [next((tmp_path / out).glob("*.tfrecord*")).read_bytes() for out in ("quick", "slow")]
+    assert shards[0] == shards[1]
 
 
 def test_something_happens_at_a_chosen_read(tmp_path, monkeypatch):

@@ -42,9 +42,9 @@ def examples(quick, full):
 
 @pytest.fixture(scope="module")
 def counts():
-    found = collections.Counter()
-    yield found
-    print("\n" + ", ".join(f"{key}: {count:,}" for key, count in sorted(found.items())))
+    outcomes = collections.Counter()
+    yield outcomes
+    print("\n" + ", ".join(f"{key}: {count:,}" for key, count in sorted(outcomes.items())))
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +118,8 @@ def test_mutated_shards_are_seen_by_every_reader_and_repaired_to_the_byte(counts
         counts["sets of shards refused" if shards_differ else "sets of shards with an extra file or as they were"] += 1
         csvs = [f"--from={name}={small / name}0.csv" for name in ("train", "test")]
         assert hostile.run(inspect_tfrecord.main, ["repair", str(directory), *csvs]) == 0
-        mended = all_bytes(directory)
-        assert {name: mended[name] for name in sound} == sound
+        repaired = all_bytes(directory)
+        assert {name: repaired[name] for name in sound} == sound
 
 
 @examples(100, 1200)

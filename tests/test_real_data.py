@@ -1,4 +1,4 @@
-"""The real Kannada-MNIST, where KANNADA_MNIST_DIR names the folder that holds it and its to_csv.py."""
+"""The real Kannada-MNIST, if KANNADA_MNIST_DIR names the folder that holds it and its to_csv.py."""
 
 import csv
 import itertools
@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.feed.resident import load_split
 from pipeline.format.manifest import load_manifest
-from tests.test_commands import run
+from tests.helpers.commands import run_script as run
 
 pytestmark = pytest.mark.real_data
 

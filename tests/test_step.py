@@ -3,9 +3,9 @@ import pathlib
 import keras
 import numpy as np
 import pytest
+from pipeline.format.manifest_file import load_manifest
 
 from pipeline.feed.dataset import Position
-from pipeline.format.manifest_file import load_manifest
 from pipeline.train.config import TrainConfig
 from pipeline.train.devices import make_devices
 from pipeline.train.prefetch import prefetch_to_devices

@@ -20,7 +20,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Convert as the command line says."""
     started = time.perf_counter()
     args = _parser().parse_args(argv)
-    from pipeline.convert.converter import ConvertConfig, convert
+    # After parsing, so that --help and wrong options do not wait for NumPy.
+    from pipeline.convert.config import ConvertConfig
+    from pipeline.convert.converter import convert
     from pipeline.format.summary import summary_text, validation_text
 
     if args.val_fraction == 0:

@@ -67,7 +67,7 @@ def _verify(directory: str) -> int:
     for problem in problems:
         print(problem)
     if not problems:
-        shards = [shard for split in manifest.splits.values() for shard in split.shards]
+        shards = manifest.all_shards
         records = sum(shard.num_examples for shard in shards)
         print(f"{directory}: {len(shards):,} shards with {records:,} records are as they were written")
     return 1 if problems else 0

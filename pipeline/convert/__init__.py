@@ -1,1 +1,1 @@
-"""CSV to shards. Nothing here needs TensorFlow, except examples.py, which reads what other programs wrote."""
+"""CSV to shards. Nothing here needs TensorFlow, except tfrecord_reader.py, which reads what other programs wrote."""

@@ -17,7 +17,7 @@ _FREE_BYTES = 64 << 20  # a small file may have any ratio: this much is read in 
 
 @contextlib.contextmanager
 def open_text(path: pathlib.Path) -> Iterator[tuple[io.RawIOBase, bool]]:
-    """(the file's text, whether it can be entered anywhere), decompressed if the file begins like a compressed one.
+    """(the file's text, whether it is seekable), decompressed if the file begins like a compressed one.
 
     Raises:
         InputError: the file cannot be opened, or its compression is not supported. While it is read: it is corrupt, or
@@ -47,7 +47,7 @@ class _Packed(NamedTuple):
 
 
 class _Unpacked(io.RawIOBase):
-    """Decompressed text, whose errors are one line; so is more text than a file of its size can mean."""
+    """Decompressed text, whose errors are one line; text larger than any CSV of its file's size is an error too."""
 
     def __init__(self, path: pathlib.Path, packed: _Packed) -> None:
         self._path, self._packed = path, packed
@@ -81,7 +81,7 @@ def _corrupt(path: pathlib.Path, kind: str, error: object) -> InputError:
 
 def _unpack(path: pathlib.Path, raw: BinaryIO, magic: bytes) -> _Packed | None:
     """The stream for a file that begins with `magic`; None if that is not compressed."""
-    # The modules are imported where they are needed: a plain CSV does not wait for them.
+    # Each module is imported only if needed: a plain CSV does not wait for them.
     if magic.startswith(b"\x1f\x8b"):
         import gzip
         import zlib
@@ -96,6 +96,7 @@ def _unpack(path: pathlib.Path, raw: BinaryIO, magic: bytes) -> _Packed | None:
     if magic.startswith(b"\xfd7zXZ\x00"):
         import lzma
 
+        # MemoryError: a corrupt header may state a dictionary of any size.
         return _Packed("xz", lzma.LZMAFile(raw), (EOFError, lzma.LZMAError, MemoryError))
     if magic.startswith(b"\x28\xb5\x2f\xfd"):
         from backports import zstd  # what Python 3.14 calls compression.zstd
@@ -139,6 +140,7 @@ def _only_csv(path: pathlib.Path, archive: Any) -> Any:
     import zipfile
 
     entries = [entry for entry in archive.infolist() if entry.filename.lower().endswith(".csv")]
+    # macOS adds a hidden entry for each file.
     entries = [entry for entry in entries if not entry.filename.startswith("__MACOSX/")]
     if len(entries) != 1:
         names = ", ".join(shorten(entry.filename) for entry in entries[:5]) or "none"

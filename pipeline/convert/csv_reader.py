@@ -58,7 +58,7 @@ class CsvFile:
         self.options = options
         self.identity = FileIdentity(self.path)
         self.num_bytes = self.identity.num_bytes
-        self._max_line = _MAX_HEADER_BYTES
+        self._max_line = _MAX_HEADER_BYTES  # until the number of columns is known
         with open_text(self.path) as (_, self.seekable):
             offset, number, line = self._read_first_line()
         self.first_line = f"{self.path}, line {number}"  # that is not blank, as messages name it
@@ -83,8 +83,8 @@ class CsvFile:
         if self.seekable:
             with self.path.open("rb") as file:
                 for target in range(starts[0] + SCAN_BYTES, self.num_bytes, SCAN_BYTES):
-                    file.seek(target - 1)
-                    line = file.readline(self._max_line)
+                    file.seek(target - 1)  # so that a line which starts at the target itself counts
+                    line = file.readline(self._max_line)  # limited: text without newlines is one line
                     start = target - 1 + len(line)
                     if line.endswith(b"\n") and starts[-1] < start < self.num_bytes:
                         starts.append(start)
@@ -141,7 +141,7 @@ class CsvFile:
         try:
             return parse_lines(block.data, self.columns)
         except LineError as error:
-            self.identity.check()  # then that is the error, and not the line
+            self.identity.check()  # if the file changed, that is the error, not the line
             cut = block.cut and error.short and error.line == block.data.count(b"\n") - 1
             hint = "; the file ends within this line, so it looks truncated" if cut else ""
             number = self._line_at(block.offset) + error.line
@@ -226,7 +226,7 @@ class _LongLine(Exception):
 
 
 def _cut_lines(stream: io.RawIOBase, offset: int, stop: int | None, block_bytes: int, max_line: int) -> Iterator[Block]:
-    """Cut a stream that stands at `offset` into blocks of whole lines.
+    """Cut a stream whose position is `offset` into blocks of whole lines.
 
     Raises:
         _LongLine: a line is longer than `max_line` bytes; so memory stays bounded.

@@ -53,7 +53,7 @@ def import_tfrecords(
     shape = first.image_shape
     if math.prod(shape) > MAX_IMAGE_BYTES:
         raise InputError(f"{first.path}: images of {' x '.join(map(str, shape))}; at most {MAX_IMAGE_BYTES:,} bytes")
-    inputs = {split: [TfrecordFile(path, shape) for path in of] for split, of in paths.items()}
+    inputs = {split: [TfrecordFile(path, shape) for path in of_split] for split, of_split in paths.items()}
     for split, files in inputs.items():
         check_same_roles(split, files)
     rules = Rules(dataset_name(out), shape, shards, classes=lambda labels: _classes(directory, labels))

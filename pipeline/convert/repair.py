@@ -1,4 +1,4 @@
-"""Restoring a damaged data set byte for byte: the tasks of corrupt shards are run again.
+"""Restoring a corrupt data set byte for byte: the tasks of corrupt shards are run again.
 
 Nothing is trusted: a CSV must have the hash of the one that was converted, and a rebuilt shard the hash of the one that
 was written, before it takes the place of a corrupt one.
@@ -61,6 +61,7 @@ def _repair(directory: pathlib.Path, given: Given, scratch: pathlib.Path) -> lis
     moves = _moves(problems)
     corrupt = [name for name in problems.shards if name not in moves.values()]
     _rebuild(manifest, corrupt, given, scratch)
+    # From here on files are replaced, and all that goes there is verified. A kill is repaired by the next call.
     _rename(directory, moves)
     for name in corrupt:
         (scratch / name).replace(directory / name)
@@ -68,7 +69,7 @@ def _repair(directory: pathlib.Path, given: Given, scratch: pathlib.Path) -> lis
         write_text(directory / name, metadata_files(manifest)[name])
     left = inspect(directory, manifest)
     for name in [*left.shards, *left.metadata, *left.contents]:
-        raise InputError(f"{directory}: still damaged after the repair ({name}); was it changed meanwhile?")
+        raise InputError(f"{directory}: still corrupt after the repair ({name}); was it changed meanwhile?")
     return [
         *(f"{new}: renamed back from {old}" for old, new in moves.items()),
         *(f"{name}: rebuilt" for name in corrupt),
@@ -86,7 +87,7 @@ def _moves(problems: Inspection) -> dict[str, str]:
 
 
 def _rename(directory: pathlib.Path, moves: Mapping[str, str]) -> None:
-    # By way of unused names, because two files may have to change places. `inspect` finds them under any name.
+    # By way of unused names, because two files may have to swap theirs. `inspect` finds them under any name.
     halfway = {f".moving-{secrets.token_hex(4)}.tfrecord": (old, new) for old, new in moves.items()}
     for temporary, (old, _) in halfway.items():
         (directory / old).rename(directory / temporary)
@@ -102,8 +103,8 @@ def _rebuild(manifest: Manifest, corrupt: Sequence[str], given: Given, scratch: 
             names = ", ".join(sorted(known)) or "none"
             raise InputError(f"--from {split}={path}: no CSV of a split {split!r} was converted, only of {names}")
     inputs: dict[str, list[CsvFile]] = {}
-    for name, of in manifest.splits.items():
-        shards = [shard.name for shard in of.shards if shard.name in corrupt]
+    for name, written in manifest.splits.items():
+        shards = [shard.name for shard in written.shards if shard.name in corrupt]
         split = manifest.validation.source if name == VAL and manifest.validation.fraction else name
         if shards and split not in inputs:
             inputs[split] = _open_sources(manifest, split, shards[0], [path for other, path in given if other == split])
@@ -147,16 +148,20 @@ def _run_tasks(
         manifest.validation,
         lambda _: (labels, manifest.class_names),
     )
-    hashes = {shard.name: shard.sha256 for of in manifest.splits.values() for shard in of.shards}
+    hashes = {shard.name: shard.sha256 for shard in manifest.all_shards}
     with make_workers(inputs, None) as workers:
         plan = make_plan(inputs, rules, workers)
         converted = [source for split in inputs for source in manifest.sources if source.split == split]
         for file, source, planned in zip(itertools.chain(*inputs.values()), converted, plan.sources, strict=True):
             if (source.sha256, source.num_rows) != (planned.sha256, planned.num_rows):
                 raise _wrong_file(file.path, source)
-        tasks = [task for task in plan.tasks if any(name in corrupt for of in task.outputs.values() for name, _ in of)]
+        tasks = [
+            task
+            for task in plan.tasks
+            if any(name in corrupt for shards in task.outputs.values() for name, _ in shards)
+        ]
         results = list(run_tasks(tasks, scratch, workers))
-    rebuilt = {shard.name: shard.sha256 for result in results for of in result.shards.values() for shard in of}
+    rebuilt = {shard.name: shard.sha256 for result in results for shard in result.all_shards}
     for name in corrupt:
         if rebuilt.get(name) != hashes[name]:
             raise InputError(f"{name}: its CSVs give other records than were written; convert again")

@@ -1,4 +1,4 @@
-"""What the converter needs of a kind of source file: count its rows once, then read any run of them."""
+"""What the converter needs from a kind of source file: count its rows once, then read any run of them."""
 
 import os
 import pathlib
@@ -80,8 +80,9 @@ class FileIdentity:
         self.num_bytes, self.inode = self._status.st_size, (self._status.st_dev, self._status.st_ino)
 
     def check(self) -> None:
-        """Raise InputError if the file is not as it was."""
+        """Raise InputError if the file changed."""
         now, before = _status_of(self._path), self._status
+        # The inode too: a file moved into its place may have the same size and time.
         if not os.path.samestat(now, before) or (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
             raise changed_error(self._path)
 

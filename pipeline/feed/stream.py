@@ -32,7 +32,6 @@ class SplitReader:
         self._starts = manifest.split(split_name).shard_starts
         self._stride = manifest.stride
         self.shard_rows = tuple(shard.num_examples for shard in self._shards)
-        self.num_examples = sum(self.shard_rows)
         self.image_bytes = manifest.layout.image_bytes
 
     def page_order(self, memory_budget: int, rows_per_call: int) -> PageOrder:

@@ -12,7 +12,7 @@ from pipeline.errors import InputError
 from pipeline.format.manifest import Manifest, Shard, Split
 from pipeline.format.records import UNLABELLED, page_rows
 
-_FLUSH_BYTES = 8 << 20
+_FLUSH_BYTES = 8 << 20  # between flushes; a smaller shard is flushed once, by `finish`
 
 
 class ShardWriter:

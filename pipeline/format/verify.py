@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import google_crc32c
 import numpy as np
 
+from pipeline.errors import list_few
 from pipeline.files import sha256_of
 from pipeline.format.manifest import Manifest, Shard, Split
 from pipeline.format.records import page_rows
@@ -26,8 +27,8 @@ _MAX_IDS = 5  # that a line lists
 class Inspection:
     """The problems that `inspect` found, by file name.
 
-    `shards` has those of each shard that is missing or differs, and `found_as` under which other name its content is.
-    `metadata` are the files for TensorFlow Datasets, `extra` shards that the manifest does not list, and `contents`
+    `shards` has the problem of each shard that is missing or differs, `found_as` the other name under which its content
+    is. `metadata` are the files for TensorFlow Datasets, `extra` shards that the manifest does not list, and `contents`
     lines about classes and ids.
     """
 
@@ -47,7 +48,7 @@ class Inspection:
 def inspect(directory: str | os.PathLike, manifest: Manifest) -> Inspection:
     """Compare every file of a data set with its manifest; all shards are read."""
     directory = pathlib.Path(directory)
-    expected = {shard.name: shard for split in manifest.splits.values() for shard in split.shards}
+    expected = {shard.name: shard for shard in manifest.all_shards}
     unlisted = sorted(path.name for path in directory.glob("*.tfrecord*") if path.name not in expected)
     hashes = {name: sha256_of(directory / name) for name in (*expected, *unlisted) if (directory / name).is_file()}
     wrong = [name for name, shard in expected.items() if hashes.get(name) != shard.sha256]
@@ -163,11 +164,12 @@ def _id_lines(
         ids = _valid_ids([directory / found_as.get(shard, shard) for shard in shards], manifest)
         present, times = np.unique(ids, return_counts=True)
         if (repeated := present[times > 1]).size:
-            yield f"split {names}: duplicate ids: {_list_ids(repeated.tolist(), len(repeated))}"
+            yield f"split {names}: duplicate ids: {list_few(repeated.tolist(), _MAX_IDS, len(repeated))}"
         total = sum(split.num_examples for split in splits)
+        # Ids from a column may have gaps; row numbers may not.
         numbered = isinstance(sources, tuple) and all(source.id_column is None for source in sources)
         if numbered and total > len(present):
-            yield f"split {names}: missing ids: {_list_ids(_gaps(present, total), total - len(present))}"
+            yield f"split {names}: missing ids: {list_few(_gaps(present, total), _MAX_IDS, total - len(present))}"
 
 
 def _valid_ids(paths: list[pathlib.Path], manifest: Manifest) -> np.ndarray:
@@ -183,8 +185,3 @@ def _gaps(present: np.ndarray, total: int) -> list[int]:
     before = np.flatnonzero(np.diff(bounds) > 1)[:_MAX_IDS]
     missing = (range(bounds[k] + 1, bounds[k + 1]) for k in before)
     return list(itertools.islice(itertools.chain.from_iterable(missing), _MAX_IDS))
-
-
-def _list_ids(ids: list[int], count: int) -> str:
-    text = ", ".join(map(str, ids[:_MAX_IDS]))
-    return f"{text}, ... ({count:,} in all)" if count > _MAX_IDS else text

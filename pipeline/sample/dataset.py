@@ -46,7 +46,8 @@ def make_sample_dataset(
 
     Validation takes whole writers out of train, so that no writer is on both sides.
     """
-    from pipeline.convert.converter import ConvertConfig, convert
+    from pipeline.convert.config import ConvertConfig
+    from pipeline.convert.converter import convert
 
     if not quiet:
         print(f"making sample data in {directory}: {train_rows:,} + {test_rows:,} drawn numerals", flush=True)

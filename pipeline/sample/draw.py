@@ -67,9 +67,7 @@ class _Style(NamedTuple):
     edge: np.ndarray  # [n], how steep the ink's edge is; at 1 it rises over one pixel
     pressure: np.ndarray  # [n, 3], amplitude, then frequency and phase in turns along the form
     gaps: np.ndarray  # [n, gaps, 2], middle and half length along the form, 0..1; length 0: no gap
-    stray: (
-        np.ndarray
-    )  # [n, 2, 2], where a stray line begins, pixels from the centre, and its way to the end; 0: no line
+    stray: np.ndarray  # [n, 2, 2], pixels: where a stray line begins, from the centre, and its extent; 0: no line
     loss: np.ndarray  # [n, pixels], the share of ink that each pixel lacks
     speck: np.ndarray  # int64 [n], the pixel that dirt blackens, or -1
 

@@ -1,26 +1,26 @@
-"""Faults, made on purpose. A new feature is tested with them like so:
+"""Injected faults. Test a new feature with them:
 
-What it reads, damaged (a shard is its path and the stride of its records):
+What it reads is corrupt (a shard is its path and the stride of its records):
 
     faults.flip_bit(shard, byte=1000)  # or cut_inside_record, cut_on_boundary, drop, swap, double_record
     with pytest.raises(InputError, match="record 3"):
         load_split(...)
 
-What it leaves when it is killed, and whether the same command goes on from there. The process dies by SIGKILL just
+It is killed: what it leaves, and whether the same command resumes. The process dies by SIGKILL just
 before it does something, named by Python's audit event (`os.rename`, `open`, `os.mkdir`, ...) and the path:
 
     done = faults.run(faults.dying("os.rename", "*/checkpoint-*", 2, "train.py", "--data", data), cwd=tmp_path)
     assert done.killed  # also: done.returncode, done.out, done.err
 
-or when something is seen from outside, or at a random instant, which a loop over seeds spreads:
+or when something is seen from outside, or at a random time, which a loop over seeds spreads:
 
     faults.kill_when([sys.executable, "train.py", ...], faults.appears(run_dir, "checkpoints/*.npz"))
     faults.kill_after_line([sys.executable, "train.py", "--log-json", ...], '"event": "epoch"')
     faults.kill_after([sys.executable, "train.py", ...], seconds=random.Random(seed).uniform(0, 9))
 
-What it does where a process was killed before it: `leave_stale_temporary(path)`, `leave_stale_lock(path)`; where the
-disk is full: `with faults.full_disk(tmp_path, 1 << 20) as disk: faults.run(command, cwd=disk.path, **disk.options)`;
-and where reading is slow, or a file changes under it: `slow_reads(monkeypatch, "*.csv", 0.01)`, `on_read(...)`.
+A process was killed before it: `leave_stale_temporary(path)`, `leave_stale_lock(path)`; the disk is full:
+`with faults.full_disk(tmp_path, 1 << 20) as disk: faults.run(command, cwd=disk.path, **disk.options)`; reading is slow,
+or a file changes while it is read: `slow_reads(monkeypatch, "*.csv", 0.01)`, `on_read(...)`.
 """
 
 import contextlib
@@ -158,7 +158,7 @@ def kill_after(command: list, seconds: float, **options) -> WatchedCommand:
 
 
 def kill_when(command: list, seen: Callable[[], bool], **options) -> WatchedCommand:
-    """Kill a command, and all that it started, as soon as `seen()` is true; it is asked every 2 ms."""
+    """Kill a command, and all that it started, as soon as `seen()` is true; it is called every 2 ms."""
     with WatchedCommand(command, **options) as process:
         process.wait_until(seen)
     return process
@@ -183,7 +183,7 @@ def _die_at(event: str, pattern: str, nth: int) -> None:
     def hook(name: str, arguments: tuple) -> None:
         if name != event:
             return
-        texts = (os.fsdecode(each) for each in arguments if isinstance(each, (str, bytes, os.PathLike)))
+        texts = (os.fsdecode(value) for value in arguments if isinstance(value, (str, bytes, os.PathLike)))
         if any(fnmatch.fnmatchcase(text, pattern) for text in texts) and next(left) == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -230,7 +230,7 @@ def limited_files(path: pathlib.Path, size: int) -> Disk:
 def small_files(size: int) -> Iterator[None]:
     """Within the block this process can write no file of more than `size` bytes.
 
-    It is no fixture, because pytest writes its progress before a fixture ends, and that may go to a longer file.
+    It is not a fixture, because pytest writes its progress before a fixture ends, and that may go to a longer file.
     """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))

@@ -45,7 +45,7 @@ def bounded() -> Iterator[None]:
 
 
 def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str]) -> int:
-    """Exit code of a command, run as `run_command` runs it; an exit with 2 must have said why in one line, and else none.
+    """Exit code of a command, by way of `run_command`; exit code 2 must come with a one-line reason, others with none.
 
     What is no InputError comes out of here as it is, and so fails the test.
     """
@@ -112,7 +112,7 @@ _SCRAPS = st.one_of(
 
 @st.composite
 def bad_csvs(draw) -> bytes:
-    """A file: a sound CSV with some mistakes, plain or packed, and then perhaps damaged as it lies."""
+    """A file: a valid CSV with some mistakes, plain or compressed, and then perhaps corrupted on disk."""
     data = draw(_CSVS)
     for _ in range(draw(st.integers(1, 3))):
         data = draw(st.one_of(mutated(data), _mutated_lines(data)))
