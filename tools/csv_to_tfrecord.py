@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from pipeline.convert.converter import convert
     from pipeline.format.summary import summary_text, validation_text
 
-    if args.val_fraction == 0:
+    if args.val_fraction == 0:  # to ConvertConfig it means no validation; typed, it is rather a mistake
         raise InputError("--val-fraction 0 must lie between 0 and 1; omit it to take no rows")
     config = ConvertConfig(
         splits=tuple(map(parse_split, args.split)),

@@ -150,11 +150,13 @@ def _find(
 def _given(
     where: str, names: tuple[str, ...] | None, count: int, role: str, given: str, known: tuple[str, ...]
 ) -> int | None:
+    # First, because a column may itself be called "1" or "none".
     if names and given in names:
         return names.index(given)
     if given.lower() == NONE:
         return None
     if given.isascii() and given.isdigit():
+        # By its length first: int() refuses thousands of digits with an error of its own.
         if len(given) > len(str(MAX_COLUMNS)) or int(given) >= count:
             raise InputError(f"{where}: --{role}-column {given}, but the columns are 0 to {count - 1}")
         return int(given)

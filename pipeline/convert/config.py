@@ -69,7 +69,7 @@ class ConvertConfig:
         if self.image_shape is not None and (len(self.image_shape) != 3 or min(self.image_shape) < 1):
             raise InputError(f"--image-shape {' '.join(map(str, self.image_shape))} must be three positive integers")
         self._check_validation()
-        if not self.name:
+        if not self.name:  # "/", or a name without a single letter or digit
             raise InputError(f"--out {str(self.out)!r}: the directory needs a name")
         longest = max(map(len, self.split_names)) + len(self.name)
         if longest > _MAX_NAME_BYTES:

@@ -149,6 +149,7 @@ def _check_ids(
 
 def _duplicate_error(files: Sequence[SourceFile], values: np.ndarray) -> InputError:
     """The error for the first row whose id, one of `values`, an earlier row has."""
+    # Reading everything again for this rare error is cheaper than keeping the place of every id.
     seen: dict[int, tuple[SourceFile, int]] = {}
     for file in files:
         first = 0
@@ -162,7 +163,7 @@ def _duplicate_error(files: Sequence[SourceFile], values: np.ndarray) -> InputEr
                     return InputError(f"{here}: id {value} is a duplicate, also used on {there}")
                 seen[value] = place
             first += len(rows.images)
-    return changed_error(files[0].path)
+    return changed_error(files[0].path)  # the shards have a duplicate, the files no longer do
 
 
 def _make_manifest(plan: Plan, results: Sequence[TaskResult]) -> Manifest:

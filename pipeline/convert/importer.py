@@ -97,6 +97,7 @@ def _classes(directory: pathlib.Path, labels: Labels) -> tuple[Labels, tuple[str
             names = tuple(path.read_text(encoding="utf-8").splitlines())
         except UnicodeDecodeError as error:
             raise InputError(f"{path}: not UTF-8 text; fix or remove it") from error
+    # A file of names may be another program's: invalid, or too short for the labels that occur.
     if not (len(set(names)) == len(names) >= num_classes and all(map(is_class_name, names))):
         names = tuple(map(str, range(num_classes)))
     return tuple(range(len(names))), names

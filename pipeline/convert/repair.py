@@ -127,6 +127,7 @@ def _open_sources(manifest: Manifest, split: str, shard: str, given: Sequence[st
             raise InputError(
                 f"{shard}: can only be rebuilt from {source.name}; give it as --from {split}={source.name}"
             )
+        # By size and name first: hashing every candidate would read each of them once per source.
         fitting = [path for path in paths if path.stat().st_size == source.num_bytes]
         if not fitting:
             raise _wrong_file(paths[0], source)
@@ -141,6 +142,7 @@ def _run_tasks(
     manifest: Manifest, corrupt: Sequence[str], inputs: Mapping[str, Sequence[CsvFile]], scratch: pathlib.Path
 ) -> None:
     labels = _class_labels(manifest)
+    # As planned then: today's default size of a shard may cut the rows elsewhere.
     rules = Rules(
         manifest.name,
         manifest.image_shape,

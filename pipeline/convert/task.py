@@ -61,6 +61,7 @@ def result_path(index: int, directory: pathlib.Path) -> pathlib.Path:
 def load_result(task: Task, directory: pathlib.Path) -> TaskResult | None:
     """The result that an interrupted conversion left of this very task, if its shards are still what it wrote."""
     try:
+        # It begins with the hash of the rest, because it is not flushed and may be cut after a power failure.
         data = result_path(task.index, directory).read_bytes()
         if hashlib.sha256(data[_HASH_CHARACTERS:]).hexdigest().encode() != data[:_HASH_CHARACTERS]:
             return None
@@ -169,7 +170,7 @@ def _place(task: Task, parsed: Iterator[Rows]) -> Iterator[tuple]:
         stop = start + len(rows.images)
         if stop > task.num_rows:
             raise changed_error(task.segments[0].file.path)
-        if stop > start:
+        if stop > start:  # a block of blank lines has no rows
             yield rows, task.first_row + start, None if drawn is None else drawn[start:stop]
         start = stop
 

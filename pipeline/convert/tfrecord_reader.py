@@ -20,7 +20,7 @@ from pipeline.format.manifest import MAX_CLASSES, MAX_IMAGE_BYTES, Source
 from pipeline.format.records import FOOTER_BYTES, HEADER_BYTES, ID, IMAGE, LABEL, UNLABELLED, masked_crc
 
 _BATCH, _BATCH_BYTES = 1024, 16 << 20  # records, and about how many bytes of them, parsed by one call
-_NO_ID = -1
+_NO_ID = -1  # parse_example gives it for an absent id, so a stored -1 counts as absent too
 _ENCODED = (b"\x89PNG", b"\xff\xd8\xff")
 
 

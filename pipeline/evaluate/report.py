@@ -61,7 +61,7 @@ def write_report(
     predict = make_predictor(model, normalization, manifest.image_shape, batch_size)
     evaluations = []
     for split in manifest.splits.values():
-        # Split by split, so that only one of them is in memory at a time.
+        # One split at a time, so that only one is in memory.
         arrays = _load(data_dir, manifest, split)
         batches = predict([(arrays.images, arrays.labels, arrays.ids)], f"split {split.name}")
         predictions = Predictions.join([Predictions.of(values, labels) for (_, labels, _), values in batches])

@@ -38,6 +38,7 @@ def export_model(
         class_names: one per output.
     """
     run_dir = pathlib.Path(run_dir)
+    # Keras chooses its format by the suffix, which the temporary name keeps.
     with replacing(run_dir / KERAS_NAME) as temporary:
         model.save(temporary)
     with replacing(run_dir / SAVED_MODEL_NAME) as temporary:

@@ -101,7 +101,7 @@ def predict_rows(run: SavedRun, source: Source, outputs: Outputs, batch_size: in
             outputs do not fit on the disk.
     """
     predict = make_predictor(run.load_model(), run.normalization, run.image_shape, batch_size)
-    names, seen, parts = run.class_names, [], []
+    names, seen, parts = run.class_names, [], []  # `parts` has no probabilities, so it stays small
     start = time.perf_counter()
     with replacing_all(outputs.paths) as temporaries:
         _append(outputs.submission, temporaries, [("id", "label")])

@@ -32,6 +32,7 @@ class Normalization:
 
     def apply(self, images: Any, dtype: str = "float32") -> Any:
         """Normalize uint8 [..., H, W, C] to `dtype`, computed in float32 so that bfloat16 rounds once, at the end."""
+        # Here and below, because options and config.json are checked before TensorFlow is imported.
         import tensorflow as tf
 
         scale, offset = self.scale_and_offset()

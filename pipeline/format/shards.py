@@ -102,6 +102,7 @@ class ShardReader:
         """
         stride, page = self._layout.stride, self.page_rows
         low, high = first // page * page, min(-(-(first + count) // page) * page, self.num_examples)
+        # Opens the file each time, so threads share no position and a thousand shards hold no descriptors.
         data = np.fromfile(self.path, np.uint8, (high - low) * stride, offset=low * stride)
         if len(data) != (high - low) * stride:
             raise InputError(f"{self.path}: truncated while it was read; {self._remedy}")

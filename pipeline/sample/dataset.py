@@ -46,6 +46,7 @@ def make_sample_dataset(
 
     Validation takes whole writers out of train, so that no writer is on both sides.
     """
+    # Here, because make_sample_csv.py draws without the converter.
     from pipeline.convert.config import ConvertConfig
     from pipeline.convert.converter import convert
 

@@ -23,7 +23,7 @@ ROWS_PER_WRITER = 200
 CHUNK_ROWS = 250  # 11 MB of temporaries; larger chunks are no faster
 _NUM_DIGITS = 10
 _WRITER, _ROW, _ORDER = range(3)  # part of a generator's key, so that no two share one
-_NUM_GAPS = 2  # at most, in a row's ink
+_NUM_GAPS = 2  # at most, in the ink of a row
 _NUM_WAVES = 2  # of the smooth warp, per axis
 _NUM_NORMALS, _NUM_UNIFORMS = 64, 32  # how many numbers a key gives, more than are used
 

@@ -36,7 +36,7 @@ _UNREADABLE = (OSError, zipfile.BadZipFile, zlib.error, ValueError, KeyError)
 
 @dataclasses.dataclass
 class TrainState:
-    """Where a run stands: `step` of `epoch` is the next one; `totals` and `seconds` are of the epoch so far.
+    """The position of a run: `step` of `epoch` is the next one; `totals` and `seconds` are of the epoch so far.
 
     `totals` are the sums of loss, correct predictions and examples. `audit` is what EpochAudit has counted of the epoch
     so far, or None if not all of it was counted; `recoveries` is how often the run has gone back to a checkpoint with a
@@ -53,7 +53,7 @@ class TrainState:
     audit: bytes | None = dataclasses.field(default=None, compare=False)
 
     def check(self, steps: Steps, epochs: int | None) -> None:
-        """Check that a run of these steps, and of so many epochs if not None, can stand here; ValueError if not."""
+        """ValueError unless a run of these steps, and of `epochs` epochs if given, can be at this position."""
         position = self.epoch, self.step, self.global_step
         on_a_call = self.step < steps.per_epoch and self.step % steps.steps_per_call == 0
         if not on_a_call or self.global_step != self.epoch * steps.per_epoch + self.step:
@@ -78,7 +78,7 @@ class CheckpointStore:
     """The checkpoints of a run in a directory: the newest `keep`, and the best.
 
     With `in_background`, `save` only copies the variables, and a thread writes them while training continues. Without,
-    what `save` has written is there for other processes when it returns.
+    other processes can read what `save` has written when it returns.
     """
 
     def __init__(

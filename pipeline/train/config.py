@@ -98,7 +98,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         check_settings(self)
         rate = self.learning_rate
-        if rate is not None and not 0 < rate < math.inf:
+        if rate is not None and not 0 < rate < math.inf:  # NaN fails every comparison, so it is refused too
             raise InputError(f"--learning-rate {rate}: it must be a number above 0")
         if self.feed == "device" and self.scale == "host":
             raise InputError("--scale host cannot be used with --feed device, which scales in the step")

@@ -19,7 +19,7 @@ class ThroughputMeter:
         self._first_cpu = self._last_cpu = 0.0
 
     def mark(self, images: int) -> None:
-        """Say that `images` more are done. The first mark only starts the clock."""
+        """Count `images` more as done. The first mark only starts the clock."""
         now, cpu = self._clock(), time.process_time()
         if self._first is None:
             self._first, self._first_cpu = now, cpu

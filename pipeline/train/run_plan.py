@@ -29,7 +29,7 @@ _GPU_CALL_BYTES = 256 << 20  # several calls wait in memory, and steps on so man
 # A CPU's steps are long, and a signal or a progress line should not wait for many of them: 1,024 images of 28x28 took
 # half a second on two cores.
 _CPU_CALL_BYTES = 1024 * 28 * 28
-_HANDED_OVER = 3  # calls in memory besides those that the feed holds: two on their way, one trained on
+_HANDED_OVER = 3  # calls in memory besides those that the feed holds: two being copied, one trained on
 # Settings that may differ between workers: paths on their own disks, and what only the chief writes.
 _OF_A_WORKER = ("data", "run_dir", "log_json", "tensorboard")
 
@@ -179,7 +179,7 @@ def default_steps_per_call(accelerator: str, batch_bytes: int) -> int:
 
 
 def _plan_steps(config: TrainConfig, manifest: Manifest, devices: Devices, earlier: StoredRun | None) -> Steps:
-    """The steps in even calls, or in calls of the earlier start's length if that is what is wanted.
+    """The steps in even calls, or in calls of the earlier start's length if no other was requested.
 
     A stored length may not divide the epoch evenly, and the run's checkpoints lie between calls of that length.
     """

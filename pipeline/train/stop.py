@@ -20,7 +20,7 @@ class StopRequested(Exception):
 
 
 class StopSignal:
-    """Truthy once SIGTERM or SIGINT has come; `signum` says which."""
+    """Truthy once SIGTERM or SIGINT has come; `signum` is which."""
 
     def __init__(self) -> None:
         self.signum = 0
