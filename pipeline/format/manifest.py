@@ -156,14 +156,6 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
         drawn = self.validation.fraction > 0 and split == VAL
         return tuple(source for source in self.sources if source.split == (self.validation.source if drawn else split))
 
-    def repair_command(self, directory: Any, split: str) -> str:
-        """The command that repairs a split; sources have the names under which they were converted."""
-        command = f"python tools/inspect_tfrecord.py repair {shlex.quote(str(directory))}"
-        for source in self.sources_of(split):
-            file = source.name if source.name.isprintable() else "FILE"
-            command += f" --from {shlex.quote(f'{source.split}={file}')}"
-        return command
-
     def to_json(self) -> str:
         """The text of the file; InputError (a ValueError) if a reader would refuse it."""
         text = _to_bytes(_ManifestFile(**msgspec.structs.asdict(self), stated_sha256=self.own_sha256))

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pathlib
+import shlex
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import google_crc32c
@@ -69,6 +70,15 @@ class ShardWriter:
         return Shard(self._path.name, count, self._num_bytes, page_crc32c, self._sha256.hexdigest())
 
 
+def repair_command(manifest: Manifest, directory: str | os.PathLike, split: str) -> str:
+    """The command that repairs a split; sources have the names under which they were converted."""
+    command = f"python tools/inspect_tfrecord.py repair {shlex.quote(str(directory))}"
+    for source in manifest.sources_of(split):
+        file = source.name if source.name.isprintable() else "FILE"
+        command += f" --from {shlex.quote(f'{source.split}={file}')}"
+    return command
+
+
 class ShardReader:
     """Reads records of a shard whose file has the manifest's size; each read verifies the checksums of its pages.
 
@@ -82,7 +92,7 @@ class ShardReader:
         self.page_rows = page_rows(manifest.stride)
         self._layout = manifest.layout
         self._labels = range(manifest.num_classes) if split.labelled else range(UNLABELLED, 0)
-        self._remedy = f"repair with: {manifest.repair_command(directory, split.name)}"
+        self._remedy = f"repair with: {repair_command(manifest, directory, split.name)}"
         if not self.path.is_file():
             raise InputError(f"{self.path}: missing, though the manifest lists it; {self._remedy}")
         size = self.path.stat().st_size
