@@ -62,16 +62,16 @@ def inspect(directory: str | os.PathLike, manifest: Manifest) -> Inspection:
         if owner:
             shards[name] = f"holds the records of {owner}" + ("" if owner in wrong else ", which has them too")
         else:
-            shards[name] = _shard_damage(directory / name, expected[name], manifest)
+            shards[name] = _shard_problem(directory / name, expected[name], manifest)
         if name in found_as:
             shards[name] += f"; its own are in {found_as[name]}"
     extra = dict.fromkeys(unlisted, "extra, the manifest does not list it")
     extra |= {file: f"extra, it holds the records of {name}" for name, file in found_as.items() if file in extra}
     contents = [*_class_lines(directory, manifest, shards), *_id_lines(directory, manifest, shards, found_as)]
-    return Inspection(shards, found_as, _metadata_damage(directory, manifest), extra, contents)
+    return Inspection(shards, found_as, _metadata_problems(directory, manifest), extra, contents)
 
 
-def _shard_damage(path: pathlib.Path, shard: Shard, manifest: Manifest) -> str:
+def _shard_problem(path: pathlib.Path, shard: Shard, manifest: Manifest) -> str:
     """Why a shard does not have the manifest's SHA-256."""
     if not path.is_file():
         return _absence(path)
@@ -122,15 +122,15 @@ def _page_problem(path: pathlib.Path, shard: Shard, manifest: Manifest) -> str:
     return "all pages match the manifest, but not the SHA-256, so the manifest was edited"
 
 
-def _metadata_damage(directory: pathlib.Path, manifest: Manifest) -> dict[str, str]:
-    damage = {}
+def _metadata_problems(directory: pathlib.Path, manifest: Manifest) -> dict[str, str]:
+    problems = {}
     for name, text in metadata_files(manifest).items():
         path = directory / name
         if not path.is_file():
-            damage[name] = _absence(path)
+            problems[name] = _absence(path)
         elif path.stat().st_size != len(text.encode()) or path.read_bytes() != text.encode():
-            damage[name] = "changed since it was written"
-    return damage
+            problems[name] = "changed since it was written"
+    return problems
 
 
 def _class_lines(directory: pathlib.Path, manifest: Manifest, wrong: dict[str, str]) -> Iterator[str]:

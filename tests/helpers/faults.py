@@ -45,7 +45,7 @@ from tests.helpers.commands import WatchedCommand
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-# ---- damage ----------------------------------------------------------------------------------------------------------
+# ---- corruption ------------------------------------------------------------------------------------------------------
 
 
 def flip_bit(path: pathlib.Path, byte: int, bit: int = 0) -> None:
@@ -56,7 +56,7 @@ def flip_bit(path: pathlib.Path, byte: int, bit: int = 0) -> None:
 
 
 def cut(path: pathlib.Path, size: int) -> None:
-    """Keep the first `size` bytes of a file; a negative size leaves as many away."""
+    """Keep the first `size` bytes of a file; a negative size omits as many at the end."""
     os.truncate(path, size if size >= 0 else path.stat().st_size + size)
 
 
@@ -66,12 +66,12 @@ def cut_inside_record(shard: pathlib.Path, stride: int, record: int) -> None:
 
 
 def cut_on_boundary(shard: pathlib.Path, stride: int, records: int) -> None:
-    """Keep the first `records` records, so that every reader of the format takes the shard for whole."""
+    """Keep the first `records` records, so that every reader of the format takes the shard as complete."""
     cut(shard, records * stride)
 
 
 def drop(path: pathlib.Path) -> None:
-    """Lose a file."""
+    """Remove a file."""
     path.unlink()
 
 
@@ -95,7 +95,7 @@ def double_record(shard: pathlib.Path, stride: int, record: int, grow: bool = Tr
 
 
 def leave_stale_temporary(path: pathlib.Path, data: bytes = b"half") -> pathlib.Path:
-    """Be killed while `path` is written by `pipeline.files.replacing`; returns the temporary that stays behind."""
+    """Kill a process that writes `path` by `pipeline.files.replacing`; returns the hidden directory that it leaves."""
     code = (
         "import os, pathlib, signal, sys\n"
         "from pipeline.files import replacing\n"
@@ -111,7 +111,7 @@ def leave_stale_temporary(path: pathlib.Path, data: bytes = b"half") -> pathlib.
 
 
 def leave_stale_lock(path: pathlib.Path) -> None:
-    """Be killed while holding flock(2) on `path`: the file stays, the lock goes with the process."""
+    """Kill a process that holds flock(2) on `path`: the file stays, the lock ends with the process."""
     code = (
         "import fcntl, os, signal, sys\n"
         "file = open(sys.argv[1], 'w')\n"
@@ -124,7 +124,7 @@ def leave_stale_lock(path: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def held_lock(path: pathlib.Path) -> Iterator[None]:
-    """Within the block another owner, who is alive, holds flock(2) on `path`."""
+    """Within the block another open file of a living process holds flock(2) on `path`."""
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -195,7 +195,7 @@ def _die_at(event: str, pattern: str, nth: int) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Disk:
-    """A place for little; commands that write there are started with `options`. `full` is what the system then says."""
+    """A place of limited size; commands that write there are started with `options`. `full` is the system's message."""
 
     path: pathlib.Path
     options: dict
@@ -204,7 +204,7 @@ class Disk:
 
 @contextlib.contextmanager
 def full_disk(folder: pathlib.Path, size: int) -> Iterator[Disk]:
-    """A file system of `size` bytes in `folder`, or where mounting is not allowed, a limit on the size of any file."""
+    """A file system of `size` bytes in `folder`, or, if mounting is not allowed, a limit on the size of any file."""
     path = folder / "small-disk"
     path.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "small-disk", str(path)]

@@ -132,7 +132,7 @@ def bad_csvs(draw) -> bytes:
 
 @st.composite
 def mutated(draw, data: bytes) -> bytes:
-    """Bytes with one change: cut, a bit flipped, a scrap put in or in place of some, a part lost or doubled."""
+    """Bytes with one change: cut, a bit flipped, a scrap put in or in place of some, some bytes lost or doubled."""
     at = draw(st.integers(0, max(len(data) - 1, 0)))
     end = min(len(data), at + draw(st.integers(1, 40)))
     kind = draw(st.sampled_from(["cut", "flip", "insert", "replace", "lose", "double", "zeros"]))
@@ -148,7 +148,7 @@ def mutated(draw, data: bytes) -> bytes:
 
 @st.composite
 def _mutated_lines(draw, data: bytes) -> bytes:
-    """Lines lost, doubled or blank, which may leave a sound CSV."""
+    """Lines lost, doubled or blank, which may leave a valid CSV."""
     lines = data.splitlines(keepends=True) or [b""]
     at = draw(st.integers(0, len(lines) - 1))
     lines[at : at + 1] = draw(st.sampled_from([[], lines[at : at + 1] * 2, [b"\n", lines[at]], [lines[at], b" \n"]]))
