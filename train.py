@@ -115,5 +115,10 @@ def parse_config(argv: Sequence[str] | None) -> TrainConfig:
     return settings_from(TrainConfig, args, run_dir=run_dir)
 
 
-if __name__ == "__main__":
+def cli() -> None:
+    """Entry point of the console script."""
     run_command(main)
+
+
+if __name__ == "__main__":
+    cli()

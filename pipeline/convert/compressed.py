@@ -24,7 +24,7 @@ def open_text(path: pathlib.Path) -> Iterator[tuple[io.RawIOBase, bool]]:
             expands beyond what a CSV does.
     """
     try:
-        raw = io.FileIO(path)
+        raw = path.open("rb", buffering=0)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
     with raw:
