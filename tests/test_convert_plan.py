@@ -15,10 +15,10 @@ from pipeline.format.manifest import Validation
 from tests.helpers.conversion import table, write_sources
 
 
-def plan_of(folder, texts, shards=1, workers=1, options=ReadOptions(), **rules):
+def plan_of(folder, texts, shards=1, workers=1, options=None, **rules):
     inputs = {}
     for split, path in write_sources(folder, texts):
-        inputs.setdefault(split, []).append(CsvFile(path, options))
+        inputs.setdefault(split, []).append(CsvFile(path, options or ReadOptions()))
     with Workers(workers) as pool:
         return make_plan(inputs, Rules("data", (2, 2, 1), shards, **rules), pool)
 

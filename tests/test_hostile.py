@@ -144,7 +144,7 @@ def test_hostile_manifests(counts, small, data):
         assert pathlib.Path(folder, "train0.csv").read_bytes() == (small / "train0.csv").read_bytes()
 
 
-def test_the_judge_fails_what_it_should():
+def test_the_oracle_fails_what_it_should():
     def leak(_):
         return len(bytearray(hostile.MEMORY_BYTES * 2))
 

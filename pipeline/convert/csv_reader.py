@@ -196,7 +196,7 @@ class CsvFile:
                 if block.offset == 0 and block.data.startswith(_UTF16_BOMS):
                     raise InputError(f"{self.path}, line 1: encoded as UTF-16; save it as plain ASCII or UTF-8")
                 if block.offset == 0 and block.data.startswith(_UTF8_BOM):
-                    first = len(_UTF8_BOM)
+                    first = len(_UTF8_BOM)  # Excel writes one, and it would become part of the first name
                 starts, ends = row_spans(block.data[first:])
                 if len(starts):
                     start, end = first + int(starts[0]), first + int(ends[0])

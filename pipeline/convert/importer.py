@@ -53,6 +53,7 @@ def import_tfrecords(
     shape = first.image_shape
     if math.prod(shape) > MAX_IMAGE_BYTES:
         raise InputError(f"{first.path}: images of {' x '.join(map(str, shape))}; at most {MAX_IMAGE_BYTES:,} bytes")
+    # With the shape of the first image, which every other must have.
     inputs = {split: [TfrecordFile(path, shape) for path in of_split] for split, of_split in paths.items()}
     for split, files in inputs.items():
         check_same_roles(split, files)

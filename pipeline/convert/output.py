@@ -29,12 +29,14 @@ def new_directory(out: str | os.PathLike, overwrite: bool) -> Iterator[pathlib.P
         remove_stale(target.parent)  # moves an old data set back if a process was killed while replacing it
         _check_replaceable(target, out, overwrite)
         partial = target.with_name(f".{target.name}.partial")
+        # Conversions leave directories; a link would send what is written somewhere else.
         if partial.is_symlink() or partial.is_file():
             partial.unlink()
         partial.mkdir(exist_ok=True)
         try:
             with full_disk_explained(pathlib.Path(out), partial):
                 yield partial
+                # It checks again what is at `target`, which may have appeared during the conversion.
                 publish_directory(partial, target, (lambda old: _check_old(old, out)) if overwrite else None)
         except (SystemExit, TryAgainError):
             raise
@@ -98,6 +100,7 @@ def _check_old(directory: pathlib.Path, out: str | os.PathLike) -> None:
 @contextlib.contextmanager
 def _parents(parent: pathlib.Path) -> Iterator[None]:
     """Create missing parents; after an error, the empty ones are removed again."""
+    # Innermost first, the order in which they can be removed again.
     missing = [path for path in (parent, *parent.parents) if not path.exists()]
     try:
         try:

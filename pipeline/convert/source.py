@@ -100,6 +100,7 @@ def _status_of(path: pathlib.Path) -> os.stat_result:
         raise InputError(f"{path}: {error.strerror}") from error
     if stat.S_ISDIR(status.st_mode):
         raise InputError(f"{path}: a directory; give a file")
+    # A pipe such as <(zcat file) gives its bytes once; the two passes need them twice.
     if not stat.S_ISREG(status.st_mode):
         raise InputError(f"{path}: not a regular file; it is read more than once, so store it first")
     return status

@@ -153,9 +153,8 @@ class TfrecordFile:
 
     def _check_all(self, present: np.ndarray, expected: bool, role: str) -> None:
         if (present != expected).any():
-            raise InputError(
-                f"{self.path}: some records have a {role} and some have none; put them in two splits, or give all one"
-            )
+            some = f"some records have {'an' if role == 'id' else 'a'} {role} and some have none"
+            raise InputError(f"{self.path}: {some}; put them in two splits, or give all one")
 
     def _check_labels(self, batch: Batch, labels: np.ndarray) -> None:
         invalid = (labels < 0) | (labels >= MAX_CLASSES)

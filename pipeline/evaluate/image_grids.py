@@ -78,6 +78,7 @@ def choose_rows(predictions: Predictions, limit: int) -> np.ndarray:
     doubtful = wrong[np.argsort(-confidence[wrong], kind="stable")]
     if (predictions.labels == UNLABELLED).all():
         doubtful = np.argsort(confidence, kind="stable")
+    # If there are too few others to fill the grid, doubtful ones take their places.
     first = doubtful[: max(limit - len(others), -(-limit // 2))]
     rest = evenly(np.setdiff1d(others, first), limit - len(first))
     return np.concatenate([first, rest]).astype(np.int64)

@@ -140,6 +140,7 @@ def print_evaluations(evaluations: Sequence[Evaluation]) -> None:
 
 
 def _count_pairs(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
+    # As one number per pair: a matrix would be quadratic in the number of classes.
     pairs, rows = np.unique(labels.astype(np.int64) * num_classes + predicted, return_counts=True)
     order = np.argsort(-rows, kind="stable")
     return np.column_stack([*np.divmod(pairs, num_classes), rows])[order]

@@ -81,6 +81,7 @@ def _load(data_dir: str | pathlib.Path, manifest: Manifest, split: Split) -> Spl
     """A split's rows; of `train` an even sample, read row by row because the whole may not fit in memory."""
     if split.name != TRAIN or split.num_examples <= _MAX_TRAIN_ROWS:
         return load_split(data_dir, manifest, split.name)
+    # Always the same rows, so that a resumed run reports the same loss.
     rows = image_grids.evenly(np.arange(split.num_examples), _MAX_TRAIN_ROWS)
     shards = np.searchsorted(split.shard_starts, rows, side="right") - 1
     reads = np.column_stack([shards, rows - split.shard_starts[shards], np.ones_like(rows)])

@@ -166,6 +166,7 @@ def _with_progress(batches: Iterable[Any], num_rows: int | None, batch_size: int
 def _csv_rows(file: CsvFile, run: SavedRun) -> Iterator[Rows]:
     classes = {name: index for index, name in enumerate(run.class_names)}
     first = 0
+    # One block at a time, so that a CSV of any size is predicted in little memory.
     for rows in file.read_blocks():
         end = first + len(rows.images)
         ids = np.arange(first, end) if rows.ids is None else rows.ids

@@ -52,6 +52,7 @@ class SplitReader:
 
     def read_rows(self, low: int, high: int) -> SplitArrays:
         """Rows low .. high - 1 of the split."""
+        # Empty for shards without such rows, which the last line drops.
         first, stop = np.maximum(low, self._starts[:-1]), np.minimum(high, self._starts[1:])
         reads = np.column_stack([np.arange(len(first)), first - self._starts[:-1], stop - first])
         return self.read(reads[first < stop])[0]

@@ -104,6 +104,7 @@ class RecordLayout:
 
     def corrupt(self, records: np.ndarray) -> np.ndarray:
         """bool [n]: whether a record's frame, keys or CRC are not as written, for records uint8 [n, stride]."""
+        # The frame's length has its own CRC, which is part of the template, so it is compared and not computed.
         wrong = (records[:, self.constant] != self.template[self.constant]).any(axis=1)
         stored = np.ascontiguousarray(records[:, -FOOTER_BYTES:]).view("<u4").reshape(-1)
         return wrong | (_mask(self._crcs(np.ascontiguousarray(records))) != stored)

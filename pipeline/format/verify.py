@@ -76,6 +76,7 @@ def _shard_problem(path: pathlib.Path, shard: Shard, manifest: Manifest) -> str:
     if not path.is_file():
         return _absence(path)
     size = path.stat().st_size
+    # Each record has a CRC of its own, so the place is known more exactly than by pages.
     corrupt = [start + np.flatnonzero(manifest.layout.corrupt(page)) for start, page in _pages(path, manifest)]
     records = np.concatenate([np.empty(0, np.int64), *corrupt])
     problems = []
@@ -143,6 +144,7 @@ def _class_lines(directory: pathlib.Path, manifest: Manifest, wrong: dict[str, s
             labels = manifest.layout.decode(records)[1]
             outside = (labels < 0) | (labels >= manifest.num_classes)
             counts += np.bincount(np.where(outside, manifest.num_classes, labels), minlength=len(counts))
+        # An unlabelled split has only labels outside the classes (-1), a labelled one has none.
         differing = [k for k, count in enumerate(split.class_counts) if count != counts[k]]
         if differing or bool(counts[-1]) == split.labelled:
             name = f"class {manifest.class_names[differing[0]]}" if differing else "labels"

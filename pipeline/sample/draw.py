@@ -133,6 +133,7 @@ def _make_labels(rows: range, seed: int, rows_per_writer: int) -> np.ndarray:
 def _make_style(rows: range, labels: np.ndarray, seed: int, rows_per_writer: int) -> _Style:
     """The style of `rows`, which show `labels` int64 [n]."""
     first, last = rows[0] // rows_per_writer, rows[-1] // rows_per_writer
+    # Per writer and per row, not per chunk, so that rows do not depend on how many are drawn at a time.
     writers = [_generator(seed, _WRITER, writer) for writer in range(first, last + 1)]
     writer_of = np.array([row // rows_per_writer - first for row in rows])
     examples = [_generator(seed, _ROW, row) for row in rows]
