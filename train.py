@@ -3,7 +3,7 @@
     python train.py                                  # makes sample data first, then trains on it
     python train.py --data data/kannada --strategy mirrored --run-dir runs/first
 
-The same command again resumes a run that was stopped.
+Rerun the same command to resume a stopped run.
 """
 
 import pathlib
@@ -40,7 +40,7 @@ def train(config: TrainConfig) -> int:
     from pipeline.format.manifest import load_manifest
     from pipeline.train.environment import import_tensorflow
 
-    manifest = load_manifest(config.data)
+    manifest = load_manifest(config.data)  # a wrong --data is reported before TensorFlow is imported
     import_tensorflow()
     from pipeline.train import setup
     from pipeline.train.devices import make_devices
@@ -94,7 +94,7 @@ def write_results(
         config.data,
         plan.normalization,
         history,
-        batch_size=min(1024, config.batch_size),  # training has shown that so many fit
+        batch_size=min(1024, config.batch_size),  # training has shown that this many fit
         quiet=config.log_json,
     )
     for result in evaluations if config.log_json else ():
@@ -114,5 +114,10 @@ def parse_config(argv: Sequence[str] | None) -> TrainConfig:
     return settings_from(TrainConfig, args, run_dir=run_dir)
 
 
-if __name__ == "__main__":
+def cli() -> None:
+    """Entry point of the console script."""
     run_command(main)
+
+
+if __name__ == "__main__":
+    cli()

@@ -34,6 +34,7 @@ def make_cnn(
     x = layers.Flatten(dtype=dtype)(x)
     x = layers.Dense(256, activation="relu", dtype=dtype)(x)
     x = dropout(0.5, dtype=dtype, name="dropout_dense")(x)
+    # Named, because training takes the loss from the logits: pipeline/train/step.py.
     logits = layers.Dense(num_classes, dtype="float32", name="logits")(x)
     probabilities = layers.Softmax(dtype="float32", name="probabilities")(logits)
     return keras.Model(inputs, probabilities, name="cnn")

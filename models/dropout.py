@@ -80,7 +80,7 @@ class StepDropout(keras.layers.Layer):
 
 def _mix(seed: int, name: str) -> int:
     """64-bit FNV-1a of the seed and the layer's place in the model, so that no two layers share a stream."""
-    value = 0xCBF29CE484222325
+    value = 0xCBF29CE484222325  # FNV's offset basis; the factor below is its prime
     for byte in f"{seed}/{name}".encode():
         value = (value ^ byte) * 0x100000001B3 % 2**64
     return value

@@ -23,7 +23,7 @@ _Settings = TypeVar("_Settings")
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser with `--version`, whose errors are InputErrors: one line, as any other mistake."""
+    """An argument parser with `--version`, whose errors are InputErrors: one line, like any other mistake."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
@@ -74,6 +74,7 @@ def add_settings(parser: argparse.ArgumentParser, cls: type) -> None:
         annotation = types[field.name]
         kind = (typing.get_args(annotation) or (annotation,))[0]  # int of int | None
         if kind is bool:
+            # None rather than False, so that the default of the dataclass applies (`settings_from`).
             details: dict[str, Any] = {"action": "store_true", "default": None}
         else:
             metavar = option["metavar"] or ("N" if kind is int else None)
@@ -82,7 +83,7 @@ def add_settings(parser: argparse.ArgumentParser, cls: type) -> None:
 
 
 def settings_from(cls: type[_Settings], args: argparse.Namespace, **overrides: Any) -> _Settings:
-    """An instance of a dataclass from parsed options; `overrides` win over what was given, its defaults fill in."""
+    """An instance of a dataclass from parsed options; `overrides` take precedence, defaults fill in the rest."""
     names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     given = {name: getattr(args, name) for name in names if getattr(args, name, None) is not None}
     return cls(**{**given, **overrides})
@@ -140,7 +141,7 @@ def _open_standard_streams() -> None:
         except OSError:
             # Left closed, its number would go to the next file opened, and prints would end up in that.
             null = os.open(os.devnull, os.O_RDWR)
-            os.set_inheritable(null, True)
+            os.set_inheritable(null, True)  # as standard streams are, unlike what Python opens
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(descriptor, "r" if descriptor == 0 else "w"))
     for stream in (sys.stdout, sys.stderr):
@@ -159,7 +160,7 @@ def _exit_code(main: Callable[[Sequence[str] | None], int | None]) -> int:
     except KeyboardInterrupt:
         return _print_error("interrupted", EXIT_INTERRUPTED)
     except OSError as error:
-        if error.errno is None:
+        if error.errno is None:  # raised by a library, not by the system: a bug, so it gets a traceback
             raise
         return _os_error_code(error)
 
@@ -174,6 +175,6 @@ def _os_error_code(error: OSError) -> int:
 
 
 def _print_error(message: str, code: int = EXIT_BAD_INPUT) -> int:
-    with contextlib.suppress(OSError):  # stderr itself may be what fails; the exit code still says it
+    with contextlib.suppress(OSError):  # stderr itself may be what fails; the exit code remains
         print("error: " + " ".join(message.splitlines()), file=sys.stderr, flush=True)
     return code

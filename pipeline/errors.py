@@ -1,6 +1,8 @@
 """The two errors a user sees, and how messages write values."""
 
-_SHOWN = 40  # characters of a wrong value that a message repeats
+from collections.abc import Sequence
+
+_MAX_SHOWN = 40  # characters of a wrong value that a message repeats
 
 
 class InputError(ValueError):
@@ -12,11 +14,18 @@ class TryAgainError(RuntimeError):
 
 
 def shorten(value: object) -> str:
-    """A value as messages repeat it: as Python writes it, on one line, and cut if it is long."""
-    if isinstance(value, str):
-        return repr(value if len(value) <= _SHOWN else value[:_SHOWN] + "...")
+    """A value as messages repeat it: as Python writes it, on one line, truncated if long."""
+    if isinstance(value, str):  # cut before repr, which would escape megabytes of hostile text
+        return repr(value if len(value) <= _MAX_SHOWN else value[:_MAX_SHOWN] + "...")
     text = repr(value)
-    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+    return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "..."
+
+
+def list_few(values: Sequence[object], limit: int, count: int | None = None) -> str:
+    """The first `limit` of `count` values (default: those given), for one line of a message, and their number."""
+    count = len(values) if count is None else count
+    text = ", ".join(map(str, values[:limit]))
+    return f"{text}, ... ({count:,} in all)" if count > limit else text
 
 
 def pluralize(number: int, noun: str) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pipeline.errors import InputError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # flock(2) on some network file systems
 _WORKSPACE = re.compile(r"\.(?P<name>.+)\.partial-[0-9a-f]{8}")
 _LOCK, _OLD = ".writer-lock", ".replaced"  # in a workspace
 _READ_BYTES = 4 << 20
@@ -36,8 +36,8 @@ def replacing(path: str | os.PathLike, size: int | None = None) -> Iterator[path
     under its name, even after a power failure. `size` is its bytes, if known, for the message if they do not fit.
 
     Raises:
-        InputError: `path` is neither a regular file nor a directory, or the other of the two; or the disk or the quota
-            is full, or the file is larger than allowed.
+        InputError: `path` is neither a regular file nor a directory, or not of the kind that was written; or the disk
+            or the quota is full, or the file is larger than allowed.
     """
     path = pathlib.Path(path)
     if not path.is_dir():
@@ -50,9 +50,29 @@ def replacing(path: str | os.PathLike, size: int | None = None) -> Iterator[path
                 publish_directory(temporary, path, lambda _: None)
             else:
                 _sync(temporary)
-                check_writable_file(path)
+                check_writable_file(path)  # again: a device or a FIFO may have appeared there meanwhile
                 temporary.replace(path)
-                _sync(path.parent)
+                _sync(path.parent)  # the name is an entry of the directory, which is flushed apart from the file
+
+
+@contextlib.contextmanager
+def replacing_all(paths: Sequence[pathlib.Path]) -> Iterator[dict[pathlib.Path, pathlib.Path]]:
+    """`replacing` for several files: if one cannot be published, those that did not exist before are removed again."""
+    absent = [path for path in paths if not path.exists()]
+    temporaries: dict[pathlib.Path, pathlib.Path] = {}
+    published: list[pathlib.Path] = []
+    try:
+        with contextlib.ExitStack() as stack:
+            for path in paths:
+                # Called after the end of this path's `replacing`; None: no exception, so it was published.
+                stack.push(lambda kind, *_, path=path: published.append(path) if kind is None else None)
+                temporaries[path] = stack.enter_context(replacing(path))
+            yield temporaries
+    except BaseException:
+        # Those that existed are replaced already, and their old content is gone.
+        for path in set(absent).intersection(published):
+            path.unlink()
+        raise
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
@@ -76,13 +96,14 @@ def check_writable_file(path: str | os.PathLike) -> None:
 def publish_directory(
     temporary: pathlib.Path, path: pathlib.Path, check_old: Callable[[pathlib.Path], None] | None = None
 ) -> None:
-    """Give a complete directory its final name, flushed to the disk; nothing else is ever lost by it.
+    """Give a complete directory its final name, flushed to the disk; no other content is ever lost.
 
     `temporary` must be on the file system of `path`. `check_old` allows a directory at `path` to be replaced: it is
-    called with that one after it was moved aside, when no other program can find it, and raises InputError to keep it.
+    called with that directory once it is moved aside, where no other program finds it, and raises InputError to keep
+    it.
 
     Raises:
-        InputError: `path` exists and may not be replaced; then it is as before.
+        InputError: `path` exists and may not be replaced; it is unchanged.
     """
     # A rename can reach the disk before the data does: without this a power failure could leave empty files.
     for inner in temporary.rglob("*"):
@@ -116,12 +137,13 @@ def remove_stale(directory: str | os.PathLike) -> None:
         # Without our lock file it is someone's own directory of such a name.
         if match is None or workspace.is_symlink() or not (workspace / _LOCK).is_file():
             continue
+        # InputError: its process lives. OSError: its process, or another remove_stale, was faster.
         with contextlib.suppress(InputError, OSError), locked(workspace / _LOCK, "in use") as exclusive:
             if exclusive:
                 old, place = workspace / _OLD, workspace.with_name(match["name"])
                 if old.exists() and not os.path.lexists(place):
                     old.rename(place)
-                _remove(workspace)
+                remove(workspace)
 
 
 @contextlib.contextmanager
@@ -164,7 +186,7 @@ def full_disk_explained(path: pathlib.Path, written: pathlib.Path, size: int | N
         reason = next((text for text in map(os.strerror, _FULL) if text in str(error)), None)
         if reason is not None:
             needed = f"{size:,} bytes" if size is not None else f"more than {_bytes_in(written):,} bytes"
-            _remove(written)
+            remove(written)  # first, so that what it took counts as free
             free = shutil.disk_usage(path.parent).free
             raise InputError(
                 f"{path}: {reason}; it takes {needed} and {free:,} are free there; make room and try again"
@@ -182,6 +204,14 @@ def sha256_of(path: str | os.PathLike) -> str:
         while data := file.read(_READ_BYTES):
             digest.update(data)
     return digest.hexdigest()
+
+
+def remove(path: pathlib.Path) -> None:
+    """Remove a file, a symlink (not its target) or a directory with all its content."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -242,13 +272,6 @@ def _bytes_in(path: pathlib.Path) -> int:
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
-def _remove(path: pathlib.Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
 def _sync(path: pathlib.Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -259,22 +282,3 @@ def _sync(path: pathlib.Path) -> None:
             raise
     finally:
         os.close(handle)
-
-
-@contextlib.contextmanager
-def replacing_all(paths: Sequence[pathlib.Path]) -> Iterator[dict[pathlib.Path, pathlib.Path]]:
-    """`replacing` for several files: if one cannot be published, those that did not exist before are removed again."""
-    absent = [path for path in paths if not path.exists()]
-    temporaries: dict[pathlib.Path, pathlib.Path] = {}
-    published: list[pathlib.Path] = []
-    try:
-        with contextlib.ExitStack() as stack:
-            for path in paths:
-                # Called after the end of this path's `replacing`; None: no exception, so it was published.
-                stack.push(lambda kind, *_, path=path: published.append(path) if kind is None else None)
-                temporaries[path] = stack.enter_context(replacing(path))
-            yield temporaries
-    except BaseException:
-        for path in set(absent).intersection(published):
-            path.unlink()
-        raise

@@ -11,20 +11,11 @@ import numpy as np
 import pytest
 
 import pipeline
+from tests.helpers.commands import run_script as run
 from tests.helpers.datasets import bars, write_csv
 
 ROOT = pathlib.Path(__file__).parent.parent
 TOOLS = ["train.py", *sorted(f"tools/{path.name}" for path in (ROOT / "tools").glob("[a-z]*.py"))]
-
-
-def run(folder, *command, expect=0, **options):
-    """Run `python COMMAND` in `folder`; returns (stdout, stderr)."""
-    script, *arguments = map(str, command)
-    done = subprocess.run(
-        [sys.executable, ROOT / script, *arguments], cwd=folder, capture_output=True, text=True, timeout=300, **options
-    )
-    assert done.returncode == expect, done.stdout + done.stderr
-    return done.stdout, done.stderr
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The faults themselves, each on the part of the package that must stand it."""
+"""The faults themselves, each on the part of the package that must withstand it."""
 
 import fcntl
 import hashlib
@@ -25,9 +25,9 @@ def shards(tmp_path):
 
 
 def names_found(directory):
-    found = inspect(directory, load_manifest(directory))
-    assert not found.metadata
-    return {*found.shards, *found.extra}
+    inspection = inspect(directory, load_manifest(directory))
+    assert not inspection.metadata
+    return {*inspection.shards, *inspection.extra}
 
 
 DAMAGES = {
@@ -41,7 +41,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_shard_is_found(shards, damage):
+def test_a_corrupt_shard_is_detected(shards, damage):
     directory, stride = shards
     DAMAGES[damage](directory / SHARD, stride)
     assert names_found(directory) == {SHARD}
@@ -77,24 +77,24 @@ def test_a_killed_writer_leaves_its_temporary_and_the_file_as_it_was(tmp_path):
     path.write_text("before")
     left = faults.leave_stale_temporary(path, b"ha")
     assert path.read_text() == "before"
-    assert left.read_bytes() == b"ha"
+    assert (left / path.name).read_bytes() == b"ha"
     assert left.name.startswith(".history.")
 
 
-def test_a_conversion_waits_for_a_lock_that_lives_and_for_none_that_is_stale(tmp_path):
+def test_a_conversion_is_refused_by_a_held_lock_and_not_by_a_stale_one(tmp_path):
     (tmp_path / "train.csv").write_text(GOOD)
-    lock = tmp_path / ".data.csv_to_tfrecord-lock"
+    lock = tmp_path / ".data.lock"
     convert_it = ["tools/csv_to_tfrecord.py", "--split", "train=train.csv", "--out", "data"]
     command = [sys.executable, faults.ROOT / convert_it[0], *convert_it[1:]]
     with faults.held_lock(lock):
-        assert "another conversion" in faults.run(command, cwd=tmp_path).err
+        assert "another process is writing or repairing it" in faults.run(command, cwd=tmp_path).err
     faults.leave_stale_lock(lock)
     with lock.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     assert faults.run(command, cwd=tmp_path).returncode == 0
 
 
-def test_a_conversion_that_dies_before_its_last_rename_has_made_nothing(tmp_path):
+def test_a_conversion_killed_before_its_last_rename_leaves_no_data_set(tmp_path):
     (tmp_path / "train.csv").write_text(GOOD)
     arguments = ["tools/csv_to_tfrecord.py", "--split", "train=train.csv", "--out", "data"]
     done = faults.run(faults.dying("os.rename", "*/data", 1, *arguments), cwd=tmp_path)
@@ -152,7 +152,7 @@ def test_a_full_disk_ends_a_conversion_with_one_line(tmp_path):
         assert not (disk.path / "data").exists()
 
 
-def test_reads_are_slow_and_change_nothing(tmp_path, monkeypatch):
+def test_slow_reads_change_nothing(tmp_path, monkeypatch):
     (tmp_path / "a.csv").write_text(GOOD)
     for out in ("quick", "slow"):
         if out == "slow":
@@ -160,8 +160,8 @@ def test_reads_are_slow_and_change_nothing(tmp_path, monkeypatch):
         started = time.monotonic()
         convert(ConvertConfig(splits=(("train", tmp_path / "a.csv"),), out=tmp_path / out, shards=1))
     assert time.monotonic() - started >= 0.1
-    found = [next((tmp_path / out).glob("*.tfrecord*")).read_bytes() for out in ("quick", "slow")]
-    assert found[0] == found[1]
+    shards = [next((tmp_path / out).glob("*.tfrecord*")).read_bytes() for out in ("quick", "slow")]
+    assert shards[0] == shards[1]
 
 
 def test_something_happens_at_a_chosen_read(tmp_path, monkeypatch):

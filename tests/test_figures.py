@@ -94,7 +94,7 @@ def test_curves(path, history):
     ],
 )
 def test_names_as_drawn(name, expected):
-    assert figures.shorten(name) == expected
+    assert figures.short_name(name) == expected
 
 
 def test_failure_while_drawing_leaves_the_old_figure(path):

@@ -97,7 +97,7 @@ def test_class_counts_are_compared_with_the_records(directory, capsys):
     assert capsys.readouterr().out == "split train: its records do not have the class 1 that the manifest counts\n"
 
 
-@pytest.mark.parametrize("argv", [[], ["show"], ["mend", "x"], ["repair", "x", "--from", "test"], ["show", "/nowhere"]])
+@pytest.mark.parametrize("argv", [[], ["show"], ["fix", "x"], ["repair", "x", "--from", "test"], ["show", "/nowhere"]])
 def test_invalid_arguments_are_an_input_error(argv):
     with pytest.raises(InputError):
         inspect_tfrecord.main(argv)

@@ -72,16 +72,6 @@ def test_split_knows_its_rows_labels_and_sources():
         MANIFEST.split("val")
 
 
-def test_repair_command_names_the_sources():
-    assert MANIFEST.repair_command("a b", "train") == (
-        "python tools/inspect_tfrecord.py repair 'a b' --from train=train.csv"
-    )
-    unprintable = msgspec.structs.replace(
-        MANIFEST, sources=(msgspec.structs.replace(MANIFEST.sources[0], name="a\nb"),)
-    )
-    assert unprintable.repair_command("d", "train").endswith("repair d --from train=FILE")
-
-
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "null", "{}", '{"version": 3}', "[" * 100_000, '{"version": 1e999}', '{"version": NaN}']
 )

@@ -1,5 +1,6 @@
 import json
 
+import msgspec
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -40,7 +41,7 @@ def test_fused_kernel_gives_the_same_bits_for_every_byte(normalization, dtype):
 
 def test_json_restores_it():
     normalization = Normalization("standard", (1.5,), (2.0,))
-    assert Normalization.from_dict(json.loads(json.dumps(normalization.to_dict()))) == normalization
+    assert msgspec.json.decode(json.dumps(normalization.to_dict()), type=Normalization) == normalization
 
 
 STANDARD = {"kind": "standard", "mean": [1.0], "std": [1.0]}
@@ -51,7 +52,7 @@ STANDARD = {"kind": "standard", "mean": [1.0], "std": [1.0]}
 )
 def test_invalid_json_is_a_value_error(raw):
     with pytest.raises(ValueError, match="Expected"):
-        Normalization.from_dict(raw)
+        msgspec.convert(raw, Normalization)
 
 
 @pytest.mark.parametrize(

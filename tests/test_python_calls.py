@@ -57,7 +57,7 @@ def test_original_error_is_the_raised_exception_itself(error):
     assert original_error(ended_with) is None  # it is not kept
 
 
-def test_errors_of_two_pipelines_are_told_apart():
+def test_errors_of_two_pipelines_are_distinguished():
     first, second = InputError("row 1"), InputError("row 11")
     ends = [error_of_pipeline(error) for error in (first, second)]
     assert [original_error(end) for end in ends] == [first, second]

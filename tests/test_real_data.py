@@ -1,4 +1,4 @@
-"""The real Kannada-MNIST, where KANNADA_MNIST_DIR names the folder that holds it and its to_csv.py."""
+"""The real Kannada-MNIST, if KANNADA_MNIST_DIR names the folder that holds it and its to_csv.py."""
 
 import csv
 import itertools

@@ -10,7 +10,7 @@ from pipeline.errors import InputError
 from pipeline.format import shards
 from pipeline.format.manifest import load_manifest
 from pipeline.format.records import RecordLayout, page_rows
-from pipeline.format.shards import ShardReader, ShardWriter
+from pipeline.format.shards import ShardReader, ShardWriter, repair_command
 from tests.helpers import faults
 from tests.helpers.datasets import write_dataset
 
@@ -51,6 +51,16 @@ def test_missing_shard_is_named_with_the_command_that_repairs_it(dataset):
         f"{path}: missing, though the manifest lists it; "
         f"repair with: python tools/inspect_tfrecord.py repair {directory} --from train=train.csv"
     )
+
+
+def test_repair_command_names_the_sources(dataset):
+    _, manifest, _ = dataset
+    assert repair_command(manifest, "a b", "train") == (
+        "python tools/inspect_tfrecord.py repair 'a b' --from train=train.csv"
+    )
+    source = msgspec.structs.replace(manifest.sources[0], name="a\nb")
+    unprintable = msgspec.structs.replace(manifest, sources=(source,))
+    assert repair_command(unprintable, "d", "train").endswith("repair d --from train=FILE")
 
 
 STRIDE = RecordLayout(SIDE * SIDE).stride

@@ -31,7 +31,7 @@ _COMMANDS = {
     "train": "feed, step and both together: accelerator utilisation and the bottleneck",
     "all": "feed at two batch sizes, step and train; their JSON goes to --out",
 }
-ALL = {  # per JSON file; one process each, so that nothing of an earlier one is left
+ALL = {  # per JSON file; one process each, so that no threads or memory of an earlier one are left
     "feed_2048": "feed --batch-size 2048 --steps-per-call 16",
     "feed_256": "feed --batch-size 256 --steps-per-call 16",
     "step": "step --xla off on",

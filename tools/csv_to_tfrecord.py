@@ -20,10 +20,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Convert as the command line says."""
     started = time.perf_counter()
     args = _parser().parse_args(argv)
-    from pipeline.convert.converter import ConvertConfig, convert
+    # After parsing, so that --help and wrong options do not wait for NumPy.
+    from pipeline.convert.config import ConvertConfig
+    from pipeline.convert.converter import convert
     from pipeline.format.summary import summary_text, validation_text
 
-    if args.val_fraction == 0:
+    if args.val_fraction == 0:  # to ConvertConfig it means no validation; typed, it is rather a mistake
         raise InputError("--val-fraction 0 must lie between 0 and 1; omit it to take no rows")
     config = ConvertConfig(
         splits=tuple(map(parse_split, args.split)),

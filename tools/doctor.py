@@ -59,6 +59,7 @@ def check_versions(package: str = PACKAGE) -> Check:
     if python not in SpecifierSet(metadata["Requires-Python"] or ""):
         wrong.append(f"Python {python}, needed {metadata['Requires-Python']}")
     for requirement in map(Requirement, importlib.metadata.requires(package) or ()):
+        # Markers of extras are false for an empty extra, so optional packages are not checked.
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
             version = versions[requirement.name] = _version(requirement.name)
             if version is None or not requirement.specifier.contains(version, prereleases=True):
@@ -85,6 +86,7 @@ def check_devices(gpus: Sequence[str], driver: str, visible: str | None) -> Chec
         return Check("devices", f"{', '.join(gpus)}; {driver or 'driver unknown'}")
     if driver.startswith("nvidia-smi failed"):
         return Check("devices", driver, "the NVIDIA driver does not answer: reboot, or install it again")
+    # Any other value hides devices on purpose.
     if driver and visible in (None, "all"):
         text = f"{driver} found, but TensorFlow detects no GPU"
         return Check("devices", text, f"{_INSTALL[:-1]}'.[cuda]', then try again")
@@ -116,7 +118,7 @@ def check_folder(name: str, path: pathlib.Path) -> Check:
         with tempfile.NamedTemporaryFile(prefix=".doctor-", dir=place) as file:
             file.write(bytes(1 << 20))
             file.flush()
-            os.fsync(file.fileno())
+            os.fsync(file.fileno())  # a quota may be noticed only here
         free = shutil.disk_usage(place).free
     except OSError as error:
         return Check(name, f"{place}: {error.strerror}", "allow this user to write there, or choose another place")
@@ -150,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--run-dir", type=pathlib.Path, default="runs", metavar="DIR", help="where runs go (default: runs)")
     args = parser.parse_args(argv)
     checks = [
-        check_memory(2 * default_memory_budget()),
+        check_memory(2 * default_memory_budget()),  # the budget is half of what is free
         check_folder("data", args.data_dir),
         check_folder("runs", args.run_dir),
         check_temporary_directory(),

@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     shape = tuple(args.image_shape) if args.image_shape else None
     if shape is not None and min(shape) < 1:
         raise InputError(f"--image-shape {' '.join(map(str, shape))} must be three positive integers")
-    import_tensorflow()
+    import_tensorflow()  # before the importer, which imports TensorFlow with all its messages
     from pipeline.convert.importer import import_tfrecords
     from pipeline.format.summary import summary_text
 

@@ -21,6 +21,7 @@ _BAR_WIDTH = 16
 def main(argv: Sequence[str] | None = None) -> int:
     """Inspect as the command line says; returns the exit code."""
     args = _parser().parse_args(argv)
+    # Each command imports what it needs, so that --help and show do not wait for the others' imports.
     if args.command == "verify":
         return _verify(args.directory)
     if args.command == "repair":
@@ -60,6 +61,7 @@ def _verify(directory: str) -> int:
     from pipeline.format.manifest import FILE_NAME, read_manifest
     from pipeline.format.verify import inspect
 
+    # Not load_manifest: an edited manifest is one of the problems to list, and the files are compared nevertheless.
     manifest, stated_hash = read_manifest(directory)
     problems = list(inspect(directory, manifest).lines())
     if manifest.own_sha256 != stated_hash:
@@ -67,7 +69,7 @@ def _verify(directory: str) -> int:
     for problem in problems:
         print(problem)
     if not problems:
-        shards = [shard for split in manifest.splits.values() for shard in split.shards]
+        shards = manifest.all_shards
         records = sum(shard.num_examples for shard in shards)
         print(f"{directory}: {len(shards):,} shards with {records:,} records are as they were written")
     return 1 if problems else 0
@@ -89,6 +91,7 @@ def _show(manifest: Any) -> None:
 
     from pipeline.format.summary import pixels_text, validation_text
 
+    # Without markup, because names are data: a class "[red]" is not a colour.
     console = Console(highlight=False, markup=False)
     shape = " x ".join(map(str, manifest.image_shape))
     classes = f"{manifest.num_classes} classes" if manifest.class_names else "no labels"

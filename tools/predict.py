@@ -17,11 +17,13 @@ _MAX_BATCH_SIZE = 1 << 20
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """Predict as the command line says."""
     args = _parse(argv)
     from pipeline.evaluate.saved_run import read_run
     from pipeline.evaluate.submission import Outputs, open_csv, open_split, predict_rows
     from pipeline.train.environment import import_tensorflow
 
+    # What can be refused is refused before the seconds that importing TensorFlow takes.
     outputs = Outputs(args.out, args.probabilities, args.grid, args.overwrite)
     outputs.check(source=args.csv)
     run = read_run(args.run)

@@ -1,4 +1,4 @@
-"""Prove that a training that is killed and resumed ends with the bits of an unbroken one.
+"""Prove that a training that is killed and resumed ends with the bits of an uninterrupted one.
 
     python tools/prove_resume.py --kills 5
     python tools/prove_resume.py --kills 5 --runs 20 --seed 1

@@ -29,7 +29,7 @@ def textbook(paths: Sequence[str], image_bytes: int, batch_size: int, dtype: str
         tf.data.TFRecordDataset, num_parallel_calls=tf.data.AUTOTUNE, deterministic=False
     )
     dataset = dataset.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
-    if cached:
+    if cached:  # before the shuffle: after it, every epoch would repeat the order of the first
         dataset = dataset.cache()
     return dataset.shuffle(_SHUFFLE_BUFFER).repeat().batch(batch_size).prefetch(tf.data.AUTOTUNE)
 

@@ -152,7 +152,7 @@ def _streamed(plan: RunPlan, devices: Devices) -> Iterator[Stage]:
 def _limits(plan: RunPlan, arrays: SplitArrays) -> Iterator[Stage]:
     size, batch = plan.manifest.layout.image_bytes, plan.steps.batch_size
     order = epoch_order(len(arrays), 0, 0)
-    target = np.empty_like(arrays.images)
+    target = np.empty_like(arrays.images)  # once: new memory would add page faults to the copy
 
     def gather(dtype: str) -> int:
         for first in range(0, len(order), batch):

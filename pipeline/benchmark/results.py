@@ -144,6 +144,7 @@ def describe_machine(plans: Sequence[RunPlan], devices: Devices) -> dict[str, An
         "hardware": devices.hardware(),
         "strategy": devices.name,
         "replicas": devices.replicas.total,
+        # As `import_tensorflow` set it or the user has; TensorFlow itself does not report it.
         "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS"),
         "num_examples": plans[0].steps.num_examples,
         "image_shape": list(plans[0].manifest.image_shape),

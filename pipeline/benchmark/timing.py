@@ -52,10 +52,10 @@ def measure_rounds(
             meters[row_id].append(meter)
     return {
         row_id: Rates(
-            tuple(meter.images_per_second for meter in of_row[1:]),
-            tuple(meter.cpu_seconds_per_image for meter in of_row[1:]),
+            tuple(meter.images_per_second for meter in row_meters[1:]),
+            tuple(meter.cpu_seconds_per_image for meter in row_meters[1:]),
         )
-        for row_id, of_row in meters.items()
+        for row_id, row_meters in meters.items()  # without the first, the warm-up
     }
 
 

@@ -1,6 +1,6 @@
 """Images per second of the training step on a fixed batch, and of feed and step together, with the bottleneck.
 
-All that the benchmark uses of the training loop's parts is called from here.
+Only this module of the benchmark builds and runs training steps.
 """
 
 import contextlib
@@ -77,6 +77,7 @@ def measure_training(plan: RunPlan, devices: Devices, rounds: int, seconds: floa
     """
     feeds = setup.make_feeds(plan, devices)
     step = _Step(plan, devices, feeds)
+    # An iterator of its own: rows that shared one would take each other's prefetched elements.
     dataset = consume_in_function(
         feeds.train(FOREVER), images_of_element, plan.steps.batch_size * plan.steps.steps_per_call
     )

@@ -110,6 +110,7 @@ def infer_image_shape(where: str, num_pixels: int, given: tuple[int, int, int] |
 
 
 def _shape_advice(num_pixels: int) -> str:
+    # A column or two more than a square are probably a label and an id with unusual names.
     for extra in (1, 2):
         if num_pixels > 4 and math.isqrt(num_pixels - extra) ** 2 == num_pixels - extra:
             return "is one of them the label or an id? give --label-column or --id-column, or else --image-shape H W C"
@@ -149,11 +150,13 @@ def _find(
 def _given(
     where: str, names: tuple[str, ...] | None, count: int, role: str, given: str, known: tuple[str, ...]
 ) -> int | None:
+    # First, because a column may itself be called "1" or "none".
     if names and given in names:
         return names.index(given)
     if given.lower() == NONE:
         return None
     if given.isascii() and given.isdigit():
+        # By its length first: int() refuses thousands of digits with an error of its own.
         if len(given) > len(str(MAX_COLUMNS)) or int(given) >= count:
             raise InputError(f"{where}: --{role}-column {given}, but the columns are 0 to {count - 1}")
         return int(given)
@@ -168,8 +171,10 @@ def _given(
 def _check_pixel_names(where: str, columns: Columns) -> None:
     """Names like pixel0.. or 1x1..28x28 must count up without gaps, the last number fastest: row-major order."""
     names = columns.pixel_names or ()
+    # Without its own #, which would look like the place of a number.
     patterns = [_NUMBER.sub("#", name.replace("#", "")) for name in names]
     pattern, times = collections.Counter(patterns).most_common(1)[0]
+    # Names that mostly share no pattern say nothing about the order.
     if "#" not in pattern or times < 2 or times * 2 <= len(names):
         return
     for name, own_pattern in zip(names, patterns, strict=True):

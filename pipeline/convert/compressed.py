@@ -16,14 +16,14 @@ _FREE_BYTES = 64 << 20  # a small file may have any ratio: this much is read in 
 
 @contextlib.contextmanager
 def open_text(path: pathlib.Path) -> Iterator[tuple[io.RawIOBase, bool]]:
-    """(the file's text, whether it can be entered anywhere), decompressed if the file begins like a compressed one.
+    """(the file's text, whether it is seekable), decompressed if the file begins like a compressed one.
 
     Raises:
         InputError: the file cannot be opened, or its compression is not supported. While it is read: it is corrupt, or
             expands beyond what a CSV does.
     """
     try:
-        raw = io.FileIO(path)
+        raw = path.open("rb", buffering=0)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
     with raw:
@@ -38,7 +38,7 @@ def open_text(path: pathlib.Path) -> Iterator[tuple[io.RawIOBase, bool]]:
 
 
 class _Unpacked(io.RawIOBase):
-    """Decompressed text, whose errors are one line; so is more text than a file of its size can mean."""
+    """Decompressed text, whose errors are one line; text larger than any CSV of its file's size is an error too."""
 
     def __init__(self, path: pathlib.Path, kind: str, stream: Any, errors: tuple[type[Exception], ...]) -> None:
         self._path, self._kind, self._stream, self._errors = path, kind, stream, errors
@@ -72,7 +72,7 @@ def _corrupt(path: pathlib.Path, kind: str, error: object) -> InputError:
 
 def _unpack(path: pathlib.Path, raw: BinaryIO, magic: bytes) -> _Unpacked | None:
     """The stream for a file that begins with `magic`; None if that is not compressed."""
-    # The modules are imported where they are needed: a plain CSV does not wait for them.
+    # Each module is imported only if needed: a plain CSV does not wait for them.
     if magic.startswith(b"\x1f\x8b"):
         import gzip
         import zlib
@@ -118,6 +118,7 @@ def _only_csv(path: pathlib.Path, archive: Any) -> Any:
     import zipfile
 
     entries = [entry for entry in archive.infolist() if entry.filename.lower().endswith(".csv")]
+    # macOS adds a hidden entry for each file.
     entries = [entry for entry in entries if not entry.filename.startswith("__MACOSX/")]
     if len(entries) != 1:
         names = ", ".join(shorten(entry.filename) for entry in entries[:5]) or "none"

@@ -13,7 +13,9 @@ from pipeline.errors import InputError
 from pipeline.format.manifest import MAX_SHARDS, SPLIT_NAME, Validation
 from pipeline.splits import TRAIN, VAL
 
-_MAX_NAMES = 200  # of the 255 bytes of a file name; the rest of a shard's name takes 32
+_MAX_NAME_BYTES = (
+    200  # data set and split together, of the 255 bytes of a file name; the rest of a shard's name takes 32
+)
 _RESERVED = ("all",)  # TensorFlow Datasets: all splits together
 MAX_SEED = 2**63 - 1
 _MAX_WORKERS = 256
@@ -64,11 +66,11 @@ class ConvertConfig:
         if self.image_shape is not None and (len(self.image_shape) != 3 or min(self.image_shape) < 1):
             raise InputError(f"--image-shape {' '.join(map(str, self.image_shape))} must be three positive integers")
         self._check_validation()
-        if not self.name:
+        if not self.name:  # "/", or a name without a single letter or digit
             raise InputError(f"--out {str(self.out)!r}: the directory needs a name")
         longest = max(map(len, self.split_names)) + len(self.name)
-        if longest > _MAX_NAMES:
-            raise InputError(f"--out and a split's name have {longest} characters; file names allow {_MAX_NAMES}")
+        if longest > _MAX_NAME_BYTES:
+            raise InputError(f"--out and a split's name have {longest} characters; file names allow {_MAX_NAME_BYTES}")
 
     def _check_validation(self) -> None:
         if not self.val_fraction:

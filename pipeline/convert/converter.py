@@ -9,7 +9,6 @@ import functools
 import operator
 import os
 import pathlib
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -23,11 +22,10 @@ from pipeline.convert.source import SourceFile, changed_error
 from pipeline.convert.task import TaskResult, load_result, result_path, run_tasks
 from pipeline.convert.workers import Workers, available_cores
 from pipeline.errors import InputError, pluralize
+from pipeline.files import remove
 from pipeline.format.manifest import FILE_NAME, Manifest, Split
 from pipeline.format.tfds_metadata import metadata_files
 from pipeline.splits import TRAIN
-
-__all__ = ["ConvertConfig", "convert", "write_dataset"]
 
 OnProgress = Callable[[int, int], None]  # rows done, rows in all
 OnNotice = Callable[[str], None]
@@ -82,7 +80,7 @@ def write_dataset(
         manifest = _make_manifest(plan, results)
         for name, text in {**metadata_files(manifest), FILE_NAME: manifest.to_json()}.items():
             (directory / name).write_text(text, encoding="utf-8", newline="\n")
-        for task in plan.tasks:
+        for task in plan.tasks:  # the results served resuming, and are not part of a data set
             result_path(task.index, directory).unlink()
     return manifest
 
@@ -104,11 +102,11 @@ def _load_results(plan: Plan, directory: pathlib.Path, workers: Workers) -> dict
 
 def _remove_others(directory: pathlib.Path, results: Mapping[int, TaskResult]) -> None:
     """Remove everything except the shards and results of finished tasks."""
-    names = {shard.name for result in results.values() for shards in result.shards.values() for shard in shards}
+    names = {shard.name for result in results.values() for shard in result.all_shards}
     names |= {result_path(index, directory).name for index in results}
     for path in directory.iterdir():
         if path.name not in names:
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+            remove(path)
 
 
 def _run(
@@ -139,10 +137,11 @@ def _check_ids(
     layout = plan.rules.layout
     for split, files in inputs.items():
         of_split = [result for task, result in zip(plan.tasks, results, strict=True) if task.split == split]
+        # The usual case: ascending ids are distinct, so no shard needs to be read.
         if functools.reduce(operator.add, (result.ids for result in of_split)).increasing:
             continue
         ids = []
-        for shard in (shard for result in of_split for shards in result.shards.values() for shard in shards):
+        for shard in (shard for result in of_split for shard in result.all_shards):
             ids.append(layout.decode(np.memmap(directory / shard.name, np.uint8, "r").reshape(-1, layout.stride))[2])
         values, counts = np.unique(np.concatenate(ids), return_counts=True)
         if (counts > 1).any():
@@ -151,6 +150,7 @@ def _check_ids(
 
 def _duplicate_error(files: Sequence[SourceFile], values: np.ndarray) -> InputError:
     """The error for the first row whose id, one of `values`, an earlier row has."""
+    # Reading everything again for this rare error is cheaper than keeping the place of every id.
     seen: dict[int, tuple[SourceFile, int]] = {}
     for file in files:
         first = 0
@@ -164,18 +164,19 @@ def _duplicate_error(files: Sequence[SourceFile], values: np.ndarray) -> InputEr
                     return InputError(f"{here}: id {value} is a duplicate, also used on {there}")
                 seen[value] = place
             first += len(rows.images)
-    return changed_error(files[0].path)
+    return changed_error(files[0].path)  # the shards have a duplicate, the files no longer do
 
 
 def _make_manifest(plan: Plan, results: Sequence[TaskResult]) -> Manifest:
     shards: dict[str, list] = collections.defaultdict(list)
     for result in results:
-        for name, of in result.shards.items():
-            shards[name] += of
+        for name, own_shards in result.shards.items():
+            shards[name] += own_shards
     splits = {
-        name: Split(name, sum(shard.num_examples for shard in of), plan.class_counts[name], tuple(of))
-        for name, of in shards.items()
+        name: Split(name, sum(shard.num_examples for shard in of_split), plan.class_counts[name], tuple(of_split))
+        for name, of_split in shards.items()
     }
+    # Training normalizes by these, so they must not depend on other splits.
     described = TRAIN if TRAIN in splits else plan.tasks[0].split
     stats = [result.stats for task, result in zip(plan.tasks, results, strict=True) if task.split == described]
     total = functools.reduce(operator.add, stats)

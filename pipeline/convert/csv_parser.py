@@ -2,7 +2,7 @@
 
 The fast path is NumPy over the bytes of some hundred lines at a time. The value that ends at each byte is computed for
 every byte at once (units + 10 * tens + 100 * hundreds, a few contiguous uint8 operations), and then the positions of
-the separators pick the values that end before them. Lines it cannot take go to the strict path, which gives the same
+the separators pick the values that end before them. Lines it cannot parse go to the strict path, which gives the same
 arrays or reports exactly what is wrong.
 """
 
@@ -18,7 +18,7 @@ from pipeline.errors import shorten
 # Smaller pieces stay in a core's cache, but threads then contend for the GIL more than they work.
 PIECE_BYTES = 1 << 19
 MAX_INTEGER = 2**63 - 1
-_MAX_FAST_DIGITS = 18  # any such number is below 2**63
+MAX_FAST_DIGITS = 18  # any such number is below 2**63
 _COMMA, _NEWLINE = ord(","), ord("\n")
 _WORK_ROWS = 6  # arrays as long as a piece that the fast path needs at a time
 
@@ -46,7 +46,7 @@ def parse_lines(data: bytes | bytearray, columns: Columns, piece_bytes: int = PI
     Raises:
         LineError: at the first invalid line.
     """
-    if b"\r" in data:
+    if b"\r" in data:  # searched first, because replace() copies even if there is none
         data = data.replace(b"\r\n", b"\n")
     pieces, start = [], 0
     view = memoryview(data)
@@ -158,7 +158,7 @@ def _integers(units: np.ndarray, ends: np.ndarray, columns: Columns, column: int
         starts[1:] = ends[columns.count - 1 : -1 : columns.count] + 1
     widths = stops - starts
     longest = widths.max(initial=1)
-    if longest > _MAX_FAST_DIGITS:
+    if longest > MAX_FAST_DIGITS:
         return None
     total = units[stops - 1].astype(np.int64)  # no field is empty
     for place in range(1, longest):

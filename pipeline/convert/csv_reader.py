@@ -87,8 +87,8 @@ class CsvFile:
         if self.seekable:
             with self.path.open("rb") as file:
                 for target in range(starts[0] + SCAN_BYTES, self.num_bytes, SCAN_BYTES):
-                    file.seek(target - 1)
-                    line = file.readline(self._max_line)
+                    file.seek(target - 1)  # so that a line which starts at the target itself counts
+                    line = file.readline(self._max_line)  # limited: text without newlines is one line
                     start = target - 1 + len(line)
                     if line.endswith(b"\n") and starts[-1] < start < self.num_bytes:
                         starts.append(start)

@@ -3,11 +3,10 @@
 import numpy as np
 
 from pipeline.convert.columns import Columns
-from pipeline.convert.csv_parser import MAX_INTEGER, LineError, split_line
+from pipeline.convert.csv_parser import MAX_FAST_DIGITS, MAX_INTEGER, LineError, split_line
 
 INVALID = -1  # of a label that parsing will refuse
 _COMMA, _NEWLINE, _RETURN = b",\n\r"
-_MAX_DIGITS = 18  # any such number is below 2**63
 _IS_SPACE = np.zeros(256, bool)
 _IS_SPACE[list(b" \t\n\r\x0b\x0c")] = True
 
@@ -37,14 +36,15 @@ def read_labels(data: bytes | bytearray, columns: Columns) -> np.ndarray:
     text = np.frombuffer(data, np.uint8)
     places, certain = _label_places(text, starts, ends, columns)
     labels, width = np.zeros(len(starts), np.int64), np.zeros(len(starts), np.int64)
+    # A digit of every label at a time: as many steps as the longest label has digits, not as there are rows.
     inside = certain.copy()
     while inside.any():
         digit = text[np.minimum(places + width, len(text) - 1)] - np.uint8(ord("0"))
-        inside &= (digit < 10) & (width <= _MAX_DIGITS)
+        inside &= (digit < 10) & (width <= MAX_FAST_DIGITS)
         labels = np.where(inside, labels * 10 + digit, labels)
         width += inside
     stops = text[np.minimum(places + width, len(text) - 1)]
-    certain &= (width > 0) & (width <= _MAX_DIGITS) & np.isin(stops, (_COMMA, _NEWLINE, _RETURN))
+    certain &= (width > 0) & (width <= MAX_FAST_DIGITS) & np.isin(stops, (_COMMA, _NEWLINE, _RETURN))
     for row in np.flatnonzero(~certain).tolist():  # quoted, long or wrong: as the strict parser reads it
         labels[row] = _strict_label(data[starts[row] : ends[row]], columns.label)
     longest = int(labels.max(initial=0))

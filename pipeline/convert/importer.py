@@ -53,7 +53,8 @@ def import_tfrecords(
     shape = first.image_shape
     if math.prod(shape) > MAX_IMAGE_BYTES:
         raise InputError(f"{first.path}: images of {' x '.join(map(str, shape))}; at most {MAX_IMAGE_BYTES:,} bytes")
-    inputs = {split: [TfrecordFile(path, shape) for path in of] for split, of in paths.items()}
+    # With the shape of the first image, which every other must have.
+    inputs = {split: [TfrecordFile(path, shape) for path in of_split] for split, of_split in paths.items()}
     for split, files in inputs.items():
         check_same_roles(split, files)
     rules = Rules(dataset_name(out), shape, shards, classes=lambda labels: _classes(directory, labels))
@@ -97,6 +98,7 @@ def _classes(directory: pathlib.Path, labels: Labels) -> tuple[Labels, tuple[str
             names = tuple(path.read_text(encoding="utf-8").splitlines())
         except UnicodeDecodeError as error:
             raise InputError(f"{path}: not UTF-8 text; fix or remove it") from error
+    # A file of names may be another program's: invalid, or too short for the labels that occur.
     if not (len(set(names)) == len(names) >= num_classes and all(map(is_class_name, names))):
         names = tuple(map(str, range(num_classes)))
     return tuple(range(len(names))), names

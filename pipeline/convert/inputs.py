@@ -57,6 +57,7 @@ def _check_same_pixels(first: CsvFile, other: CsvFile) -> None:
 
 
 def _check_used(role: str, column: str | None, files: Sequence[CsvFile], given: Sequence[bool]) -> None:
+    # One file may lack the column, if its split has no labels; if all do, the name is wrong.
     if column is not None and column.lower() != NONE and not any(given):
         names = ", ".join(map(shorten, (files[0].columns.names or ())[:3]))
         raise InputError(f"{files[0].first_line}: no column {column!r} for --{role}-column; it has {names}, ...")

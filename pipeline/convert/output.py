@@ -14,26 +14,29 @@ from pipeline.format.tfds_metadata import FILE_NAMES
 
 @contextlib.contextmanager
 def new_directory(out: str | os.PathLike, overwrite: bool) -> Iterator[pathlib.Path]:
-    """Give a temporary sibling to fill; it becomes `out` when the block ends without an error.
+    """Yield a temporary sibling to fill; it becomes `out` when the block ends without an error.
 
-    After an error or Ctrl-C it is removed, and `out` is as it was. It stays after SIGKILL, SIGTERM and TryAgainError,
-    when the machine ends the work and not a user who cancels, and the next call gives it again with its content. With
+    After an error or Ctrl-C it is removed, and `out` is unchanged. It stays after SIGKILL, SIGTERM and TryAgainError,
+    which come from the machine and not from a user who cancels, and the next call yields it with its content. With
     `overwrite` an old data set stays until the new one is complete.
 
     Raises:
         InputError: `out` exists and may not be replaced, another process is writing it, or the disk is full.
     """
+    # Resolved, so that two paths to one directory have one lock and one sibling.
     target = pathlib.Path(os.path.realpath(out))
     with _parents(target.parent), lock_target(target, out):
         remove_stale(target.parent)  # moves an old data set back if a process was killed while replacing it
         _check_replaceable(target, out, overwrite)
         partial = target.with_name(f".{target.name}.partial")
+        # Conversions leave directories; a link would send what is written somewhere else.
         if partial.is_symlink() or partial.is_file():
             partial.unlink()
         partial.mkdir(exist_ok=True)
         try:
             with full_disk_explained(pathlib.Path(out), partial):
                 yield partial
+                # It checks again what is at `target`, which may have appeared during the conversion.
                 publish_directory(partial, target, (lambda old: _check_old(old, out)) if overwrite else None)
         except (SystemExit, TryAgainError):
             raise
@@ -50,7 +53,7 @@ def lock_target(target: pathlib.Path, out: str | os.PathLike) -> Iterator[None]:
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)  # while it is locked; `locked` notices that its file was removed
 
 
 def check_space(out: str | os.PathLike, directory: pathlib.Path, num_bytes: int) -> None:
@@ -88,7 +91,7 @@ def _check_old(directory: pathlib.Path, out: str | os.PathLike) -> None:
         manifest = load_manifest(directory)
     except InputError as error:
         raise InputError(f"{out}: its {FILE_NAME} cannot be read, so it may not be a data set; move it away") from error
-    ours = {shard.name for split in manifest.splits.values() for shard in split.shards} | {FILE_NAME, *FILE_NAMES}
+    ours = {shard.name for shard in manifest.all_shards} | {FILE_NAME, *FILE_NAMES}
     for entry in entries:
         if entry.name not in ours or entry.is_symlink() or not entry.is_file():
             raise InputError(f"{out}: {entry.name} in it is not of the data set; move it away before --overwrite")
@@ -96,7 +99,8 @@ def _check_old(directory: pathlib.Path, out: str | os.PathLike) -> None:
 
 @contextlib.contextmanager
 def _parents(parent: pathlib.Path) -> Iterator[None]:
-    """Create missing parents; after an error those are removed that hold nothing."""
+    """Create missing parents; after an error, the empty ones are removed again."""
+    # Innermost first, the order in which they can be removed again.
     missing = [path for path in (parent, *parent.parents) if not path.exists()]
     try:
         try:

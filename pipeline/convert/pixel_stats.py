@@ -43,6 +43,7 @@ class PixelStats(msgspec.Struct, frozen=True):
     @property
     def std(self) -> tuple[float, ...]:
         """Standard deviation of the population, one value per channel, in pixel units."""
+        # In Python's integers, because the difference of two large floats would lose its digits.
         pairs = zip(self.sums, self.squares, strict=True)
         return tuple(math.sqrt(self.count * square - total * total) / self.count for total, square in pairs)
 

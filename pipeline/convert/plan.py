@@ -210,8 +210,8 @@ def _num_shards(rules: Rules, split: str, num_rows: int) -> int:
 def shard_bounds(file_rows: Sequence[int], seekable: Sequence[bool], num_shards: int) -> list[int]:
     """Row at which each shard of a split starts, and their end: even shards, or even within each file.
 
-    A file that cannot be entered in the middle is read by one task. If there are shards enough, none holds rows of two
-    such files, so that their tasks are independent.
+    A file that is not seekable is read by one task. If there are enough shards, none holds rows of two such files, so
+    that their tasks are independent.
     """
     left = sum(file_rows)
     if all(seekable) or num_shards < len(file_rows):
@@ -246,7 +246,8 @@ def _plan_split(
         low, high = bounds[place], bounds[end]
         segments = _segments(group, starts, low, high)
         own_drawn = None if drawn is None else np.packbits(drawn[low:high]).tobytes()
-        own_outputs = {name: sum(of[place:end], ()) for name, of in outputs.items()}
+        own_outputs = {name: sum(shards[place:end], ()) for name, shards in outputs.items()}
+        # What a task writes follows from these alone, so a result with this fingerprint can be kept.
         own = repr((low, high, [(segment.start, segment.stop) for segment in segments], own_drawn, own_outputs))
         task = Task(
             index=first_index + len(tasks),
@@ -280,10 +281,11 @@ def _outputs(
         num_drawn = np.diff(np.concatenate([[0], np.cumsum(drawn)])[bounds])
         counts = {split: rows - num_drawn, VAL: num_drawn}
     outputs: dict[str, list[tuple[tuple[str, int], ...]]] = {}
-    for name, of in counts.items():
-        total, place = int(np.count_nonzero(of)), itertools.count()
+    for name, records in counts.items():
+        # Only shards with records are numbered: a planned shard may have no row drawn for validation.
+        total, place = int(np.count_nonzero(records)), itertools.count()
         outputs[name] = [
-            ((shard_name(dataset, name, next(place), total), count),) if count else () for count in of.tolist()
+            ((shard_name(dataset, name, next(place), total), count),) if count else () for count in records.tolist()
         ]
     return outputs
 

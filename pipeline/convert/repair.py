@@ -61,6 +61,7 @@ def _repair(directory: pathlib.Path, given: Given, scratch: pathlib.Path) -> lis
     moves = _moves(problems)
     corrupt = [name for name in problems.shards if name not in moves.values()]
     _rebuild(manifest, corrupt, given, scratch)
+    # From here on files are replaced, and all that goes there is verified. A kill is repaired by the next call.
     _rename(directory, moves)
     for name in corrupt:
         (scratch / name).replace(directory / name)
@@ -86,7 +87,7 @@ def _moves(problems: Inspection) -> dict[str, str]:
 
 
 def _rename(directory: pathlib.Path, moves: Mapping[str, str]) -> None:
-    # By way of unused names, because two files may have to change places. `inspect` finds them under any name.
+    # By way of unused names, because two files may have to swap theirs. `inspect` finds them under any name.
     halfway = {f".moving-{secrets.token_hex(4)}.tfrecord": (old, new) for old, new in moves.items()}
     for temporary, (old, _) in halfway.items():
         (directory / old).rename(directory / temporary)
@@ -102,8 +103,8 @@ def _rebuild(manifest: Manifest, corrupt: Sequence[str], given: Given, scratch: 
             names = ", ".join(sorted(known)) or "none"
             raise InputError(f"--from {split}={path}: no CSV of a split {split!r} was converted, only of {names}")
     inputs: dict[str, list[CsvFile]] = {}
-    for name, of in manifest.splits.items():
-        shards = [shard.name for shard in of.shards if shard.name in corrupt]
+    for name, written in manifest.splits.items():
+        shards = [shard.name for shard in written.shards if shard.name in corrupt]
         split = manifest.validation.source if name == VAL and manifest.validation.fraction else name
         if shards and split not in inputs:
             inputs[split] = _open_sources(manifest, split, shards[0], [path for other, path in given if other == split])
@@ -126,6 +127,7 @@ def _open_sources(manifest: Manifest, split: str, shard: str, given: Sequence[st
             raise InputError(
                 f"{shard}: can only be rebuilt from {source.name}; give it as --from {split}={source.name}"
             )
+        # By size and name first: hashing every candidate would read each of them once per source.
         fitting = [path for path in paths if path.stat().st_size == source.num_bytes]
         if not fitting:
             raise _wrong_file(paths[0], source)
@@ -140,6 +142,7 @@ def _run_tasks(
     manifest: Manifest, corrupt: Sequence[str], inputs: Mapping[str, Sequence[CsvFile]], scratch: pathlib.Path
 ) -> None:
     labels = _class_labels(manifest)
+    # As planned then: today's default size of a shard may cut the rows elsewhere.
     rules = Rules(
         manifest.name,
         manifest.image_shape,
@@ -147,16 +150,20 @@ def _run_tasks(
         manifest.validation,
         lambda _: (labels, manifest.class_names),
     )
-    hashes = {shard.name: shard.sha256 for of in manifest.splits.values() for shard in of.shards}
+    hashes = {shard.name: shard.sha256 for shard in manifest.all_shards}
     with make_workers(inputs, None) as workers:
         plan = make_plan(inputs, rules, workers)
         converted = [source for split in inputs for source in manifest.sources if source.split == split]
         for file, source, planned in zip(itertools.chain(*inputs.values()), converted, plan.sources, strict=True):
             if (source.sha256, source.num_rows) != (planned.sha256, planned.num_rows):
                 raise _wrong_file(file.path, source)
-        tasks = [task for task in plan.tasks if any(name in corrupt for of in task.outputs.values() for name, _ in of)]
+        tasks = [
+            task
+            for task in plan.tasks
+            if any(name in corrupt for shards in task.outputs.values() for name, _ in shards)
+        ]
         results = list(run_tasks(tasks, scratch, workers))
-    rebuilt = {shard.name: shard.sha256 for result in results for of in result.shards.values() for shard in of}
+    rebuilt = {shard.name: shard.sha256 for result in results for shard in result.all_shards}
     for name in corrupt:
         if rebuilt.get(name) != hashes[name]:
             raise InputError(f"{name}: its CSVs give other records than were written; convert again")

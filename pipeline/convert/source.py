@@ -1,4 +1,4 @@
-"""What the converter needs of a kind of source file: count its rows once, then read any run of them."""
+"""What the converter needs from a kind of source file: count its rows once, then read any run of them."""
 
 import pathlib
 import stat
@@ -81,6 +81,7 @@ def identify(path: pathlib.Path) -> Identity:
         raise InputError(f"{path}: {error.strerror}") from error
     if stat.S_ISDIR(status.st_mode):
         raise InputError(f"{path}: a directory; give a file")
+    # A pipe such as <(zcat file) gives its bytes once; the two passes need them twice.
     if not stat.S_ISREG(status.st_mode):
         raise InputError(f"{path}: not a regular file; it is read more than once, so store it first")
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

@@ -47,6 +47,11 @@ class TaskResult(msgspec.Struct, frozen=True):
     stats: PixelStats
     ids: IdRange
 
+    @property
+    def all_shards(self) -> list[Shard]:
+        """The shards of all splits."""
+        return [shard for shards in self.shards.values() for shard in shards]
+
 
 def result_path(index: int, directory: pathlib.Path) -> pathlib.Path:
     """Where `run_task` leaves the result of a task."""
@@ -56,13 +61,13 @@ def result_path(index: int, directory: pathlib.Path) -> pathlib.Path:
 def load_result(task: Task, directory: pathlib.Path) -> TaskResult | None:
     """The result that an interrupted conversion left of this very task, if its shards are still what it wrote."""
     try:
+        # It begins with the hash of the rest, because it is not flushed and may be cut after a power failure.
         data = result_path(task.index, directory).read_bytes()
         if hashlib.sha256(data[_HASH_CHARACTERS:]).hexdigest().encode() != data[:_HASH_CHARACTERS]:
             return None
         result = msgspec.json.decode(data[_HASH_CHARACTERS:], type=TaskResult)
-        shards = [shard for of in result.shards.values() for shard in of]
         if result.fingerprint == task.fingerprint and all(
-            sha256_of(directory / shard.name) == shard.sha256 for shard in shards
+            sha256_of(directory / shard.name) == shard.sha256 for shard in result.all_shards
         ):
             return result
     except (OSError, ValueError):
@@ -76,9 +81,9 @@ def run_tasks(
     """The result of each task in turn: a task per process, or one after another with their blocks spread over threads.
 
     Args:
-        tasks: what to do.
+        tasks: those to run.
         directory: where the shards go.
-        workers: what does it.
+        workers: the threads or processes that run them.
         on_rows: called with the number of rows done since the last call.
     """
     if not workers.processes:
@@ -120,7 +125,7 @@ def run_task(task: Task, directory: pathlib.Path, ahead: Ahead = map, on_rows: O
                 on_rows(count)
     if num_rows != task.num_rows or stats is None or ids is None:
         raise changed_error(task.segments[0].file.path)
-    result = TaskResult(task.fingerprint, {name: tuple(of.shards) for name, of in writers.items()}, stats, ids)
+    result = TaskResult(task.fingerprint, {name: tuple(writer.shards) for name, writer in writers.items()}, stats, ids)
     data = msgspec.json.encode(result)
     # Without a flush: should it get lost in a power failure, the task is run again.
     result_path(task.index, directory).write_bytes(hashlib.sha256(data).hexdigest().encode() + data)
@@ -165,7 +170,7 @@ def _place(task: Task, parsed: Iterator[Rows]) -> Iterator[tuple]:
         stop = start + len(rows.images)
         if stop > task.num_rows:
             raise changed_error(task.segments[0].file.path)
-        if stop > start:
+        if stop > start:  # a block of blank lines has no rows
             yield rows, task.first_row + start, None if drawn is None else drawn[start:stop]
         start = stop
 
@@ -178,6 +183,7 @@ def _encode(task: Task, block: tuple) -> tuple[dict[str, np.ndarray], PixelStats
     classes = np.full(count, UNLABELLED, np.int64)
     if rows.labels is not None:
         known = np.array(task.class_labels, np.int64)
+        # A label that is not known gets the place of another, and the comparison notices.
         classes = np.searchsorted(known, rows.labels)
         if (np.append(known, UNLABELLED)[classes] != rows.labels).any():
             raise changed_error(task.segments[0].file.path)
@@ -186,7 +192,7 @@ def _encode(task: Task, block: tuple) -> tuple[dict[str, np.ndarray], PixelStats
         name: task.layout.encode(rows.images[part], classes[part], ids[part])
         for name, part in zip(task.outputs, parts, strict=True)
     }
-    # What was just written is in the cache.
+    # The pixels of the records rather than those of `rows`: they were just written, so they are in the cache.
     kept = next(iter(records.values()))[:, task.layout.slices[IMAGE]]
     increasing = bool((ids[1:] > ids[:-1]).all())
     return records, PixelStats.of(kept, task.num_channels), IdRange(int(ids[0]), int(ids[-1]), increasing)

@@ -18,12 +18,11 @@ from pipeline.convert.source import Mark, Scan, check_unchanged, identify
 from pipeline.errors import InputError
 from pipeline.files import sha256_of
 from pipeline.format.manifest import MAX_CLASSES, MAX_IMAGE_BYTES, Source
-from pipeline.format.records import ID, IMAGE, LABEL, UNLABELLED, masked_crc
+from pipeline.format.records import FOOTER_BYTES, HEADER_BYTES, ID, IMAGE, LABEL, UNLABELLED, masked_crc
 
 _BATCH, _BATCH_BYTES = 1024, 16 << 20  # records, and about how many bytes of them, parsed by one call
-_NO_ID = -1
+_NO_ID = -1  # parse_example gives it for an absent id, so a stored -1 counts as absent too
 _ENCODED = (b"\x89PNG", b"\xff\xd8\xff")
-_HEADER_BYTES, _FOOTER_BYTES = 12, 4
 
 
 class Batch(NamedTuple):
@@ -124,12 +123,12 @@ class TfrecordFile:
         left, number = self.num_bytes, 0
         with self.path.open("rb") as file:
             while left:
-                header = file.read(_HEADER_BYTES)
+                header = file.read(HEADER_BYTES)
                 length = int.from_bytes(header[:8], "little")
-                left -= _HEADER_BYTES + length + _FOOTER_BYTES
+                left -= HEADER_BYTES + length + FOOTER_BYTES
                 valid = left >= 0 and masked_crc(header[:8]) == header[8:]
                 record = file.read(length) if valid else b""
-                if not valid or masked_crc(record) != file.read(_FOOTER_BYTES):
+                if not valid or masked_crc(record) != file.read(FOOTER_BYTES):
                     raise InputError(f"{self.place_of(number)}: corrupt or truncated; write or fetch the file again")
                 yield record
                 number += 1
@@ -200,6 +199,7 @@ def _decode(image: bytes) -> np.ndarray | None:
             height, width = int.from_bytes(image[20:24], "big"), int.from_bytes(image[16:20], "big")
         else:
             height, width, _ = tf.io.extract_jpeg_shape(image).numpy().tolist()
+        # From the header, before a decoder allocates what it states.
         if height * width > MAX_IMAGE_BYTES:
             return None
         return tf.io.decode_image(image, expand_animations=False).numpy()

@@ -45,7 +45,7 @@ class ValidationSampler:
         row, self._row = self._row, self._row + len(labels)
         if self._group_size is not None:
             groups = self._first_group + np.arange(row, self._row) // self._group_size
-            return self._is_drawn(np.zeros_like(groups), groups)
+            return self._is_drawn(np.zeros_like(groups), groups)  # one stratum: a group has rows of many classes
         order = np.argsort(labels, kind="stable")
         sorted_labels = labels[order]
         starts = np.flatnonzero(np.diff(sorted_labels, prepend=sorted_labels[:1] - 1))

@@ -60,6 +60,7 @@ class Workers:
         try:
             for item in items:
                 pending.append(self._pool.submit(function, item))
+                # Limited, because `items` are blocks of files, and results wait in memory.
                 if len(pending) > self.count * _AHEAD:
                     yield pending.popleft().result()
             while pending:
@@ -75,7 +76,7 @@ class Workers:
 
 def _start_process() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent decides
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a worker holds nothing that needs cleaning up
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -1,6 +1,6 @@
 """Figures of a data set and of a run: the balance of the classes, the curves of training, the confusion of classes.
 
-`drawing`, `label_ticks` and `shorten` are what all figures share: style, names that can be drawn, files that are
+`drawing`, `label_ticks` and `short_name` are what all figures share: style, names that can be drawn, files that are
 complete or absent.
 """
 
@@ -51,7 +51,7 @@ _STYLE: dict[Any, Any] = {
 
 @contextlib.contextmanager
 def drawing(path: str | os.PathLike, width: float, height: float) -> Iterator["Figure"]:
-    """Give an empty figure of width x height inches; at the end it is written to `path` as PNG.
+    """Yield an empty figure of width x height inches; at the end it is written to `path` as PNG.
 
     Constrained layout makes room for all text. The figure is not one of pyplot's: no window system, nothing to close.
     """
@@ -62,10 +62,11 @@ def drawing(path: str | os.PathLike, width: float, height: float) -> Iterator["F
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure
         with replacing(path) as temporary:
+            # The format is given because a temporary name need not end in .png.
             figure.savefig(temporary, dpi=_DPI, format="png", bbox_inches="tight", pad_inches=0.1)
 
 
-def shorten(name: str, length: int = 24) -> str:
+def short_name(name: str, length: int = 24) -> str:
     """`name` as it can be drawn: at most `length` characters, those without a glyph as their code points."""
     from matplotlib.font_manager import findfont, get_font
 
@@ -100,12 +101,12 @@ def class_balance(manifest: Manifest, path: str | os.PathLike) -> None:
         panels = figure.subplots(len(labelled), sharex=True, squeeze=False)[:, 0]
         for axes, split in zip(panels, labelled, strict=True):
             _balance_panel(axes, split)
-        label_ticks(panels[-1].xaxis, [*map(shorten, manifest.class_names)], (width - 1.2) / manifest.num_classes)
+        label_ticks(panels[-1].xaxis, [*map(short_name, manifest.class_names)], (width - 1.2) / manifest.num_classes)
         panels[-1].set_xlabel("class")
-        title = f"{shorten(manifest.name)}: rows per class"
+        title = f"{short_name(manifest.name)}: rows per class"
         for split in manifest.splits.values():
             if not split.labelled:
-                title += f"\n{shorten(split.name)}: {split.num_examples:,} rows without labels"
+                title += f"\n{short_name(split.name)}: {split.num_examples:,} rows without labels"
         figure.suptitle(title)
 
 
@@ -127,9 +128,11 @@ def confusion(evaluation: Evaluation, path: str | os.PathLike) -> None:
     Cells are coloured by the share of the true class's rows: correct ones blue, errors orange up to the largest. So
     errors are visible at 99% accuracy as well. Up to 20 classes the cells show how many rows they hold.
     """
-    names = [shorten(figures.name) for figures in evaluation.classes]
+    names = [short_name(metrics.name) for metrics in evaluation.classes]
     wrong = int(evaluation.errors[:, 2].sum())
-    title = f"{shorten(evaluation.split)}: {evaluation.rows_text}\n{evaluation.accuracy:.2%} correct, {wrong:,} wrong"
+    title = (
+        f"{short_name(evaluation.split)}: {evaluation.rows_text}\n{evaluation.accuracy:.2%} correct, {wrong:,} wrong"
+    )
     if len(names) > MAX_MATRIX_CLASSES:
         pairs = evaluation.errors[:_MAX_PAIRS]
         with drawing(path, 7.0, 1.6 + 0.22 * len(pairs)) as figure:
@@ -190,7 +193,7 @@ def _balance_panel(axes: "Axes", split: Split) -> None:
         axes.stairs(counts, np.arange(len(counts) + 1) - 0.5, color=BLUE, fill=True)
     low, high = min(counts), max(counts)
     per_class = f"{low:,}" if low == high else f"{low:,} to {high:,}"
-    axes.set_title(f"{shorten(split.name)}: {split.num_examples:,} rows, {per_class} per class")
+    axes.set_title(f"{short_name(split.name)}: {split.num_examples:,} rows, {per_class} per class")
     axes.set_xlim(-0.6, len(counts) - 0.4)
     axes.set_ylabel("rows")
     axes.yaxis.set_major_formatter("{x:,.0f}")

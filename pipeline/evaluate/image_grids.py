@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.evaluate.figures import BLUE, GREY, RED, drawing, label_ticks, shorten
+from pipeline.evaluate.figures import BLUE, GREY, RED, drawing, label_ticks, short_name
 from pipeline.evaluate.predict import Predictions
 from pipeline.format.records import UNLABELLED
 
@@ -35,9 +35,9 @@ def samples(
             axes.text(-0.4, label, "no rows", va="center", color=GREY)
         axes.spines[:].set_visible(False)
         axes.set_xticks([])
-        label_ticks(axes.yaxis, [*map(shorten, names)])
+        label_ticks(axes.yaxis, [*map(short_name, names)])
         figure.set_figwidth(max(_MIN_WIDTH, figure.get_figwidth()))
-        title = f"{shorten(split)}: examples of each class, from {len(labels):,} rows"
+        title = f"{short_name(split)}: examples of each class, from {len(labels):,} rows"
         if len(names) < len(class_names):
             title += f"\n(the first {len(names)} of {len(class_names):,} classes)"
         figure.suptitle(title)
@@ -71,13 +71,14 @@ def predictions(
 def choose_rows(predictions: Predictions, limit: int) -> np.ndarray:
     """Up to `limit` rows to show: half of it for doubtful ones, the rest evenly spread over the others.
 
-    Doubtful are the wrong rows, the most confident first; if no row has a label, the least confident rows.
+    Doubtful rows are the wrong ones, the most confident first; if no row has a label, the least confident rows.
     """
     confidence = predictions.confidence
     wrong, others = np.flatnonzero(predictions.wrong), np.flatnonzero(~predictions.wrong)
     doubtful = wrong[np.argsort(-confidence[wrong], kind="stable")]
     if (predictions.labels == UNLABELLED).all():
         doubtful = np.argsort(confidence, kind="stable")
+    # If there are too few others to fill the grid, doubtful ones take their places.
     first = doubtful[: max(limit - len(others), -(-limit // 2))]
     rest = evenly(np.setdiff1d(others, first), limit - len(first))
     return np.concatenate([first, rest]).astype(np.int64)
@@ -94,21 +95,21 @@ def caption(true: str | None, predicted: str, probability: float) -> str:
     """At most two lines: `true -> predicted` and the probability if it is wrong, else what was predicted."""
     percent = f"({probability:.0%})"
     if true is None or true == predicted:
-        return f"{shorten(predicted, 14)} {percent}"
+        return f"{short_name(predicted, 14)} {percent}"
     arrow = "\N{RIGHTWARDS ARROW}"
-    if len(shorten(true)) + len(shorten(predicted)) <= 9:
-        return f"{shorten(true)} {arrow} {shorten(predicted)} {percent}"
-    return f"{shorten(true, 16)} {arrow}\n{shorten(predicted, 14)} {percent}"
+    if len(short_name(true)) + len(short_name(predicted)) <= 9:
+        return f"{short_name(true)} {arrow} {short_name(predicted)} {percent}"
+    return f"{short_name(true, 16)} {arrow}\n{short_name(predicted, 14)} {percent}"
 
 
 def _title(split: str, predictions: Predictions, num_shown: int) -> str:
     num_labelled = (predictions.labels != UNLABELLED).sum()
     if not num_labelled:
-        title = f"{shorten(split)}: predictions for {num_shown} of {len(predictions.labels):,} rows"
+        title = f"{short_name(split)}: predictions for {num_shown} of {len(predictions.labels):,} rows"
         return f"{title}\nthe least confident first, then others evenly spread"
     num_wrong = predictions.wrong.sum()
     return (
-        f"{shorten(split)}: {num_wrong:,} of {num_labelled:,} predictions are wrong; {num_shown} rows shown\n"
+        f"{short_name(split)}: {num_wrong:,} of {num_labelled:,} predictions are wrong; {num_shown} rows shown\n"
         "red: wrong, the most confident first (true \N{RIGHTWARDS ARROW} predicted); blue: others, evenly spread"
     )
 

@@ -1,4 +1,4 @@
-"""How good the predictions of a split are: loss, accuracy, figures per class, and which classes are confused."""
+"""How good the predictions of a split are: loss, accuracy, metrics per class, and which classes are confused."""
 
 import dataclasses
 import json
@@ -11,6 +11,7 @@ import numpy as np
 
 from pipeline.evaluate.predict import Predictions
 from pipeline.files import write_text
+from pipeline.splits import TRAIN
 
 FILE_NAME = "evaluation.json"
 MAX_MATRIX_CLASSES = 200  # a confusion matrix grows with their square; above it there are only the pairs that occur
@@ -24,7 +25,7 @@ _MAX_NAME = 24  # characters; longer ones would widen every line of the report
 
 
 class ClassMetrics(NamedTuple):
-    """Figures of a class; NaN if undefined (0/0: the class does not occur, or was never predicted)."""
+    """Metrics of a class; NaN if undefined (0/0: the class does not occur, or was never predicted)."""
 
     name: str
     precision: float
@@ -33,7 +34,7 @@ class ClassMetrics(NamedTuple):
     support: int
 
     def to_dict(self) -> dict[str, str | float | None]:
-        """Plain values for JSON; undefined figures are None."""
+        """Plain values for JSON; undefined ones are None."""
         values = self._asdict().items()
         return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in values}
 
@@ -44,7 +45,7 @@ class Evaluation:
 
     `loss` is the mean cross-entropy in nats. `pairs` int64 [p, 3] has the true class, the predicted class and the
     number of rows of all pairs that occur, right or wrong, the most frequent first. `class_report` is the text of the
-    figures per class.
+    metrics per class.
     """
 
     split: str
@@ -81,10 +82,10 @@ class Evaluation:
         if len(self.classes) <= MAX_MATRIX_CLASSES:
             values["confusion"] = self.confusion_matrix().tolist()
         else:
-            names = [figures.name for figures in self.classes]
+            names = [metrics.name for metrics in self.classes]
             pairs = self.errors[:_MAX_PAIRS].tolist()
             values["confused_pairs"] = [[names[true], names[wrong], rows] for true, wrong, rows in pairs]
-        return {**values, "classes": [figures.to_dict() for figures in self.classes]}
+        return {**values, "classes": [metrics.to_dict() for metrics in self.classes]}
 
 
 def evaluate(
@@ -92,12 +93,13 @@ def evaluate(
 ) -> Evaluation:
     """Compare predictions with their labels, which are of the classes 0..C-1; at least one row.
 
-    `split_examples` is the size of the split if these rows are a sample of it. Source of the figures per class:
+    `split_examples` is the size of the split if these rows are a sample of it. Source of the metrics per class:
     scikit-learn's precision_recall_fscore_support.
     """
     from sklearn.metrics import classification_report, precision_recall_fscore_support
 
     labels, predicted = predictions.labels, predictions.predicted
+    # All classes, not only those that occur, so that every report has the same rows.
     options: dict = {"labels": np.arange(len(class_names)), "zero_division": np.nan}
     columns = precision_recall_fscore_support(labels, predicted, **options)
     classes = tuple(map(ClassMetrics, class_names, *(column.tolist() for column in columns)))
@@ -119,7 +121,7 @@ def evaluate(
 
 
 def write_evaluations(path: str | os.PathLike, evaluations: Iterable[Evaluation]) -> None:
-    """Write {"splits": {name: figures}} for all evaluated splits, in their order; the file is complete or absent."""
+    """Write {"splits": {name: metrics}} for all evaluated splits, in their order; the file is complete or absent."""
     splits = {evaluation.split: evaluation.to_dict() for evaluation in evaluations}
     write_text(path, json.dumps({"splits": splits}, indent=1, allow_nan=False) + "\n")
 
@@ -133,11 +135,12 @@ def print_evaluations(evaluations: Sequence[Evaluation]) -> None:
         results = f"loss {evaluation.loss:.4f}  accuracy {evaluation.accuracy:.2%}"
         print(f"{evaluation.split:<8} {results}  ({evaluation.rows_text})")
     for evaluation in evaluations:
-        if evaluation.split != "train":
+        if evaluation.split != TRAIN:
             print(f"\n{evaluation.split}:\n{evaluation.class_report}")
 
 
 def _count_pairs(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
+    # As one number per pair: a matrix would be quadratic in the number of classes.
     pairs, rows = np.unique(labels.astype(np.int64) * num_classes + predicted, return_counts=True)
     order = np.argsort(-rows, kind="stable")
     return np.column_stack([*np.divmod(pairs, num_classes), rows])[order]
@@ -145,8 +148,8 @@ def _count_pairs(labels: np.ndarray, predicted: np.ndarray, num_classes: int) ->
 
 def _report_worst(classes: Sequence[ClassMetrics]) -> str:
     """A line instead of the report: of so many classes it would scroll away everything else."""
-    evaluated = sorted((figures for figures in classes if figures.support), key=lambda figures: figures.f1)
-    worst = ", ".join(f"{_printable(figures.name)} {figures.f1:.4f}" for figures in evaluated[:_MAX_WORST_CLASSES])
+    evaluated = sorted((metrics for metrics in classes if metrics.support), key=lambda metrics: metrics.f1)
+    worst = ", ".join(f"{_printable(metrics.name)} {metrics.f1:.4f}" for metrics in evaluated[:_MAX_WORST_CLASSES])
     return f"lowest f1 of {len(classes):,} classes: {worst}; all are in {FILE_NAME}"
 
 

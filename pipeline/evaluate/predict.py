@@ -49,10 +49,10 @@ class Predictions(NamedTuple):
 def make_predictor(
     model: "keras.Model", normalization: Normalization, image_shape: tuple[int, int, int], batch_size: int
 ) -> Predictor:
-    """A generator function that gives batches of the rows in blocks of any size, with probabilities float32 [n, C].
+    """A generator function from blocks of rows, of any size, to batches of them with probabilities float32 [n, C].
 
-    Its second argument names the model in this InputError: a row of probabilities has NaN or infinity. It also raises
-    InputError if a batch does not fit in memory.
+    Its second argument names the model in the InputError raised if a row of probabilities has NaN or infinity. It also
+    raises InputError if a batch does not fit in memory.
     """
     import tensorflow as tf
 

@@ -61,7 +61,7 @@ def write_report(
     predict = make_predictor(model, normalization, manifest.image_shape, batch_size)
     evaluations = []
     for split in manifest.splits.values():
-        # Split by split, so that only one of them is in memory at a time.
+        # One split at a time, so that only one is in memory.
         arrays = _load(data_dir, manifest, split)
         batches = predict([(arrays.images, arrays.labels, arrays.ids)], f"split {split.name}")
         predictions = Predictions.join([Predictions.of(values, labels) for (_, labels, _), values in batches])
@@ -81,6 +81,7 @@ def _load(data_dir: str | pathlib.Path, manifest: Manifest, split: Split) -> Spl
     """A split's rows; of `train` an even sample, read row by row because the whole may not fit in memory."""
     if split.name != TRAIN or split.num_examples <= _MAX_TRAIN_ROWS:
         return load_split(data_dir, manifest, split.name)
+    # Always the same rows, so that a resumed run reports the same loss.
     rows = image_grids.evenly(np.arange(split.num_examples), _MAX_TRAIN_ROWS)
     shards = np.searchsorted(split.shard_starts, rows, side="right") - 1
     reads = np.column_stack([shards, rows - split.shard_starts[shards], np.ones_like(rows)])

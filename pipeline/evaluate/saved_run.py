@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, list_few
 from pipeline.feed.normalize import Normalization
 from pipeline.files import replacing
 
@@ -38,6 +38,7 @@ def export_model(
         class_names: one per output.
     """
     run_dir = pathlib.Path(run_dir)
+    # Keras chooses its format by the suffix, which the temporary name keeps.
     with replacing(run_dir / KERAS_NAME) as temporary:
         model.save(temporary)
     with replacing(run_dir / SAVED_MODEL_NAME) as temporary:
@@ -70,7 +71,7 @@ class _Data(msgspec.Struct):
 
 
 class _Config(msgspec.Struct):
-    """What is read of config.json; msgspec ignores its other fields, and refuses NaN and Infinity anywhere."""
+    """The fields of config.json that are read; msgspec ignores the others, and refuses NaN and Infinity anywhere."""
 
     data: _Data
     normalization: Normalization
@@ -103,7 +104,8 @@ class SavedRun:
             )
         if tuple(class_names) != self.class_names:
             raise InputError(
-                f"{where} has the classes {_names_text(class_names)}, but {run} with {_names_text(self.class_names)}; "
+                f"{where} has the classes {list_few(class_names, _MAX_NAMES)}, "
+                f"but {run} with {list_few(self.class_names, _MAX_NAMES)}; "
                 "use data of the same classes"
             )
 
@@ -161,8 +163,3 @@ def read_run(directory: str | pathlib.Path) -> SavedRun:
 def shape_text(image_shape: Sequence[int]) -> str:
     """The shape of an image as messages show it, such as 28x28x1."""
     return "x".join(map(str, image_shape))
-
-
-def _names_text(class_names: Sequence[str]) -> str:
-    names = ", ".join(class_names[:_MAX_NAMES])
-    return f"{names}, ... ({len(class_names)} in all)" if len(class_names) > _MAX_NAMES else names

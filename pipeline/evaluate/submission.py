@@ -101,7 +101,7 @@ def predict_rows(run: SavedRun, source: Source, outputs: Outputs, batch_size: in
             outputs do not fit on the disk.
     """
     predict = make_predictor(run.load_model(), run.normalization, run.image_shape, batch_size)
-    names, seen, parts = run.class_names, [], []
+    names, seen, parts = run.class_names, [], []  # `parts` has no probabilities, so it stays small
     start = time.perf_counter()
     with replacing_all(outputs.paths) as temporaries:
         _append(outputs.submission, temporaries, [("id", "label")])
@@ -166,6 +166,7 @@ def _with_progress(batches: Iterable[Any], num_rows: int | None, batch_size: int
 def _csv_rows(file: CsvFile, run: SavedRun) -> Iterator[Rows]:
     classes = {name: index for index, name in enumerate(run.class_names)}
     first = 0
+    # One block at a time, so that a CSV of any size is predicted in little memory.
     for rows in file.read_blocks():
         end = first + len(rows.images)
         ids = np.arange(first, end) if rows.ids is None else rows.ids

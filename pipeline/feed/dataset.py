@@ -196,9 +196,9 @@ def _gathered(calls: tf.data.Dataset, gather: Callable[..., dict], scaling: Host
 
 
 def _ready_ahead(calls: tf.data.Dataset) -> tf.data.Dataset:
-    # An iterator that ends waits for the thread that tunes it, which may miss the call to end: TensorFlow wakes it
-    # before it sets what the thread looks at. It then sleeps until its next round, and rounds grow to a minute apart,
-    # so ends of training, of validation and of programs hung for as long. Nothing needs tuning: all numbers are given.
+    # An iterator that ends waits for the thread that tunes it, which may miss the request to end: TensorFlow wakes it
+    # before it sets the flag that the thread checks. It then sleeps until its next round, and rounds grow to a minute
+    # apart; training, validation and programs hung that long at their end. All that could be tuned is set explicitly.
     options = tf.data.Options()
     options.autotune.enabled = False
     return calls.prefetch(_PREFETCH).with_options(options)
@@ -227,7 +227,7 @@ def _make_lookup(
 
     def lookup(places: tf.Tensor) -> dict[str, tf.Tensor]:
         safe = tf.maximum(places, 0)
-        # What is cached is bytes, a quarter of float32; they are normalized after the gather, in the batch's order.
+        # Memory holds bytes, a quarter of float32; they are normalized after the gather, in the batch's order.
         image = tf.gather(images, safe)
         index = places if rows is None else tf.where(places < 0, PADDING, tf.gather(rows, safe))
         return {"index": index, "image": scaling(image) if scaling else image, "label": tf.gather(labels, safe)}

@@ -4,8 +4,6 @@ import dataclasses
 import math
 from typing import Any
 
-import msgspec
-
 KINDS = ("unit", "standard")
 
 
@@ -33,7 +31,8 @@ class Normalization:
         return scale, [-mean * factor for mean, factor in zip(self.mean, scale, strict=True)]
 
     def apply(self, images: Any, dtype: str = "float32") -> Any:
-        """Normalise uint8 [..., H, W, C] to `dtype`, computed in float32 so that bfloat16 rounds once, at the end."""
+        """Normalize uint8 [..., H, W, C] to `dtype`, computed in float32 so that bfloat16 rounds once, at the end."""
+        # Here and below, because options and config.json are checked before TensorFlow is imported.
         import tensorflow as tf
 
         scale, offset = self.scale_and_offset()
@@ -58,8 +57,3 @@ class Normalization:
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, raw: dict[str, Any]) -> "Normalization":
-        """The inverse of `to_dict`; any wrong type or value is a ValueError."""
-        return msgspec.convert(raw, cls)

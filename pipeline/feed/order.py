@@ -46,8 +46,8 @@ class Steps:
     def in_even_calls(self, max_steps: int) -> "Steps":
         """The same steps in as few calls of at most `max_steps` steps as hold an epoch, as even as possible.
 
-        The steps that fill up an epoch's last call are gathered like any other, for nothing: of 30 steps in calls of
-        16 they are 2, in calls of 15 none.
+        The steps that fill up an epoch's last call are gathered like any other, which is wasted work: of 30 steps in
+        calls of 16 they are 2, in calls of 15 none.
         """
         calls = -(-self.per_epoch // max_steps)
         return dataclasses.replace(self, steps_per_call=-(-self.per_epoch // calls))
@@ -79,7 +79,7 @@ def _shuffled_in_parts(num_examples: int, generator: np.random.Generator) -> np.
     That gives every permutation with the same probability (Rao, Sankhya A 23, 1961; Sandelius, JRSS B 24, 1962).
     """
     part = generator.integers(0, _PARTS, num_examples, np.uint8)
-    order = np.argsort(part, kind="stable")
+    order = np.argsort(part, kind="stable")  # of bytes, NumPy's stable sort is a radix sort: linear time
     start = 0
     for stop in np.cumsum(np.bincount(part, minlength=_PARTS)).tolist():
         generator.shuffle(order[start:stop])
@@ -153,6 +153,7 @@ class PageOrder:
         low = window * self.window_rows
         high = min(low + self.window_rows, self.num_examples)
         ends = pages[:, 3] + pages[:, 2]
+        # A page that ends at `low`, or starts at `high`, has no row in the window.
         first, last = np.searchsorted(ends, low, "right"), np.searchsorted(pages[:, 3], high, "left")
         part = pages[first:last]
         begin, end = np.maximum(part[:, 3], low), np.minimum(ends[first:last], high)

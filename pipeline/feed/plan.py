@@ -12,8 +12,8 @@ from pipeline.feed.order import PageOrder
 FEEDS = ("auto", "host", "device", "stream")
 
 _BYTES_PER_ROW = 4 + 8 + 2 * 4 + 2 * 8  # label, id, this epoch's order and the next one's, and what drawing that takes
-_DEVICE_SHARE = 4  # a split may take this part of a device's memory; the rest is the network's
-_BUDGET_SHARE = 2  # of the memory that is free when a run starts
+_DEVICE_SHARE = 4  # a split may take a quarter of a device's memory; the rest is for the network
+_BUDGET_SHARE = 2  # half of the memory that is free when a run starts
 # Files of a memory control group, by its version: limit, usage, and the line of memory.stat with page cache that the
 # kernel drops first. It counts as used, so a container that has read large files looks full.
 _GROUP_FILES = {
@@ -56,7 +56,7 @@ def plan_feed(
     """Choose the feed for a split of `num_examples` images of `image_bytes` bytes.
 
     Args:
-        feed: one of FEEDS; anything but "auto" is taken if it fits.
+        feed: one of FEEDS; any of them except "auto" is used if it fits.
         budget: host memory to use at most, bytes.
         device_memory: memory of one accelerator in bytes, None if replicas run on the host's processors.
         replicas: copies that the device feed keeps on this machine.
@@ -78,6 +78,7 @@ def plan_feed(
             f"feed device: the data takes {size_text(held)}, over a quarter of an accelerator's "
             f"{size_text(device_memory)}; use feed host"
         )
+    # Replicas on logical CPUs keep their copies in the host's memory, GPUs in their own.
     copies = replicas if feed == "device" and not device_memory else 1
     if held * copies > budget:
         raise InputError(

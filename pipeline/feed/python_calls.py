@@ -1,8 +1,8 @@
-"""Python functions inside tf.data pipelines: their exceptions are kept, and they are done before Python ends.
+"""Python functions inside tf.data pipelines: their exceptions are kept, and they finish before Python exits.
 
-A pipeline works ahead on TensorFlow's threads. A thread that asks for the GIL after Python has begun to end is ended
-there and then, and the code that frees the iterator waits for its answer forever: scripts that held iterators at their
-end hung in four runs of four (TensorFlow 2.21, Python 3.11).
+A pipeline works ahead on TensorFlow's threads. A thread that requests the GIL once Python is exiting is terminated
+at once, and the code that frees the iterator waits for it forever: scripts that still held iterators at their end hung
+in four runs of four (TensorFlow 2.21, Python 3.11).
 """
 
 import atexit
@@ -44,7 +44,7 @@ class _Calls:
                 self._done += 1
 
     def drain(self) -> None:
-        """Wait until nothing runs, and nothing has begun for a while: a pipeline whose calls fail makes no more."""
+        """Wait until nothing runs, and nothing has begun for a while: a pipeline whose calls fail makes no others."""
         self._ending = True
         seen, quiet = self._begun, 0
         while self._begun and quiet < _QUIET_POLLS:

@@ -50,9 +50,9 @@ def load_split(directory: str | pathlib.Path, manifest: Manifest, split_name: st
     split = manifest.split(split_name)
     arrays = SplitArrays.empty(split.num_examples, manifest.layout.image_bytes)
     with ThreadPoolExecutor() as pool:
-        starts = split.shard_starts.tolist()
-        for done in [pool.submit(_load_shard, *job, arrays) for job in zip(shards, starts, strict=False)]:
-            done.result()
+        starts = split.shard_starts.tolist()  # one more than shards: the last is the end
+        for loading in [pool.submit(_load_shard, *job, arrays) for job in zip(shards, starts, strict=False)]:
+            loading.result()  # raises the error of the first shard that has one
     return arrays
 
 

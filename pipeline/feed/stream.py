@@ -32,7 +32,6 @@ class SplitReader:
         self._starts = manifest.split(split_name).shard_starts
         self._stride = manifest.stride
         self.shard_rows = tuple(shard.num_examples for shard in self._shards)
-        self.num_examples = sum(self.shard_rows)
         self.image_bytes = manifest.layout.image_bytes
 
     def page_order(self, memory_budget: int, rows_per_call: int) -> PageOrder:
@@ -53,6 +52,7 @@ class SplitReader:
 
     def read_rows(self, low: int, high: int) -> SplitArrays:
         """Rows low .. high - 1 of the split."""
+        # Empty for shards without such rows, which the last line drops.
         first, stop = np.maximum(low, self._starts[:-1]), np.minimum(high, self._starts[1:])
         reads = np.column_stack([np.arange(len(first)), first - self._starts[:-1], stop - first])
         return self.read(reads[first < stop])[0]

@@ -2,8 +2,8 @@
 
 Shard k of a split holds consecutive rows of it, in the order of the sources; the rows at which shards start are prefix
 sums. Types and bounds are declared with the fields and checked by msgspec, rules between fields by `_check_fields`.
-What is to be written is read first, so that nothing is written that cannot be read. The file holds its own hash, so an
-edited manifest is detected.
+Before it is written, its text is parsed as a reader would, so that no unreadable manifest is written. The file holds
+its own hash, so an edited manifest is detected.
 """
 
 import collections
@@ -38,6 +38,7 @@ _Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _Positive = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
 _Length = Annotated[int, msgspec.Meta(ge=1, le=MAX_IMAGE_BYTES)]
 _Pixel = Annotated[float, msgspec.Meta(ge=0, le=255)]
+# \Z rather than $, which also matches before a final newline.
 _Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 _Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME)]
 _SplitName = Annotated[str, msgspec.Meta(pattern=rf"^{SPLIT_NAME.pattern}\Z", max_length=255)]
@@ -127,6 +128,11 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
     def num_classes(self) -> int:
         return len(self.class_names)
 
+    @property
+    def all_shards(self) -> list[Shard]:
+        """The shards of all splits."""
+        return [shard for split in self.splits.values() for shard in split.shards]
+
     @functools.cached_property
     def layout(self) -> RecordLayout:
         return RecordLayout(math.prod(self.image_shape))
@@ -149,14 +155,6 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
         """The sources whose rows are in a split, in their order."""
         drawn = self.validation.fraction > 0 and split == VAL
         return tuple(source for source in self.sources if source.split == (self.validation.source if drawn else split))
-
-    def repair_command(self, directory: Any, split: str) -> str:
-        """The command that repairs a split; sources have the names under which they were converted."""
-        command = f"python tools/inspect_tfrecord.py repair {shlex.quote(str(directory))}"
-        for source in self.sources_of(split):
-            file = source.name if source.name.isprintable() else "FILE"
-            command += f" --from {shlex.quote(f'{source.split}={file}')}"
-        return command
 
     def to_json(self) -> str:
         """The text of the file; InputError (a ValueError) if a reader would refuse it."""
@@ -217,6 +215,7 @@ def read_manifest(directory: str | pathlib.Path) -> tuple[Manifest, str]:
 
 
 def _parse(data: bytes) -> tuple[Manifest, str]:
+    # First: another version has other fields, and its error would name one of them instead of the version.
     version = _decode(data, _Version).version
     if version != VERSION:
         raise InputError(f"version {shorten(version)}, expected {VERSION}")
@@ -231,6 +230,7 @@ def _parse(data: bytes) -> tuple[Manifest, str]:
 
 def _to_bytes(manifest: Manifest) -> bytes:
     try:
+        # Sorted, so that the hash does not change if fields or splits change their order.
         return msgspec.json.format(msgspec.json.encode(manifest, order="sorted"), indent=1) + b"\n"
     except UnicodeEncodeError as error:
         raise InputError(f"a name {shorten(error.object)} is not valid Unicode") from error
@@ -270,7 +270,7 @@ def _check_names(manifest: Manifest) -> None:
     for name, split in manifest.splits.items():
         if split.name != name:
             raise InputError(f"split {name!r} has the name {split.name!r}")
-    names = collections.Counter(shard.name for split in manifest.splits.values() for shard in split.shards)
+    names = collections.Counter(shard.name for shard in manifest.all_shards)
     name, times = names.most_common(1)[0]
     if times > 1:
         raise InputError(f"shard {name!r} is listed {times} times")

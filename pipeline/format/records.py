@@ -23,10 +23,10 @@ UNLABELLED = -1
 # One CRC over 256 KiB runs at the speed of memory, one per record does not. A larger page would let a window of random
 # pages mix fewer of them, a smaller one would cost a disk more per read.
 PAGE_BYTES = 1 << 18
+HEADER_BYTES = 12  # uint64 length and its masked CRC
+FOOTER_BYTES = 4  # masked CRC of the payload
 
 _VARINT_BYTES = 10
-_HEADER_BYTES = 12  # uint64 length and its masked CRC
-_FOOTER_BYTES = 4  # masked CRC of the payload
 _BYTES_LIST, _INT64_LIST = 1, 3  # field numbers in tf.train.Feature
 _CRC_MASK_DELTA = 0xA282EAD8  # tensorflow/core/lib/hash/crc32c.h
 
@@ -44,7 +44,7 @@ class RecordLayout:
 
     @functools.cached_property
     def _entries(self) -> dict[str, bytes]:
-        """Feature name -> its bytes in the Example, with a value of zeros, which is their end."""
+        """Feature name -> its bytes in the Example, with a value of zeros at their end."""
         lengths = {ID: _VARINT_BYTES, IMAGE: self.image_bytes, LABEL: _VARINT_BYTES}
         # Sorted keys, as TensorFlow's deterministic serialisation has them.
         return {key: _map_entry(key, bytes(length)) for key, length in lengths.items()}
@@ -54,7 +54,7 @@ class RecordLayout:
         """uint8 [stride]: a record with every constant byte in place, zeros elsewhere."""
         payload = _field(1, b"".join(self._entries.values()))
         length = len(payload).to_bytes(8, "little")
-        return np.frombuffer(length + masked_crc(length) + payload + bytes(_FOOTER_BYTES), np.uint8)
+        return np.frombuffer(length + masked_crc(length) + payload + bytes(FOOTER_BYTES), np.uint8)
 
     @property
     def stride(self) -> int:
@@ -64,7 +64,7 @@ class RecordLayout:
     @functools.cached_property
     def slices(self) -> dict[str, slice]:
         """Feature name -> the bytes of its value within a record."""
-        end, slices = self.stride - _FOOTER_BYTES, {}
+        end, slices = self.stride - FOOTER_BYTES, {}
         for key, entry in reversed(self._entries.items()):
             slices[key] = slice(end - (self.image_bytes if key == IMAGE else _VARINT_BYTES), end)
             end -= len(entry)
@@ -74,7 +74,7 @@ class RecordLayout:
     def constant(self) -> np.ndarray:
         """bool [stride]: True where every record has the template's byte."""
         mask = np.ones(self.stride, bool)
-        mask[-_FOOTER_BYTES:] = False
+        mask[-FOOTER_BYTES:] = False
         for part in self.slices.values():
             mask[part] = False
         return mask
@@ -87,7 +87,7 @@ class RecordLayout:
         records[:, self.slices[LABEL]] = _encode_varints(labels)
         records[:, self.slices[ID]] = _encode_varints(ids)
         crcs = self._crcs(records)
-        records[:, -_FOOTER_BYTES:] = _mask(crcs).astype("<u4").view(np.uint8).reshape(-1, _FOOTER_BYTES)
+        records[:, -FOOTER_BYTES:] = _mask(crcs).astype("<u4").view(np.uint8).reshape(-1, FOOTER_BYTES)
         return records
 
     def decode(self, records: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -104,15 +104,16 @@ class RecordLayout:
 
     def corrupt(self, records: np.ndarray) -> np.ndarray:
         """bool [n]: whether a record's frame, keys or CRC are not as written, for records uint8 [n, stride]."""
+        # The frame's length has its own CRC, which is part of the template, so it is compared and not computed.
         wrong = (records[:, self.constant] != self.template[self.constant]).any(axis=1)
-        stored = np.ascontiguousarray(records[:, -_FOOTER_BYTES:]).view("<u4").reshape(-1)
+        stored = np.ascontiguousarray(records[:, -FOOTER_BYTES:]).view("<u4").reshape(-1)
         return wrong | (_mask(self._crcs(np.ascontiguousarray(records))) != stored)
 
     def _crcs(self, records: np.ndarray) -> np.ndarray:
         """CRC-32C of each payload, uint32 [n]; `records` must be contiguous."""
         # The library takes one payload per call. No Python runs between the calls: that would cost three times as much.
         payloads = struct.iter_unpack(
-            f"{_HEADER_BYTES}x{self.stride - _HEADER_BYTES - _FOOTER_BYTES}s{_FOOTER_BYTES}x", records.data
+            f"{HEADER_BYTES}x{self.stride - HEADER_BYTES - FOOTER_BYTES}s{FOOTER_BYTES}x", records.data
         )
         return np.fromiter(itertools.starmap(google_crc32c.value, payloads), np.uint32, len(records))
 
@@ -127,6 +128,7 @@ def _varint(value: int) -> bytes:
 
 def _field(number: int, payload: bytes) -> bytes:
     length_delimited = 2
+    # One byte of tag: field numbers from 16 on would take two, and none here is that large.
     return bytes([number << 3 | length_delimited]) + _varint(len(payload)) + payload
 
 
@@ -136,9 +138,10 @@ def _map_entry(key: str, value: bytes) -> bytes:
 
 
 def _encode_varints(values: np.ndarray) -> np.ndarray:
+    # As protobuf does it, negative numbers are their two's complement in 64 bits.
     bits = values.astype(np.int64).view(np.uint64)[:, None] >> np.arange(0, 70, 7, dtype=np.uint64)
     out = (bits & np.uint64(0x7F)).astype(np.uint8)
-    out[:, :-1] |= 0x80
+    out[:, :-1] |= 0x80  # "more follows", also on groups of zeros: that is the padding
     return out
 
 
@@ -148,6 +151,7 @@ def _decode_varints(groups: np.ndarray) -> np.ndarray:
 
 
 def _mask(crcs: np.ndarray) -> np.ndarray:
+    # TFRecord stores CRCs masked, because the CRC of data that embeds its own CRCs is weak (as LevelDB's log format).
     wide = crcs.astype(np.uint64)
     rotated = (wide >> np.uint64(15)) | (wide << np.uint64(17))
     return ((rotated + np.uint64(_CRC_MASK_DELTA)) & np.uint64(0xFFFFFFFF)).astype(np.uint32)

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pathlib
+import shlex
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import google_crc32c
@@ -12,7 +13,7 @@ from pipeline.errors import InputError
 from pipeline.format.manifest import Manifest, Shard, Split
 from pipeline.format.records import UNLABELLED, page_rows
 
-_FLUSH_BYTES = 8 << 20
+_FLUSH_BYTES = 8 << 20  # between flushes; a smaller shard is flushed once, by `finish`
 
 
 class ShardWriter:
@@ -69,6 +70,15 @@ class ShardWriter:
         return Shard(self._path.name, count, self._num_bytes, page_crc32c, self._sha256.hexdigest())
 
 
+def repair_command(manifest: Manifest, directory: str | os.PathLike, split: str) -> str:
+    """The command that repairs a split; sources have the names under which they were converted."""
+    command = f"python tools/inspect_tfrecord.py repair {shlex.quote(str(directory))}"
+    for source in manifest.sources_of(split):
+        file = source.name if source.name.isprintable() else "FILE"
+        command += f" --from {shlex.quote(f'{source.split}={file}')}"
+    return command
+
+
 class ShardReader:
     """Reads records of a shard whose file has the manifest's size; each read verifies the checksums of its pages.
 
@@ -82,7 +92,7 @@ class ShardReader:
         self.page_rows = page_rows(manifest.stride)
         self._layout = manifest.layout
         self._labels = range(manifest.num_classes) if split.labelled else range(UNLABELLED, 0)
-        self._remedy = f"repair with: {manifest.repair_command(directory, split.name)}"
+        self._remedy = f"repair with: {repair_command(manifest, directory, split.name)}"
         if not self.path.is_file():
             raise InputError(f"{self.path}: missing, though the manifest lists it; {self._remedy}")
         size = self.path.stat().st_size
@@ -102,6 +112,7 @@ class ShardReader:
         """
         stride, page = self._layout.stride, self.page_rows
         low, high = first // page * page, min(-(-(first + count) // page) * page, self.num_examples)
+        # Opens the file each time, so threads share no position and a thousand shards hold no descriptors.
         data = np.fromfile(self.path, np.uint8, (high - low) * stride, offset=low * stride)
         if len(data) != (high - low) * stride:
             raise InputError(f"{self.path}: truncated while it was read; {self._remedy}")

@@ -27,7 +27,7 @@ def metadata_files(manifest: Manifest) -> dict[str, str]:
     """File name -> text; class names are omitted if no split has labels."""
     contents = (_features(manifest), _info(manifest))
     texts = (json.dumps(content, indent=2, sort_keys=True) + "\n" for content in contents)
-    files = dict(zip(FILE_NAMES, texts, strict=False))
+    files = dict(zip(FILE_NAMES, texts, strict=False))  # not strict: the third name is for labels only
     if manifest.class_names:
         files[LABELS_FILE] = "".join(f"{name}\n" for name in manifest.class_names)
     return files
@@ -66,5 +66,5 @@ def _info(manifest: Manifest) -> dict:
         "fileFormat": "tfrecord",
         "name": manifest.name,
         "splits": splits,
-        "version": "1.0.0",
+        "version": "1.0.0",  # TFDS requires one; ours is in the manifest
     }

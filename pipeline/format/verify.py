@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import google_crc32c
 import numpy as np
 
+from pipeline.errors import list_few
 from pipeline.files import sha256_of
 from pipeline.format.manifest import Manifest, Shard, Split
 from pipeline.format.records import page_rows
@@ -26,8 +27,8 @@ _MAX_IDS = 5  # that a line lists
 class Inspection:
     """The problems that `inspect` found, by file name.
 
-    `shards` has those of each shard that is missing or differs, and `found_as` under which other name its content is.
-    `metadata` are the files for TensorFlow Datasets, `extra` shards that the manifest does not list, and `contents`
+    `shards` has the problem of each shard that is missing or differs, `found_as` the other name under which its content
+    is. `metadata` are the files for TensorFlow Datasets, `extra` shards that the manifest does not list, and `contents`
     lines about classes and ids.
     """
 
@@ -47,7 +48,7 @@ class Inspection:
 def inspect(directory: str | os.PathLike, manifest: Manifest) -> Inspection:
     """Compare every file of a data set with its manifest; all shards are read."""
     directory = pathlib.Path(directory)
-    expected = {shard.name: shard for split in manifest.splits.values() for shard in split.shards}
+    expected = {shard.name: shard for shard in manifest.all_shards}
     unlisted = sorted(path.name for path in directory.glob("*.tfrecord*") if path.name not in expected)
     hashes = {name: sha256_of(directory / name) for name in (*expected, *unlisted) if (directory / name).is_file()}
     wrong = [name for name, shard in expected.items() if hashes.get(name) != shard.sha256]
@@ -61,20 +62,21 @@ def inspect(directory: str | os.PathLike, manifest: Manifest) -> Inspection:
         if owner:
             shards[name] = f"holds the records of {owner}" + ("" if owner in wrong else ", which has them too")
         else:
-            shards[name] = _shard_damage(directory / name, expected[name], manifest)
+            shards[name] = _shard_problem(directory / name, expected[name], manifest)
         if name in found_as:
             shards[name] += f"; its own are in {found_as[name]}"
     extra = dict.fromkeys(unlisted, "extra, the manifest does not list it")
     extra |= {file: f"extra, it holds the records of {name}" for name, file in found_as.items() if file in extra}
     contents = [*_class_lines(directory, manifest, shards), *_id_lines(directory, manifest, shards, found_as)]
-    return Inspection(shards, found_as, _metadata_damage(directory, manifest), extra, contents)
+    return Inspection(shards, found_as, _metadata_problems(directory, manifest), extra, contents)
 
 
-def _shard_damage(path: pathlib.Path, shard: Shard, manifest: Manifest) -> str:
+def _shard_problem(path: pathlib.Path, shard: Shard, manifest: Manifest) -> str:
     """Why a shard does not have the manifest's SHA-256."""
     if not path.is_file():
         return _absence(path)
     size = path.stat().st_size
+    # Each record has a CRC of its own, so the place is known more exactly than by pages.
     corrupt = [start + np.flatnonzero(manifest.layout.corrupt(page)) for start, page in _pages(path, manifest)]
     records = np.concatenate([np.empty(0, np.int64), *corrupt])
     problems = []
@@ -121,15 +123,15 @@ def _page_problem(path: pathlib.Path, shard: Shard, manifest: Manifest) -> str:
     return "all pages match the manifest, but not the SHA-256, so the manifest was edited"
 
 
-def _metadata_damage(directory: pathlib.Path, manifest: Manifest) -> dict[str, str]:
-    damage = {}
+def _metadata_problems(directory: pathlib.Path, manifest: Manifest) -> dict[str, str]:
+    problems = {}
     for name, text in metadata_files(manifest).items():
         path = directory / name
         if not path.is_file():
-            damage[name] = _absence(path)
+            problems[name] = _absence(path)
         elif path.stat().st_size != len(text.encode()) or path.read_bytes() != text.encode():
-            damage[name] = "changed since it was written"
-    return damage
+            problems[name] = "changed since it was written"
+    return problems
 
 
 def _class_lines(directory: pathlib.Path, manifest: Manifest, wrong: dict[str, str]) -> Iterator[str]:
@@ -142,6 +144,7 @@ def _class_lines(directory: pathlib.Path, manifest: Manifest, wrong: dict[str, s
             labels = manifest.layout.decode(records)[1]
             outside = (labels < 0) | (labels >= manifest.num_classes)
             counts += np.bincount(np.where(outside, manifest.num_classes, labels), minlength=len(counts))
+        # An unlabelled split has only labels outside the classes (-1), a labelled one has none.
         differing = [k for k, count in enumerate(split.class_counts) if count != counts[k]]
         if differing or bool(counts[-1]) == split.labelled:
             name = f"class {manifest.class_names[differing[0]]}" if differing else "labels"
@@ -163,11 +166,12 @@ def _id_lines(
         ids = _valid_ids([directory / found_as.get(shard, shard) for shard in shards], manifest)
         present, times = np.unique(ids, return_counts=True)
         if (repeated := present[times > 1]).size:
-            yield f"split {names}: duplicate ids: {_list_ids(repeated.tolist(), len(repeated))}"
+            yield f"split {names}: duplicate ids: {list_few(repeated.tolist(), _MAX_IDS, len(repeated))}"
         total = sum(split.num_examples for split in splits)
+        # Ids from a column may have gaps; row numbers may not.
         numbered = isinstance(sources, tuple) and all(source.id_column is None for source in sources)
         if numbered and total > len(present):
-            yield f"split {names}: missing ids: {_list_ids(_gaps(present, total), total - len(present))}"
+            yield f"split {names}: missing ids: {list_few(_gaps(present, total), _MAX_IDS, total - len(present))}"
 
 
 def _valid_ids(paths: list[pathlib.Path], manifest: Manifest) -> np.ndarray:
@@ -183,8 +187,3 @@ def _gaps(present: np.ndarray, total: int) -> list[int]:
     before = np.flatnonzero(np.diff(bounds) > 1)[:_MAX_IDS]
     missing = (range(bounds[k] + 1, bounds[k + 1]) for k in before)
     return list(itertools.islice(itertools.chain.from_iterable(missing), _MAX_IDS))
-
-
-def _list_ids(ids: list[int], count: int) -> str:
-    text = ", ".join(map(str, ids[:_MAX_IDS]))
-    return f"{text}, ... ({count:,} in all)" if count > _MAX_IDS else text

@@ -46,7 +46,9 @@ def make_sample_dataset(
 
     Validation takes whole writers out of train, so that no writer is on both sides.
     """
-    from pipeline.convert.converter import ConvertConfig, convert
+    # Here, because make_sample_csv.py draws without the converter.
+    from pipeline.convert.config import ConvertConfig
+    from pipeline.convert.converter import convert
 
     if not quiet:
         print(f"making sample data in {directory}: {train_rows:,} + {test_rows:,} drawn numerals", flush=True)

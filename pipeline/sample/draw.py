@@ -23,7 +23,7 @@ ROWS_PER_WRITER = 200
 CHUNK_ROWS = 250  # 11 MB of temporaries; larger chunks are no faster
 _NUM_DIGITS = 10
 _WRITER, _ROW, _ORDER = range(3)  # part of a generator's key, so that no two share one
-_NUM_GAPS = 2  # at most, in a row's ink
+_NUM_GAPS = 2  # at most, in the ink of a row
 _NUM_WAVES = 2  # of the smooth warp, per axis
 _NUM_NORMALS, _NUM_UNIFORMS = 64, 32  # how many numbers a key gives, more than are used
 
@@ -67,9 +67,7 @@ class _Style(NamedTuple):
     edge: np.ndarray  # [n], how steep the ink's edge is; at 1 it rises over one pixel
     pressure: np.ndarray  # [n, 3], amplitude, then frequency and phase in turns along the form
     gaps: np.ndarray  # [n, gaps, 2], middle and half length along the form, 0..1; length 0: no gap
-    stray: (
-        np.ndarray
-    )  # [n, 2, 2], where a stray line begins, pixels from the centre, and its way to the end; 0: no line
+    stray: np.ndarray  # [n, 2, 2], pixels: where a stray line begins, from the centre, and its extent; 0: no line
     loss: np.ndarray  # [n, pixels], the share of ink that each pixel lacks
     speck: np.ndarray  # int64 [n], the pixel that dirt blackens, or -1
 
@@ -135,6 +133,7 @@ def _make_labels(rows: range, seed: int, rows_per_writer: int) -> np.ndarray:
 def _make_style(rows: range, labels: np.ndarray, seed: int, rows_per_writer: int) -> _Style:
     """The style of `rows`, which show `labels` int64 [n]."""
     first, last = rows[0] // rows_per_writer, rows[-1] // rows_per_writer
+    # Per writer and per row, not per chunk, so that rows do not depend on how many are drawn at a time.
     writers = [_generator(seed, _WRITER, writer) for writer in range(first, last + 1)]
     writer_of = np.array([row // rows_per_writer - first for row in rows])
     examples = [_generator(seed, _ROW, row) for row in rows]

@@ -34,7 +34,7 @@ _UNREADABLE = (OSError, zipfile.BadZipFile, zlib.error, ValueError, KeyError)
 
 @dataclasses.dataclass
 class TrainState:
-    """Where a run stands: `step` of `epoch` is the next one; `totals` and `seconds` are of the epoch so far.
+    """The position of a run: `step` of `epoch` is the next one; `totals` and `seconds` are of the epoch so far.
 
     `totals` are the sums of loss, correct predictions and examples. `audit` is what EpochAudit has counted of the epoch
     so far, or None if not all of it was counted; `recoveries` is how often the run has gone back to a checkpoint with a
@@ -76,7 +76,7 @@ class CheckpointStore:
     """The checkpoints of a run in a directory: the newest `keep`, and the best.
 
     With `in_background`, `save` only copies the variables, and a thread writes them while training continues. Without,
-    what `save` has written is there for other processes when it returns.
+    other processes can read what `save` has written when it returns.
     """
 
     def __init__(

@@ -117,7 +117,7 @@ class Devices:
 
 
 def make_devices(strategy: str = "auto", devices: int | None = None) -> Devices:
-    """Set up devices and a strategy. Call it before anything else uses TensorFlow.
+    """Set up devices and a strategy. Call this before anything else uses TensorFlow.
 
     Args:
         strategy: one of config.STRATEGIES. "auto" is multiworker if TF_CONFIG names several workers, mirrored if

@@ -37,7 +37,7 @@ def prepare_environment() -> None:
 def import_tensorflow() -> Any:
     """Import and return TensorFlow without its start-up chatter, which goes to stderr before logging can be set.
 
-    If the import fails, what was held back is printed, since it may hold the reason.
+    If the import fails, that chatter is printed, since it may contain the reason.
 
     Raises:
         InputError: Keras was imported before, with settings that compute something else; or TensorFlow, which needs a
@@ -61,7 +61,7 @@ def import_tensorflow() -> Any:
 
 @contextlib.contextmanager
 def _held_back_stderr() -> Iterator[None]:
-    kept = os.dup(2)
+    kept = os.dup(2)  # the descriptor, because TensorFlow's C++ does not write to sys.stderr
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         try:

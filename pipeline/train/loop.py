@@ -73,7 +73,7 @@ class Trainer:
                 last step of each call. On several workers, a callback that stops training must be given to all. A
                 recovery starts the epoch of its checkpoint again.
             stop: once truthy, training stops after the running call, with a checkpoint.
-            on_epoch: called with the history after each epoch, when its checkpoint is written or on its way.
+            on_epoch: called with the history after each epoch, when its checkpoint is written or being written.
 
         Raises:
             StopRequested: `stop` became truthy here or on another worker; the checkpoint is written.

@@ -22,7 +22,7 @@ class Reporter:
         self._line_open = False
 
     def line(self, text: str, event: str = "note", **fields: Any) -> None:
-        """Print a line once. `event` and `fields` are what other programs read of it."""
+        """Print a line once. `event` and `fields` are what other programs read."""
         if self._quiet:
             return
         if self._line_open:

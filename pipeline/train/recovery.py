@@ -56,7 +56,7 @@ class FiniteGuard:
             raise Diverged(state.global_step, text)
 
     def _diverge(self, what: str, state: TrainState, ahead: int, parts: Any, k: int) -> NoReturn:
-        """Raise it for step `k` of a call, which is `ahead` steps after `state`."""
+        """Raise Diverged for step `k` of a call, which is `ahead` steps after `state`."""
         indices = self._devices.strategy.experimental_local_results(parts["index"])
         rows = np.concatenate([index[k].numpy() for index in indices])
         step = state.global_step + ahead

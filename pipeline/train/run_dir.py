@@ -45,7 +45,7 @@ class RunDirectory:
         return self.path / "checkpoints"
 
     def earlier(self) -> StoredRun | None:
-        """What the directory's config.json says of the run in it, or None if there is no such file.
+        """The run that the directory's config.json records, or None if there is no such file.
 
         Raises:
             InputError: it is not a run's configuration.
@@ -75,7 +75,7 @@ class RunDirectory:
             The name of this start, which config.json then holds, and lines for the user.
 
         Raises:
-            InputError: another process trains in it, it holds another run's files, or it is something else; nothing
+            InputError: another process trains in it, it holds another run's files, or is not a run directory; nothing
                 was changed.
         """
         settings = config.get("settings", {})

@@ -178,7 +178,7 @@ def default_steps_per_call(accelerator: str, batch_bytes: int) -> int:
 
 
 def _plan_steps(config: TrainConfig, manifest: Manifest, devices: Devices, earlier: StoredRun | None) -> Steps:
-    """The steps in even calls, or in calls of the earlier start's length if that is what is wanted.
+    """The steps in even calls, or in calls of the earlier start's length if no other was requested.
 
     A stored length may not divide the epoch evenly, and the run's checkpoints lie between calls of that length.
     """

@@ -76,7 +76,7 @@ def claim_run(
     stored = run.earlier()
     shared = {f"the run in {run.path}": stored.start if stored else None}
     devices.check_agreement(shared, "--run-dir must be one directory that all workers share")
-    # Other workers read checkpoints too, so there each is on the disk before the next step.
+    # Other workers read checkpoints too, so then each is on the disk before the next step.
     in_background = devices.num_workers == 1
     return CheckpointStore(run.checkpoints, stamp, plan.steps, plan.config.keep_checkpoints, in_background)
 

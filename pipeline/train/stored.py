@@ -1,4 +1,4 @@
-"""What a run writes down about itself, and the types that a later start checks it against."""
+"""What a run records about itself, and the types that a later start checks it against."""
 
 import hashlib
 import json
@@ -40,7 +40,7 @@ class Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     memory_budget: _Positive | None = None
 
     def differences(self, other: "Identity") -> dict[str, str]:
-        """For each field that `other` has another value of, "this -> that"."""
+        """Field -> "this value -> that value", for those that differ."""
         pairs = {name: (getattr(self, name), getattr(other, name)) for name in self.__struct_fields__}
         return {name: f"{ours} -> {theirs}" for name, (ours, theirs) in pairs.items() if ours != theirs}
 

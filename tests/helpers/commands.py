@@ -1,17 +1,30 @@
-"""A command in a process group of its own that tests watch from outside and can kill at any time."""
+"""Commands in processes of their own: run to the end, or watched from outside and killed at any time."""
 
 import contextlib
 import os
+import pathlib
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import IO, Any
 
+ROOT = pathlib.Path(__file__).parent.parent.parent
 _POLL_SECONDS = 0.002
 _MAX_SECONDS = 600  # after which a command counts as hung
+
+
+def run_script(folder: pathlib.Path, *command: Any, expect: int = 0, **options: Any) -> tuple[str, str]:
+    """Run `python COMMAND`, a script of this repository, in `folder`; returns (stdout, stderr)."""
+    script, *arguments = map(str, command)
+    done = subprocess.run(
+        [sys.executable, ROOT / script, *arguments], cwd=folder, capture_output=True, text=True, timeout=300, **options
+    )
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done.stdout, done.stderr
 
 
 class WatchedCommand:

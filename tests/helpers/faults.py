@@ -1,26 +1,26 @@
-"""Faults, made on purpose. A new feature is tested with them like so:
+"""Injected faults. Test a new feature with them:
 
-What it reads, damaged (a shard is its path and the stride of its records):
+What it reads is corrupt (a shard is its path and the stride of its records):
 
     faults.flip_bit(shard, byte=1000)  # or cut_inside_record, cut_on_boundary, drop, swap, double_record
     with pytest.raises(InputError, match="record 3"):
         load_split(...)
 
-What it leaves when it is killed, and whether the same command goes on from there. The process dies by SIGKILL just
+It is killed: what it leaves, and whether the same command resumes. The process dies by SIGKILL just
 before it does something, named by Python's audit event (`os.rename`, `open`, `os.mkdir`, ...) and the path:
 
     done = faults.run(faults.dying("os.rename", "*/checkpoint-*", 2, "train.py", "--data", data), cwd=tmp_path)
     assert done.killed  # also: done.returncode, done.out, done.err
 
-or when something is seen from outside, or at a random instant, which a loop over seeds spreads:
+or when something is seen from outside, or at a random time, which a loop over seeds spreads:
 
     faults.kill_when([sys.executable, "train.py", ...], faults.appears(run_dir, "checkpoints/*.npz"))
     faults.kill_after_line([sys.executable, "train.py", "--log-json", ...], '"event": "epoch"')
     faults.kill_after([sys.executable, "train.py", ...], seconds=random.Random(seed).uniform(0, 9))
 
-What it does where a process was killed before it: `leave_stale_temporary(path)`, `leave_stale_lock(path)`; where the
-disk is full: `with faults.full_disk(tmp_path, 1 << 20) as disk: faults.run(command, cwd=disk.path, **disk.options)`;
-and where reading is slow, or a file changes under it: `slow_reads(monkeypatch, "*.csv", 0.01)`, `on_read(...)`.
+A process was killed before it: `leave_stale_temporary(path)`, `leave_stale_lock(path)`; the disk is full:
+`with faults.full_disk(tmp_path, 1 << 20) as disk: faults.run(command, cwd=disk.path, **disk.options)`; reading is slow,
+or a file changes while it is read: `slow_reads(monkeypatch, "*.csv", 0.01)`, `on_read(...)`.
 """
 
 import contextlib
@@ -45,7 +45,7 @@ from tests.helpers.commands import WatchedCommand
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-# ---- damage ----------------------------------------------------------------------------------------------------------
+# ---- corruption ------------------------------------------------------------------------------------------------------
 
 
 def flip_bit(path: pathlib.Path, byte: int, bit: int = 0) -> None:
@@ -56,7 +56,7 @@ def flip_bit(path: pathlib.Path, byte: int, bit: int = 0) -> None:
 
 
 def cut(path: pathlib.Path, size: int) -> None:
-    """Keep the first `size` bytes of a file; a negative size leaves as many away."""
+    """Keep the first `size` bytes of a file; a negative size omits as many at the end."""
     os.truncate(path, size if size >= 0 else path.stat().st_size + size)
 
 
@@ -66,12 +66,12 @@ def cut_inside_record(shard: pathlib.Path, stride: int, record: int) -> None:
 
 
 def cut_on_boundary(shard: pathlib.Path, stride: int, records: int) -> None:
-    """Keep the first `records` records, so that every reader of the format takes the shard for whole."""
+    """Keep the first `records` records, so that every reader of the format takes the shard as complete."""
     cut(shard, records * stride)
 
 
 def drop(path: pathlib.Path) -> None:
-    """Lose a file."""
+    """Remove a file."""
     path.unlink()
 
 
@@ -95,7 +95,7 @@ def double_record(shard: pathlib.Path, stride: int, record: int, grow: bool = Tr
 
 
 def leave_stale_temporary(path: pathlib.Path, data: bytes = b"half") -> pathlib.Path:
-    """Be killed while `path` is written by `pipeline.files.replacing`; returns the temporary that stays behind."""
+    """Kill a process that writes `path` by `pipeline.files.replacing`; returns the hidden directory that it leaves."""
     code = (
         "import os, pathlib, signal, sys\n"
         "from pipeline.files import replacing\n"
@@ -111,7 +111,7 @@ def leave_stale_temporary(path: pathlib.Path, data: bytes = b"half") -> pathlib.
 
 
 def leave_stale_lock(path: pathlib.Path) -> None:
-    """Be killed while holding flock(2) on `path`: the file stays, the lock goes with the process."""
+    """Kill a process that holds flock(2) on `path`: the file stays, the lock ends with the process."""
     code = (
         "import fcntl, os, signal, sys\n"
         "file = open(sys.argv[1], 'w')\n"
@@ -124,7 +124,7 @@ def leave_stale_lock(path: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def held_lock(path: pathlib.Path) -> Iterator[None]:
-    """Within the block another owner, who is alive, holds flock(2) on `path`."""
+    """Within the block another open file of a living process holds flock(2) on `path`."""
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -158,7 +158,7 @@ def kill_after(command: list, seconds: float, **options) -> WatchedCommand:
 
 
 def kill_when(command: list, seen: Callable[[], bool], **options) -> WatchedCommand:
-    """Kill a command, and all that it started, as soon as `seen()` is true; it is asked every 2 ms."""
+    """Kill a command, and all that it started, as soon as `seen()` is true; it is called every 2 ms."""
     with WatchedCommand(command, **options) as process:
         process.wait_until(seen)
     return process
@@ -183,7 +183,7 @@ def _die_at(event: str, pattern: str, nth: int) -> None:
     def hook(name: str, arguments: tuple) -> None:
         if name != event:
             return
-        texts = (os.fsdecode(each) for each in arguments if isinstance(each, (str, bytes, os.PathLike)))
+        texts = (os.fsdecode(value) for value in arguments if isinstance(value, (str, bytes, os.PathLike)))
         if any(fnmatch.fnmatchcase(text, pattern) for text in texts) and next(left) == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -195,7 +195,7 @@ def _die_at(event: str, pattern: str, nth: int) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Disk:
-    """A place for little; commands that write there are started with `options`. `full` is what the system then says."""
+    """A place of limited size; commands that write there are started with `options`. `full` is the system's message."""
 
     path: pathlib.Path
     options: dict
@@ -204,7 +204,7 @@ class Disk:
 
 @contextlib.contextmanager
 def full_disk(folder: pathlib.Path, size: int) -> Iterator[Disk]:
-    """A file system of `size` bytes in `folder`, or where mounting is not allowed, a limit on the size of any file."""
+    """A file system of `size` bytes in `folder`, or, if mounting is not allowed, a limit on the size of any file."""
     path = folder / "small-disk"
     path.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "small-disk", str(path)]
@@ -230,7 +230,7 @@ def limited_files(path: pathlib.Path, size: int) -> Disk:
 def small_files(size: int) -> Iterator[None]:
     """Within the block this process can write no file of more than `size` bytes.
 
-    It is no fixture, because pytest writes its progress before a fixture ends, and that may go to a longer file.
+    It is not a fixture, because pytest writes its progress before a fixture ends, and that may go to a longer file.
     """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))

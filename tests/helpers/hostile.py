@@ -127,7 +127,7 @@ def invalid_csvs(draw) -> bytes:
 
 @st.composite
 def mutated(draw, data: bytes) -> bytes:
-    """Bytes with one change: cut, a bit flipped, a scrap put in or in place of some, a part lost or doubled."""
+    """Bytes with one change: cut, a bit flipped, a scrap put in or in place of some, some bytes lost or doubled."""
     at = draw(st.integers(0, max(len(data) - 1, 0)))
     end = min(len(data), at + draw(st.integers(1, 40)))
     kind = draw(st.sampled_from(["cut", "flip", "insert", "replace", "lose", "double", "zeros"]))

@@ -1,4 +1,4 @@
-"""What is checked of every figure, which people look at: a readable PNG, and nothing cut off at its border."""
+"""The checks of every figure, beyond a look at it: a readable PNG, and nothing cut off at its border."""
 
 import matplotlib.image
 import numpy as np
