@@ -3,7 +3,6 @@ import pathlib
 import keras
 import numpy as np
 import pytest
-from pipeline.format.manifest_file import load_manifest
 
 from pipeline.feed.dataset import Position
 from pipeline.format.manifest import load_manifest
