@@ -22,6 +22,7 @@ from pipeline.format.records import ID, IMAGE, LABEL, UNLABELLED, masked_crc
 _BATCH, _BATCH_BYTES = 1024, 16 << 20  # records, and about how many bytes of them, parsed by one call
 _NO_ID = -1
 _ENCODED = (b"\x89PNG", b"\xff\xd8\xff")
+_PNG_START, _JPEG_MARKS = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", (b"JFIF", b"Exif")
 _HEADER_BYTES, _FOOTER_BYTES = 12, 4
 
 
@@ -172,7 +173,7 @@ class TfrecordFile:
             pixels = _decode(image)
             if pixels is not None:
                 return pixels.shape[0], pixels.shape[1], pixels.shape[2]
-            if side * side != len(image):
+            if side * side != len(image) or _is_encoded(image):
                 raise InputError(f"{where}: its image cannot be decoded; write the file again")
         if side * side != len(image) or not side:
             raise InputError(f"{where}: its image is raw and not a square of one channel; give --image-shape H W C")
@@ -187,11 +188,16 @@ class TfrecordFile:
                 shape, expected = (" x ".join(map(str, lengths)) for lengths in (pixels.shape, self.image_shape))
                 raise InputError(f"{where}: an image of {shape}, expected {expected}; all images need one shape")
             return pixels.reshape(-1)
-        if len(image) == size:
+        if len(image) == size and not _is_encoded(image):
             return np.frombuffer(image, np.uint8)
         if image.startswith(_ENCODED):
             raise InputError(f"{where}: its image cannot be decoded; write the file again")
         raise InputError(f"{where}: an image of {len(image)} bytes, expected {size}, or a PNG or JPEG")
+
+
+def _is_encoded(image: bytes) -> bool:
+    """Whether it begins as every PNG and most JPEGs do, which raw pixels never do by chance."""
+    return image.startswith(_PNG_START) or (image.startswith(_ENCODED[1]) and image[6:10] in _JPEG_MARKS)
 
 
 def _decode(image: bytes) -> np.ndarray | None:
