@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from pipeline.convert.tfrecord_import import import_tfrecords
 
+from pipeline.convert import importer
+from pipeline.convert.importer import import_tfrecords
 from pipeline.errors import InputError
 from pipeline.feed.dataset import Position, Replicas, make_resident_dataset
 from pipeline.feed.order import Steps
@@ -176,6 +177,12 @@ def test_class_names_are_those_beside_the_files_where_a_manifest_can_hold_them(f
     (foreign / "label.labels.txt").write_text(names)
     import_tfrecords(foreign, tmp_path / "out")
     assert load_manifest(tmp_path / "out").class_names == expected
+
+
+def test_more_class_names_than_a_manifest_can_hold_are_not_used(foreign, tmp_path, monkeypatch):
+    monkeypatch.setattr(importer, "MAX_CLASSES", 3)
+    (foreign / "label.labels.txt").write_text("a\nb\nc\nd\n")
+    assert import_tfrecords(foreign, tmp_path / "out").class_names == ("0", "1", "2")
 
 
 def test_images_too_large_for_a_manifest_are_refused(foreign, tmp_path):
