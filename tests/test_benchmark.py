@@ -1,6 +1,7 @@
 """The command; `python -m pytest -m bench` prints images/s of this machine."""
 
 import json
+import os
 
 import pytest
 
@@ -26,6 +27,14 @@ from tools import benchmark, csv_to_tfrecord, make_sample_csv
 def test_invalid_settings_are_refused_before_anything_is_printed(digits, command, message, capsys):
     with pytest.raises(InputError, match=message):
         benchmark.main([*command.split(), "--data", str(digits)])
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("create", [os.mkfifo, lambda path: path.symlink_to("elsewhere")], ids=["FIFO", "link"])
+def test_results_replace_regular_files_only_which_is_checked_first(digits, tmp_path, capsys, create):
+    create(tmp_path / "out.json")
+    with pytest.raises(InputError, match="out.json: .*, not a regular file; choose another path"):
+        benchmark.main(["step", "--data", str(digits), "--json", str(tmp_path / "out.json")])
     assert capsys.readouterr().out == ""
 
 

@@ -152,7 +152,7 @@ def test_long_labels_stay_exact_beside_files_without_labels(tmp_path, label):
 
 def test_too_many_labels_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "MAX_CLASSES", 5)
-    with pytest.raises(InputError, match="over 5 different labels; is the label column the right one"):
+    with pytest.raises(InputError, match="train0.csv: over 5 different labels; is the label column the right one"):
         plan_of(tmp_path, {"train": table(3), "test": table(3, value=lambda k: k + 3)})
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from pipeline.convert import importer
 from pipeline.convert.importer import import_tfrecords
 from pipeline.errors import InputError
 from pipeline.format.manifest import load_manifest
@@ -140,3 +141,9 @@ def test_labels_file_that_is_not_utf8_is_one_line(foreign, tmp_path):
     with pytest.raises(InputError, match="label.labels.txt: not UTF-8 text; fix or remove it"):
         import_tfrecords(foreign, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_more_class_names_than_a_manifest_can_hold_are_not_used(foreign, tmp_path, monkeypatch):
+    monkeypatch.setattr(importer, "MAX_CLASSES", 3)
+    (foreign / "label.labels.txt").write_text("a\nb\nc\nd\n")
+    assert import_tfrecords(foreign, tmp_path / "out").class_names == ("0", "1", "2")

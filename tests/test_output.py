@@ -148,6 +148,16 @@ def test_interruption_leaves_the_content_for_the_next_call(tmp_path, error):
     assert left_over(tmp_path) == ["data"]
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_empty_path_is_the_working_directory_and_is_refused_at_once(tmp_path, monkeypatch, overwrite):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "mine").touch()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(InputError, match="^: (exists; choose another|has no manifest)"), new_directory("", overwrite):
+        pytest.fail("the work began")
+    assert left_over(tmp_path) == ["here"]
+
+
 def test_disk_that_is_too_small_is_refused_and_what_is_written_counts(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**6, 0, 4096))
     (tmp_path / "shard").write_bytes(bytes(4096))

@@ -1,5 +1,6 @@
 import bz2
 import gzip
+import os
 
 import msgspec
 import pytest
@@ -99,6 +100,17 @@ def test_directory_with_the_name_of_a_file_is_not_replaced(directory, name):
     (directory / name).mkdir()
     with pytest.raises(InputError, match=f"{name}: a directory has the name of a file to repair; move it away"):
         repair(directory, sources(directory, "test"))
+
+
+@pytest.mark.parametrize("create", [os.mkfifo, lambda path: path.symlink_to("/dev/null")], ids=["FIFO", "link"])
+@pytest.mark.parametrize("name", [TEST, "features.json"])
+def test_only_regular_files_are_replaced(directory, name, create):
+    (directory / name).unlink()
+    create(directory / name)
+    before = (directory / name).lstat()
+    with pytest.raises(InputError, match=f"{name}: not a regular file, which a repair would replace; move it away"):
+        repair(directory, sources(directory, "test"))
+    assert (directory / name).lstat() == before
 
 
 def test_two_repairs_at_once_are_refused(directory):

@@ -93,7 +93,7 @@ def test_other_file_as_config_is_refused(run_dir, text):
 
 EDITS = {
     "data.image_shape": [28, [4, 3], [4, "3", 1], [4, 3, float("inf")], [4, 3, -1], [4, 3, 10**400]],
-    "data.class_names": [[0, 3, 7], []],
+    "data.class_names": [[0, 3, 7], [], ["0", "3", "3"], ["0", "3", "7\n"], ["0", "3", ""]],
     "data.name": [None],
     "normalization.kind": ["log", ["unit"]],
     "normalization.mean": [None, [100.0, 100.0]],

@@ -137,3 +137,13 @@ def test_file_that_changes_while_it_is_read_is_refused(tmp_path):
     write_records(tmp_path / "b", digit_records()).rename(path)
     with pytest.raises(InputError, match="a: the file changed while it was read"):
         list(file.read(file.first_row, None))
+
+
+@pytest.mark.parametrize("encode", [tf.io.encode_png, tf.io.encode_jpeg])
+@pytest.mark.parametrize("at", [0, 1])
+def test_encoded_image_truncated_to_the_size_of_raw_pixels_is_refused(tmp_path, encode, at):
+    image = encode(np.arange(64, dtype=np.uint8).reshape(8, 8, 1)).numpy()
+    records = [record(image), record(image)]
+    records[at] = record(image[:64])
+    with pytest.raises(InputError, match=rf"record {at} \(counted from 0\): its image cannot be decoded"):
+        read(write_records(tmp_path / "a", records))

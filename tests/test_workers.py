@@ -79,6 +79,25 @@ def is_running(pid):
         return False
 
 
+STARTING = """
+import os, signal
+from pipeline.convert.workers import Workers
+
+if __name__ == "__mp_main__":  # a worker process that is starting
+    os.kill(os.getpid(), signal.SIGINT)
+
+if __name__ == "__main__":
+    with Workers(2, processes=True) as workers:
+        print(*workers.ahead(abs, [-1, -2]))
+"""
+
+
+def test_ctrl_c_while_workers_start_is_left_to_the_parent(tmp_path):
+    (tmp_path / "script.py").write_text(STARTING)
+    done = faults.run([sys.executable, tmp_path / "script.py"], env={**os.environ, "PYTHONPATH": str(faults.ROOT)})
+    assert (done.returncode, done.out, done.err) == (0, "1 2\n", "")
+
+
 @pytest.mark.skipif(not pathlib.Path("/proc/self/stat").exists(), reason="reads /proc")
 def test_workers_end_with_their_parent(tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT)

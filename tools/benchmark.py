@@ -20,7 +20,7 @@ from typing import Any
 from pipeline.cli import Parser, run_command
 from pipeline.errors import InputError
 from pipeline.feed.plan import FEEDS
-from pipeline.files import write_text
+from pipeline.files import check_writable_file, write_text
 from pipeline.format.manifest import load_manifest
 from pipeline.train.config import PRECISIONS, SCALES, STRATEGIES, TrainConfig
 from pipeline.train.environment import import_tensorflow
@@ -50,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run_all(args)
     if args.json is not None and (args.json.is_dir() or not args.json.parent.is_dir()):
         raise InputError(f"--json {args.json}: give a file in an existing directory")
+    if args.json is not None:
+        check_writable_file(args.json)
     results = _measure(args)
     print(results.to_markdown())
     if args.json is not None:

@@ -15,7 +15,7 @@ from pipeline.convert.inputs import check_same_roles
 from pipeline.convert.plan import Labels, Rules
 from pipeline.convert.tfrecord_reader import TfrecordFile
 from pipeline.errors import InputError
-from pipeline.format.manifest import MAX_IMAGE_BYTES, SPLIT_NAME, Manifest, is_class_name
+from pipeline.format.manifest import MAX_CLASSES, MAX_IMAGE_BYTES, SPLIT_NAME, Manifest, is_class_name
 from pipeline.format.tfds_metadata import LABELS_FILE
 from pipeline.splits import TRAIN
 
@@ -99,6 +99,6 @@ def _classes(directory: pathlib.Path, labels: Labels) -> tuple[Labels, tuple[str
         except UnicodeDecodeError as error:
             raise InputError(f"{path}: not UTF-8 text; fix or remove it") from error
     # A file of names may be another program's: invalid, or too short for the labels that occur.
-    if not (len(set(names)) == len(names) >= num_classes and all(map(is_class_name, names))):
+    if not (num_classes <= len(names) == len(set(names)) <= MAX_CLASSES and all(map(is_class_name, names))):
         names = tuple(map(str, range(num_classes)))
     return tuple(range(len(names))), names

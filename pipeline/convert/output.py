@@ -71,7 +71,7 @@ def check_space(out: str | os.PathLike, directory: pathlib.Path, num_bytes: int)
 
 
 def _check_replaceable(target: pathlib.Path, out: str | os.PathLike, overwrite: bool) -> None:
-    if not os.path.lexists(out):
+    if not os.path.lexists(out) and not target.exists():  # "" is the working directory, but has no entry
         return
     if pathlib.Path(out).is_symlink() or not target.is_dir():
         raise InputError(f"{out}: exists and is not a directory; choose another --out")

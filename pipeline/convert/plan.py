@@ -119,7 +119,8 @@ def make_plan(inputs: Mapping[str, Sequence[SourceFile]], rules: Rules, workers:
     values = _distinct(np.concatenate([_distinct(scan.labels) for group in scans.values() for scan in group]))
     labels, names = rules.classes(tuple(values[values >= 0].tolist()))
     if len(labels) > MAX_CLASSES:
-        raise InputError(f"over {MAX_CLASSES:,} different labels; is the label column the right one?")
+        file = next(scan.file for group in scans.values() for scan in group if scan.file.has_labels)
+        raise InputError(f"{file.path}: over {MAX_CLASSES:,} different labels; is the label column the right one?")
     tasks: list[Task] = []
     sources: list[Source] = []
     counts: dict[str, tuple[int, ...]] = {}
@@ -246,7 +247,7 @@ def _plan_split(
         low, high = bounds[place], bounds[end]
         segments = _segments(group, starts, low, high)
         own_drawn = None if drawn is None else np.packbits(drawn[low:high]).tobytes()
-        own_outputs = {name: sum(shards[place:end], ()) for name, shards in outputs.items()}
+        own_outputs = {name: tuple(itertools.chain(*shards[place:end])) for name, shards in outputs.items()}
         # What a task writes follows from these alone, so a result with this fingerprint can be kept.
         own = repr((low, high, [(segment.start, segment.stop) for segment in segments], own_drawn, own_outputs))
         task = Task(

@@ -56,8 +56,7 @@ def _repair(directory: pathlib.Path, given: Given, scratch: pathlib.Path) -> lis
     remove_stale(directory)
     problems = inspect(directory, manifest)
     for name in [*problems.shards, *problems.metadata]:
-        if (directory / name).is_dir():
-            raise InputError(f"{directory / name}: a directory has the name of a file to repair; move it away")
+        _check_replaceable(directory / name)
     moves = _moves(problems)
     corrupt = [name for name in problems.shards if name not in moves.values()]
     _rebuild(manifest, corrupt, given, scratch)
@@ -76,6 +75,13 @@ def _repair(directory: pathlib.Path, given: Given, scratch: pathlib.Path) -> lis
         *(f"{name}: written again" for name in problems.metadata),
         *(f"{name}: not touched, the manifest does not list it; move it away" for name in left.extra),
     ]
+
+
+def _check_replaceable(path: pathlib.Path) -> None:
+    if path.is_dir():
+        raise InputError(f"{path}: a directory has the name of a file to repair; move it away")
+    if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
+        raise InputError(f"{path}: not a regular file, which a repair would replace; move it away")
 
 
 def _moves(problems: Inspection) -> dict[str, str]:

@@ -23,6 +23,7 @@ from pipeline.format.records import FOOTER_BYTES, HEADER_BYTES, ID, IMAGE, LABEL
 _BATCH, _BATCH_BYTES = 1024, 16 << 20  # records, and about how many bytes of them, parsed by one call
 _NO_ID = -1  # parse_example gives it for an absent id, so a stored -1 counts as absent too
 _ENCODED = (b"\x89PNG", b"\xff\xd8\xff")
+_PNG_START, _JPEG_MARKS = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", (b"JFIF", b"Exif")
 
 
 class Batch(NamedTuple):
@@ -167,7 +168,7 @@ class TfrecordFile:
         if pixels is not None:
             return pixels.shape[0], pixels.shape[1], pixels.shape[2]
         side = round(len(image) ** 0.5)
-        if side * side == len(image) > 0:
+        if side * side == len(image) > 0 and not _is_encoded(image):
             return side, side, 1
         reason = "is raw and not a square of one channel; give --image-shape H W C"
         if image.startswith(_ENCODED):
@@ -178,7 +179,7 @@ class TfrecordFile:
         """uint8 [H*W*C]. Raw pixels may begin like a PNG, and a PNG may be as long as raw pixels."""
         size = math.prod(self.image_shape)
         pixels = _decode(image)
-        if pixels is None and len(image) == size:
+        if pixels is None and len(image) == size and not _is_encoded(image):
             return np.frombuffer(image, np.uint8)
         if pixels is None and image.startswith(_ENCODED):
             raise InputError(f"{where}: its image cannot be decoded; write the file again")
@@ -188,6 +189,11 @@ class TfrecordFile:
             shape, expected = (" x ".join(map(str, lengths)) for lengths in (pixels.shape, self.image_shape))
             raise InputError(f"{where}: an image of {shape}, expected {expected}; all images need one shape")
         return pixels.reshape(-1)
+
+
+def _is_encoded(image: bytes) -> bool:
+    """Whether it begins as every PNG and most JPEGs do, which raw pixels never do by chance."""
+    return image.startswith(_PNG_START) or (image.startswith(_ENCODED[1]) and image[6:10] in _JPEG_MARKS)
 
 
 def _decode(image: bytes) -> np.ndarray | None:

@@ -1,6 +1,7 @@
 """Running a function over many items on several cores, with the results in order."""
 
 import collections
+import contextlib
 import os
 import signal
 import threading
@@ -59,7 +60,8 @@ class Workers:
         pending: collections.deque[Future[Result]] = collections.deque()
         try:
             for item in items:
-                pending.append(self._pool.submit(function, item))
+                with _interrupts_held():  # this may start a process, which inherits it
+                    pending.append(self._pool.submit(function, item))
                 # Limited, because `items` are blocks of files, and results wait in memory.
                 if len(pending) > self.count * _AHEAD:
                     yield pending.popleft().result()
@@ -74,8 +76,17 @@ class Workers:
                 future.cancel()
 
 
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C reaches all processes, and the parent decides: Python would print a traceback in one that starts."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _start_process() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a worker holds nothing that needs cleaning up
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

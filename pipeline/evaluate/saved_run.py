@@ -11,6 +11,7 @@ import msgspec
 from pipeline.errors import InputError, list_few
 from pipeline.feed.normalize import Normalization
 from pipeline.files import replacing
+from pipeline.format.manifest import is_class_name
 
 if TYPE_CHECKING:
     import keras
@@ -80,6 +81,9 @@ class _Config(msgspec.Struct):
         mean, std = self.normalization.mean, self.normalization.std
         if self.normalization.kind == "standard" and len(mean) != self.data.image_shape[-1]:
             raise ValueError(f"{len(mean)} means for {self.data.image_shape[-1]} channels")
+        names = self.data.class_names
+        if len(set(names)) < len(names) or not all(map(is_class_name, names)):
+            raise ValueError("class names must be different, and printable")
         if not all(0 <= value <= 255 for value in (*mean, *std)):
             raise ValueError(f"mean {mean} and std {std} must be from 0 to 255")
 
