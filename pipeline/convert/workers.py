@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pipeline.errors import TryAgainError
 
-_AHEAD = 3  # items per worker submitted before their turn: enough to keep workers busy while one result is used
+_AHEAD = 1  # items per worker submitted before their turn; more of them only push blocks out of the cache
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
