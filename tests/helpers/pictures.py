@@ -5,7 +5,7 @@ import numpy as np
 
 DIGITS = tuple("0123456789")
 LETTERS = tuple("abcdefghijklmnopqrstuvwxyz")
-LONG = ("no finding", "an extraordinarily long name of a class that nobody can print")
+LONG = ("no finding", "an extraordinarily long name of a class that no axis has room for")
 ODD = ("$x$", "[b]_^{", "\u0ce6\u0ce7", "a\nb\tc")
 MANY = tuple(f"character {k}" for k in range(130))
 THOUSANDS = tuple(f"character {k}" for k in range(3000))
