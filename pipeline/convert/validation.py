@@ -6,6 +6,7 @@ fraction and the order of the rows: not on the number of shards, nor on how file
 """
 
 import fractions
+from typing import Any
 
 import numpy as np
 
@@ -66,7 +67,7 @@ class ValidationSampler:
         return ranks - starts == (draws % (stops - starts).astype(np.uint64)).astype(np.int64)
 
 
-def _hash(values: np.ndarray) -> np.ndarray:
+def _hash(values: Any) -> Any:
     """splitmix64 (S. Vigna, https://prng.di.unimi.it/splitmix64.c) of uint64 values."""
     with np.errstate(over="ignore"):  # arithmetic modulo 2**64 is the method
         mixed = values + np.uint64(0x9E3779B97F4A7C15)
