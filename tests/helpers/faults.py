@@ -147,7 +147,10 @@ def dying(event: str, pattern: str, nth: int, script: str | pathlib.Path, *argum
         event: of https://docs.python.org/3/library/audit_events.html; `os.rename` is raised by Path.replace too.
         pattern: of fnmatch; one of the event's arguments (a path, usually) must match it.
     """
-    return [sys.executable, __file__, event, pattern, str(nth), str(ROOT / script), *map(str, arguments)]
+    # An installed package brings no tests, so the project's root goes on the path.
+    run = "from tests.helpers.faults import run_dying; run_dying(*sys.argv[1:])"
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); {run}"
+    return [sys.executable, "-c", code, event, pattern, str(nth), str(ROOT / script), *map(str, arguments)]
 
 
 def kill_after(command: list, seconds: float, **options) -> WatchedCommand:
@@ -266,9 +269,9 @@ def on_read(monkeypatch, pattern: str, act: Callable[[int], None]) -> None:
     monkeypatch.setattr(pathlib.Path, "open", open_watched)
 
 
-if __name__ == "__main__":
-    event, pattern, nth, script, *arguments = sys.argv[1:]
+def run_dying(event: str, pattern: str, nth: str, script: str, *arguments: str) -> None:
+    """What the command of `dying` does."""
     sys.argv = [script, *arguments]
-    sys.path[0] = str(pathlib.Path(script).parent)
+    sys.path.insert(0, str(pathlib.Path(script).parent))
     _die_at(event, pattern, int(nth))
     runpy.run_path(script, run_name="__main__")
