@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.dropout import DropoutState, StepDropout, dropout_state
+from models.dropout import StepDropout
+from models.step_state import StepState, step_state
 
 ROWS, UNITS = 64, 35  # units that four does not divide
 
@@ -10,7 +11,7 @@ ROWS, UNITS = 64, 35  # units that four does not divide
 def masked(first_row: int = 0, rows: int = ROWS, seed: int = 3, step: int = 5, name: str = "a", rate: float = 0.25):
     """The output of a layer named `name` for ones, for `rows` rows of a batch from `first_row` on."""
     layer = StepDropout(rate, name=name)
-    with dropout_state(DropoutState(seed, tf.constant(step, tf.int64), tf.constant(first_row))):
+    with step_state(StepState(seed, tf.constant(step, tf.int64), tf.constant(first_row))):
         return layer(tf.ones((rows, 5, 7)), training=True).numpy()
 
 
@@ -41,5 +42,5 @@ def test_it_does_nothing_in_inference():
 
 
 def test_training_outside_a_state_is_refused():
-    with pytest.raises(RuntimeError, match="needs models.dropout.dropout_state"):
+    with pytest.raises(RuntimeError, match="needs models.step_state.step_state"):
         StepDropout(0.5)(tf.ones((2, 2)), training=True)

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.dropout import DropoutState, StepDropout, dropout_state
+from models.dropout import StepDropout
+from models.step_state import StepState, step_state
 from pipeline.train.recovery import ReplicaSafeLossScaleOptimizer
 from tests.helpers.commands import WatchedCommand, free_ports
 
@@ -100,7 +101,7 @@ def masks_on_replicas(make_layer) -> list[np.ndarray]:
     def masks():
         def mask():
             first_row = 4 * tf.distribute.get_replica_context().replica_id_in_sync_group
-            with dropout_state(DropoutState(0, tf.constant(0, tf.int64), first_row)):
+            with step_state(StepState(0, tf.constant(0, tf.int64), first_row)):
                 return layer(tf.ones((4, 16)), training=True)
 
         return strategy.experimental_local_results(strategy.run(mask))
@@ -109,14 +110,14 @@ def masks_on_replicas(make_layer) -> list[np.ndarray]:
 
 
 def test_dropout_draws_the_same_mask_on_every_replica():
-    """Worked around by models/dropout.py, whose masks follow from the place in the global batch."""
+    """Worked around by models/step_state.py, whose numbers follow from the place in the global batch."""
     first, second = masks_on_replicas(lambda: StepDropout(0.5))
     assert (first != second).any()
     np.testing.assert_array_equal(*masks_on_replicas(lambda: keras.layers.Dropout(0.5, seed=1)))
 
 
 def test_weights_do_not_hold_the_state_of_dropout(tmp_path):
-    """Worked around by models/dropout.py, which has no state."""
+    """Worked around by models/step_state.py, which stores nothing."""
     ones = np.ones((1, 64), "float32")
     model, loaded = (keras.Sequential([keras.Input((64,)), keras.layers.Dropout(0.5, seed=1)]) for _ in range(2))
     model(ones, training=True)

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models.dropout import DropoutState, dropout_state
+from models.step_state import StepState, step_state
 from pipeline.feed.resident import SplitArrays, host_tensor
 from pipeline.train.audit import EpochAudit
 from pipeline.train.devices import Devices
@@ -112,8 +112,8 @@ class CompiledSteps:
         index, image, label = self._batch(part, k)
         context = tf.distribute.get_replica_context()
         first_row = context.replica_id_in_sync_group * tf.shape(index)[0]
-        state = DropoutState(self._plan.config.seed, step, tf.cast(first_row, tf.int32))
-        with tf.GradientTape() as tape, dropout_state(state):
+        state = StepState(self._plan.config.seed, step, tf.cast(first_row, tf.int32))
+        with tf.GradientTape() as tape, step_state(state):
             losses, correct, weight = self._losses(index, image, label, training=True)
             loss = tf.reduce_sum(losses) / count
             scales = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
