@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.cli import Parser, add_settings, run_command, settings_from
 from pipeline.train.config import TrainConfig
+from pipeline.train.recipe import DEFAULT, RECIPES, read_recipe
 
 if TYPE_CHECKING:
     import keras
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 SAMPLE_DIR = pathlib.Path("data/sample")
 # 10,800 images: small batches and few epochs, so that a first look takes about two minutes on two cores.
-FIRST_LOOK = {"data": SAMPLE_DIR, "batch_size": 64, "epochs": 2}
+FIRST_LOOK = {"data": SAMPLE_DIR, "batch_size": 64, "epochs": 6}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,12 +68,13 @@ def train(config: TrainConfig) -> int:
             devices.wait_for_all()
             return stopped.exit_code
         try:
-            if chief:
-                # A run killed after its last checkpoint has not written this yet.
-                run.write_history(state.history)
-                if config.patience is not None and not store.restore_best(model):
-                    reporter.line("the best checkpoint cannot be read; the results are of the last weights")
-                write_results(run.path, plan, model, state.history, reporter)
+            if config.patience is not None and not store.restore_best(model, optimizer):
+                reporter.line("the best checkpoint cannot be read; the results are of the last weights")
+            with trainer.averaged_weights():
+                if chief:
+                    # A run killed after its last checkpoint has not written this yet.
+                    run.write_history(state.history)
+                    write_results(run.path, plan, model, state.history, reporter)
         finally:
             # Workers leave together: to the others, one that has left looks like one that died.
             devices.wait_for_all()
@@ -89,7 +91,7 @@ def write_results(
     config = plan.config
     evaluations = write_report(
         run_dir,
-        make_inference_model(model, plan.manifest),
+        make_inference_model(model, plan),
         plan.manifest,
         config.data,
         plan.normalization,
@@ -105,11 +107,14 @@ def write_results(
 def parse_config(argv: Sequence[str] | None) -> TrainConfig:
     """The configuration that a command line asks for."""
     parser = Parser(prog="train.py", description=__doc__)
+    recipes = f"{', '.join(RECIPES)}, or a JSON file such as a run's config.json (default: {DEFAULT})"
+    parser.add_argument("--recipe", default=DEFAULT, metavar="NAME", help=recipes)
     add_settings(parser, TrainConfig)
     args = parser.parse_args(argv)
     if args.data is None:
         parser.set_defaults(**FIRST_LOOK)
-        args = parser.parse_args(argv)
+    parser.set_defaults(**read_recipe(args.recipe))
+    args = parser.parse_args(argv)
     run_dir = args.run_dir or pathlib.Path("runs") / (args.data.resolve().name or "run")
     return settings_from(TrainConfig, args, run_dir=run_dir)
 

@@ -1,0 +1,74 @@
+"""Networks by name, or by `package.module:function`.
+
+A builder is a function `(image_shape, num_classes, dtype="float32", layer_types=PLAIN, **settings) -> keras.Model` from
+[n, H, W, C] images in the compute dtype of the policy `dtype` to float32 probabilities [n, num_classes], with a layer
+named "logits" before the softmax. Its settings are numbers with defaults. It takes dropout and batch normalization from
+`layer_types` (`models/layer_types.py`), which has Keras's own layers for export.
+"""
+
+import importlib
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import keras
+
+Builder = Callable[..., "keras.Model"]
+
+# Modules rather than functions, so that listing the names does not import TensorFlow.
+NETWORKS = {
+    "tutorial": "models.tutorial:make_tutorial",
+    "fast": "models.fast:make_fast",
+    "residual": "models.residual:make_residual",
+}
+
+
+class Network(NamedTuple):
+    """A network as `--model` names it: "residual", "residual,width=48" or "package.module:function,depth=3"."""
+
+    name: str
+    settings: dict[str, float]
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is a user's function, not one of NETWORKS."""
+        return ":" in self.name
+
+    def load(self) -> Builder:
+        """The builder, with these settings applied.
+
+        Raises:
+            ValueError: there is no such network, function or setting; the message is for users.
+        """
+        module_name, _, function_name = NETWORKS.get(self.name, self.name).partition(":")
+        try:
+            builder = getattr(importlib.import_module(module_name), function_name)
+        except (ImportError, AttributeError) as error:
+            raise ValueError(f"cannot import it ({error}); give package.module:function") from error
+        known = [name for name in inspect.signature(builder).parameters][len(_ARGUMENTS) :]
+        if unknown := [name for name in self.settings if name not in known]:
+            raise ValueError(f"it has no setting {unknown[0]}; it has {', '.join(known) or 'none'}")
+
+        def build(*args: Any, **kwargs: Any) -> "keras.Model":
+            return builder(*args, **kwargs, **self.settings)
+
+        return build
+
+
+_ARGUMENTS = ("image_shape", "num_classes", "dtype", "layer_types")
+
+
+def parse_network(text: str) -> Network:
+    """The network that a text such as "residual,width=48" names; ValueError, for users, if it names none."""
+    name, *pairs = text.split(",")
+    if name not in NETWORKS and ":" not in name:
+        raise ValueError(f"choose one of {', '.join(NETWORKS)}, or package.module:function")
+    settings = {}
+    for pair in pairs:
+        key, _, value = pair.partition("=")
+        try:
+            settings[key] = int(value) if value.lstrip("-").isdigit() else float(value)
+        except ValueError as error:
+            raise ValueError(f"{pair!r} is not a setting such as width=48") from error
+    return Network(name, settings)

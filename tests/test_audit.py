@@ -29,7 +29,7 @@ def start(monkeypatch, numbered, tmp_path):
 
     def make(**settings):
         common = {"epochs": 2, "batch_size": 8, "steps_per_call": 1, "memory_budget": 10**6}
-        return SmallRun(monkeypatch, numbered, tmp_path / "run", **{**common, **settings})
+        return SmallRun(numbered, tmp_path / "run", **{**common, **settings})
 
     return make
 

@@ -131,10 +131,10 @@ def test_the_newest_and_the_best_are_kept(tmp_path, model, optimizer):
     save_steps(store, model, optimizer, 1, best=True)
     save_steps(store, model, optimizer, 2, 3)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.npz", name_of(2), name_of(3)]
-    assert store.restore_best(model)
+    assert store.restore_best(model, optimizer)
     assert weights_of(model) == {1.0}
     (tmp_path / "best.npz").write_bytes(b"")
-    assert not store.restore_best(model)
+    assert not store.restore_best(model, optimizer)
 
 
 def test_if_none_can_be_read_it_says_what_to_do(tmp_path, model, optimizer, saved):
@@ -151,7 +151,7 @@ def test_a_checkpoint_of_another_run_is_refused_with_the_differences(tmp_path, m
     with pytest.raises(InputError, match=message):
         make_store(tmp_path, other).restore_newest(model, optimizer)
     assert weights_of(model) == before
-    assert not make_store(tmp_path, other).restore_best(model)
+    assert not make_store(tmp_path, other).restore_best(model, optimizer)
 
 
 def test_other_numerics_are_reported_and_resumed(tmp_path, model, optimizer, saved):

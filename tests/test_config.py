@@ -31,8 +31,8 @@ def test_invalid_settings_are_named_with_their_values(settings, message):
 
 
 def test_the_learning_rate_follows_the_batch_size_unless_given():
-    assert configure(batch_size=32).peak_learning_rate == 1e-3
-    assert configure(batch_size=128).peak_learning_rate == 2e-3
+    assert configure(optimizer="adam", batch_size=32).peak_learning_rate == 1e-3
+    assert configure(optimizer="adam", batch_size=128).peak_learning_rate == 2e-3
     assert configure(batch_size=128, learning_rate=0.5).peak_learning_rate == 0.5
 
 
@@ -52,12 +52,12 @@ def test_text_that_is_not_a_size_is_refused(text):
 
 def test_without_data_the_sample_is_trained_on_in_small_batches():
     config = parse_config([])
-    assert (str(config.data), config.batch_size, config.epochs) == ("data/sample", 64, 2)
+    assert (str(config.data), config.batch_size, config.epochs) == ("data/sample", 64, 6)
     assert str(config.run_dir) == "runs/sample"
     assert parse_config(["--epochs", "5"]).epochs == 5
 
 
 def test_the_data_directory_names_the_run_directory():
     config = parse_config(["--data", "data/kannada", "--memory-budget", "1GiB"])
-    assert (str(config.run_dir), config.batch_size, config.epochs) == ("runs/kannada", 256, 6)
+    assert (str(config.run_dir), config.batch_size, config.epochs) == ("runs/kannada", 256, 30)
     assert config.memory_budget == 2**30

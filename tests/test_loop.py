@@ -16,7 +16,7 @@ def start(monkeypatch, digits, tmp_path):
     """Start or resume a run; `name` tells runs of one test apart."""
 
     def make(name="run", **settings):
-        return SmallRun(monkeypatch, digits, tmp_path / name, **settings)
+        return SmallRun(digits, tmp_path / name, **settings)
 
     return make
 

@@ -58,9 +58,9 @@ def test_killed_chief_ends_all_workers_and_they_resume_together(trained, digits,
 
 def test_two_workers_train_what_one_machine_with_two_replicas_does(trained, monkeypatch, digits, tmp_path):
     _, run_dir = trained
-    single = SmallRun(monkeypatch, digits, tmp_path, strategy="mirrored", devices=2, epochs=2)
+    single = SmallRun(digits, tmp_path, strategy="mirrored", devices=2, epochs=2)
     single.fit()
-    restored = SmallRun(monkeypatch, digits, run_dir, epochs=2)
+    restored = SmallRun(digits, run_dir, epochs=2)
     restored.store.restore_newest(restored.model, restored.optimizer)
     for ours, theirs in zip(single.model.get_weights(), restored.model.get_weights(), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)

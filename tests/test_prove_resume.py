@@ -28,7 +28,7 @@ def test_kills_are_spread_over_the_whole_run(kills):
 
 def test_differences_name_what_differs_and_ignore_times(monkeypatch, digits, tmp_path):
     for name, seed in (("first", 0), ("same", 0), ("other", 1)):
-        state = SmallRun(monkeypatch, digits, tmp_path / name, epochs=1, seed=seed).fit()
+        state = SmallRun(digits, tmp_path / name, epochs=1, seed=seed).fit()
         (tmp_path / name / "evaluation.json").write_text("{}")
         with (tmp_path / name / "history.csv").open("w", newline="") as file:
             writer = csv.DictWriter(file, state.history[0])

@@ -22,7 +22,7 @@ def start(monkeypatch, digits, tmp_path):
     """Start or resume a run of one step per call; `name` tells runs of one test apart."""
 
     def make(name="run", **settings):
-        return SmallRun(monkeypatch, digits, tmp_path / name, **{"epochs": 2, "steps_per_call": 1, **settings})
+        return SmallRun(digits, tmp_path / name, **{"epochs": 2, "steps_per_call": 1, **settings})
 
     return make
 

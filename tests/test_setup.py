@@ -23,14 +23,14 @@ def plan(digits, **settings):
 def test_the_inference_model_has_plain_layers_and_the_same_outputs(digits):
     planned = plan(digits, precision="float32")  # "auto" is bfloat16 on some processors, and the copy never is
     model, _ = setup.make_model(planned, make_devices())
-    copy = setup.make_inference_model(model, planned.manifest)
+    copy = setup.make_inference_model(model, planned)
     images = np.random.default_rng(0).random((5, 8, 8, 1), np.float32)
     assert {type(layer).__module__.split(".")[0] for layer in copy.layers} == {"keras"}
     np.testing.assert_allclose(copy(images), model(images), atol=1e-6)
 
 
 def test_the_learning_rate_warms_up_and_falls(digits):
-    planned = plan(digits, epochs=10, batch_size=16)
+    planned = plan(digits, epochs=10, batch_size=16, schedule="cosine", warmup=0.05)
     _, optimizer = setup.make_model(planned, make_devices())
     rates = []
     for step in (0, 6, 65, 130):

@@ -1,8 +1,8 @@
 import keras
 import pytest
 
-from models.cnn import make_cnn
-from models.dropout import StepDropout
+from models.layer_types import training_layers
+from models.tutorial import make_tutorial
 from pipeline.train.stored import network_fingerprint
 
 
@@ -29,5 +29,5 @@ def test_settings_and_shapes_change_it(change):
 def test_the_networks_own_is_pinned_and_equal_under_every_precision():
     # When this changes, earlier runs cannot be resumed: change it with the network only.
     for dtype in ("float32", "mixed_bfloat16"):
-        model = make_cnn((28, 28, 1), 10, dtype, StepDropout)
+        model = make_tutorial((28, 28, 1), 10, dtype, training_layers())
         assert network_fingerprint(model) == "887,530 parameters (b3ad57172037)"

@@ -1,7 +1,7 @@
 import keras
 import pytest
 
-from models.cnn import make_cnn
+from models.tutorial import make_tutorial
 from pipeline.benchmark.training import diagnose, make_matmul, training_flops
 from pipeline.train.devices import make_devices
 from tests.helpers.benchmarks import run
@@ -63,7 +63,7 @@ def test_operations_of_the_network_are_as_counted_by_hand():
     # 2 * kernel * inputs * outputs * places: two convolutions on 28x28, two on 14x14, then 7*7*64 -> 256 -> 10.
     convolutions = 2 * (25 * 1 * 32 * 784 + 25 * 32 * 32 * 784 + 9 * 32 * 64 * 196 + 9 * 64 * 64 * 196)
     forward = convolutions + 2 * (3136 * 256 + 256 * 10)
-    assert training_flops(make_cnn((28, 28, 1), 10)) == 3 * forward
+    assert training_flops(make_tutorial((28, 28, 1), 10)) == 3 * forward
 
 
 def test_strides_and_groups_are_counted_and_an_unknown_layer_is_named():

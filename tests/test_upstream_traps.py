@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from models.dropout import StepDropout
 from models.step_state import StepState, step_state
-from pipeline.train.recovery import ReplicaSafeLossScaleOptimizer
+from pipeline.train.optimizer import ReplicaSafeLossScaleOptimizer
 from tests.helpers.commands import WatchedCommand, free_ports
 
 pytestmark = pytest.mark.skipif(not keras.__version__.startswith("3.15."), reason="another Keras has other traps")

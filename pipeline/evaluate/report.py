@@ -5,15 +5,13 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from pipeline.evaluate import figures, image_grids
 from pipeline.evaluate.metrics import FILE_NAME, Evaluation, evaluate, print_evaluations, write_evaluations
 from pipeline.evaluate.predict import Predictions, make_predictor
 from pipeline.evaluate.saved_run import export_model
 from pipeline.feed.normalize import Normalization
 from pipeline.feed.resident import SplitArrays, load_split
-from pipeline.feed.stream import SplitReader
+from pipeline.feed.stream import read_sample
 from pipeline.format.manifest import Manifest, Split
 from pipeline.splits import TRAIN
 
@@ -81,11 +79,7 @@ def _load(data_dir: str | pathlib.Path, manifest: Manifest, split: Split) -> Spl
     """A split's rows; of `train` an even sample, read row by row because the whole may not fit in memory."""
     if split.name != TRAIN or split.num_examples <= _MAX_TRAIN_ROWS:
         return load_split(data_dir, manifest, split.name)
-    # Always the same rows, so that a resumed run reports the same loss.
-    rows = image_grids.evenly(np.arange(split.num_examples), _MAX_TRAIN_ROWS)
-    shards = np.searchsorted(split.shard_starts, rows, side="right") - 1
-    reads = np.column_stack([shards, rows - split.shard_starts[shards], np.ones_like(rows)])
-    return SplitReader(data_dir, manifest, TRAIN).read(reads)[0]
+    return read_sample(data_dir, manifest, TRAIN, _MAX_TRAIN_ROWS)  # the same rows when a run is resumed
 
 
 def _draw_images(

@@ -56,3 +56,12 @@ class SplitReader:
         first, stop = np.maximum(low, self._starts[:-1]), np.minimum(high, self._starts[1:])
         reads = np.column_stack([np.arange(len(first)), first - self._starts[:-1], stop - first])
         return self.read(reads[first < stop])[0]
+
+
+def read_sample(directory: str | pathlib.Path, manifest: Manifest, split_name: str, limit: int) -> SplitArrays:
+    """Up to `limit` rows of a split, evenly spread: always the same ones; only their pages are read."""
+    split = manifest.split(split_name)
+    rows = np.arange(min(limit, split.num_examples)) * split.num_examples // min(limit, split.num_examples)
+    shards = np.searchsorted(split.shard_starts, rows, side="right") - 1
+    reads = np.column_stack([shards, rows - split.shard_starts[shards], np.ones_like(rows)])
+    return SplitReader(directory, manifest, split_name).read(reads)[0]

@@ -149,14 +149,14 @@ class CheckpointStore:
             raise InputError(f"{self._directory}: no readable checkpoint; start again with --fresh ({corrupt[-1]})")
         return None, []
 
-    def restore_best(self, model: keras.Model) -> bool:
-        """Load the best checkpoint's weights into the model; False if it cannot be read."""
+    def restore_best(self, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> bool:
+        """Load the best checkpoint, with the weights' average that the optimizer holds; False if it cannot be read."""
         self.wait()
         try:
-            _, values = self._read(self._directory / BEST, _variables(model, None))
+            _, values = self._read(self._directory / BEST, _variables(model, optimizer))
         except _UNREADABLE:
             return False
-        _assign(values, _variables(model, None))
+        _assign(values, _variables(model, optimizer))
         return True
 
     def _read(self, path: pathlib.Path, variables: dict[str, keras.Variable]) -> tuple[_Record, dict[str, np.ndarray]]:
@@ -204,11 +204,10 @@ def _step_of(path: pathlib.Path) -> int:
     return int(path.stem.removeprefix("checkpoint-"))
 
 
-def _variables(model: keras.Model, optimizer: keras.optimizers.Optimizer | None) -> dict[str, keras.Variable]:
+def _variables(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> dict[str, keras.Variable]:
     """The variables by their names in an archive."""
     named = {f"model/{place:04d}": variable for place, variable in enumerate(model.weights)}
-    slots = optimizer.variables if optimizer is not None else []
-    return {**named, **{f"optimizer/{place:04d}": variable for place, variable in enumerate(slots)}}
+    return {**named, **{f"optimizer/{place:04d}": variable for place, variable in enumerate(optimizer.variables)}}
 
 
 def _assign(values: dict[str, np.ndarray], variables: dict[str, keras.Variable]) -> None:

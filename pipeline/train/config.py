@@ -7,14 +7,14 @@ import pathlib
 import re
 from typing import Any
 
-from pipeline.cli import check_settings, setting
+from pipeline.cli import setting
 from pipeline.errors import InputError
 from pipeline.feed.normalize import KINDS
 from pipeline.feed.plan import FEEDS
+from pipeline.train.recipe import Recipe
 
 STRATEGIES = ("auto", "one", "mirrored", "multiworker")
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
-SCHEDULES = ("constant", "cosine")
 SCALES = ("device", "host")
 
 _INT32 = 2**31  # steps and rows of a batch are int32 in places
@@ -37,9 +37,11 @@ def _count(default: int | None, text: str, group: str, minimum: int = 1) -> Any:
     return setting(default, text, group=group, minimum=minimum, below=_INT32)
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainConfig:
-    """Settings of a run; None and "auto" are decided by `run_plan.make_run_plan`.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig(Recipe):
+    """Settings of a run: a recipe, and where and how to carry it out.
+
+    None and "auto" are decided by `run_plan.make_run_plan`.
 
     Raises:
         InputError: a value is out of its bounds, or two settings exclude each other.
@@ -57,13 +59,7 @@ class TrainConfig:
         None, "maximum steps per host call (default: 16, on CPUs fewer for large batches)", "devices"
     )
 
-    epochs: int = _count(6, "passes over the data", "training")
-    batch_size: int = _count(256, "global, over all replicas", "training")
-    learning_rate: float | None = setting(
-        None, "peak (default: 0.001 * sqrt(batch size / 32))", metavar="RATE", group="training"
-    )
-    schedule: str = setting("cosine", "cosine: after a short warm-up", choices=SCHEDULES, group="training")
-    seed: int = setting(0, "of weights, order and dropout", group="training", minimum=0, below=2**63)
+    seed: int = setting(0, "of weights, order, dropout and augmentation", group="training", minimum=0, below=2**63)
     patience: int | None = _count(None, "stop after N epochs without a better validation accuracy", "training")
     checkpoint_every: int | None = _count(None, "also within an epoch, every N steps", "training")
     keep_checkpoints: int = _count(2, "newest to keep, besides the best", "training")
@@ -88,17 +84,8 @@ class TrainConfig:
     log_json: bool = setting(False, "one JSON object per line, for machines", group="output")
 
     def __post_init__(self) -> None:
-        check_settings(self)
-        if not 0 < self.peak_learning_rate < math.inf:
-            raise InputError(f"--learning-rate {self.peak_learning_rate}: it must be a number above 0")
+        super().__post_init__()
         if self.feed == "device" and self.scale == "host":
             raise InputError("--scale host cannot be used with --feed device, which scales in the step")
-
-    @property
-    def peak_learning_rate(self) -> float:
-        """The given rate, or the Keras tutorial's 0.001 at batch 32, scaled by the square root of the batch size.
-
-        The square root is the rule for Adam: Malladi et al., "On the SDEs and Scaling Rules for Adaptive Gradient
-        Algorithms", NeurIPS 2022.
-        """
-        return 1e-3 * math.sqrt(self.batch_size / 32) if self.learning_rate is None else self.learning_rate
+        if self.scale == "host" and self.augment != "none":
+            raise InputError("--scale host needs --augment none: augmentation works on bytes, in the step")

@@ -19,6 +19,8 @@ from pipeline.train.run_plan import RunPlan
 from pipeline.train.step import CallResult, CompiledSteps
 from pipeline.train.stored import EpochRow
 
+_STATISTICS_STEPS = 64  # batches whose statistics the averaged weights get
+
 
 class Trainer:
     """Trains a model on the elements of its feeds, one compiled call after another.
@@ -172,11 +174,24 @@ class Trainer:
         if self._feeds.validation is None:
             return {}
         sums = (0.0, 0.0, 0.0)
-        with contextlib.closing(prefetch_to_devices(self._feeds.validation(), self._devices)) as calls:  # type: ignore[type-var]
-            for parts, counts in calls:
+        with self.averaged_weights():
+            for parts, counts in self._delivered(self._feeds.validation()):
                 sums = _added(sums, self._compiled.evaluate(parts, counts))
         self._guard.check_validation(state, sums[0])
         return {"val_loss": sums[0] / sums[2], "val_accuracy": sums[1] / sums[2]}
+
+    def averaged_weights(self) -> contextlib.AbstractContextManager[None]:
+        """Within the block the model has the moving average of its weights, if the recipe keeps one."""
+        return self._compiled.averaged_weights(self._statistics_elements)
+
+    def _statistics_elements(self) -> Iterator[tuple[Any, Any]]:
+        """The first training elements, always the same ones: enough for the statistics of a layer."""
+        elements = -(-_STATISTICS_STEPS // self._steps.steps_per_call)
+        return self._delivered(self._feeds.train(Position(0, 0, 1)).take(elements))
+
+    def _delivered(self, dataset: Any) -> Iterator[tuple[Any, Any]]:
+        with contextlib.closing(prefetch_to_devices(dataset, self._devices)) as elements:  # type: ignore[type-var]
+            yield from elements
 
     def _finished(self, state: TrainState) -> bool:
         patience, scores = self._config.patience, [_score(row) for row in state.history]

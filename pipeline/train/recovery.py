@@ -5,12 +5,12 @@ from typing import Any, NoReturn
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from pipeline.errors import InputError, pluralize
 from pipeline.train.audit import ReadIds, name_ids
 from pipeline.train.checkpoint import CheckpointStore, TrainState
 from pipeline.train.devices import Devices
+from pipeline.train.optimizer import lower_rate, rate_at
 from pipeline.train.step import CallResult, CompiledSteps
 
 RATE_FACTOR = 0.5  # of the learning rate, each time a run goes back
@@ -67,58 +67,6 @@ class FiniteGuard:
             f"learning rate {rate_at(self._compiled.optimizer, step):g}; {whose} has "
             f"{name_ids(rows[rows >= 0], self._read_ids)}",
         )
-
-
-class ReplicaSafeLossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
-    """Skips the step on all replicas, and halves the scale, if any replica's gradients overflow.
-
-    Keras 3.15 checks only the first replica, taking gradients to be summed already, which they are not: an overflow on
-    the second writes infinities into every replica's weights (tests/test_upstream_traps.py has the case).
-    """
-
-    def check_finite(self, grads: list[Any]) -> Any:
-        finite = super().check_finite(grads)
-        context = tf.distribute.get_replica_context()
-        if context is None:
-            return finite
-        overflows = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.cast(tf.logical_not(finite), tf.float32))
-        return tf.equal(overflows, 0.0)
-
-
-class RecoverableSchedule(keras.optimizers.schedules.LearningRateSchedule):
-    """A schedule times a factor: a variable of the optimizer's, so that checkpoints keep it with all others."""
-
-    def __init__(self, schedule: keras.optimizers.schedules.LearningRateSchedule, factor: keras.Variable) -> None:
-        self.schedule, self.factor = schedule, factor
-
-    def __call__(self, step: Any) -> Any:
-        return self.schedule(step) * self.factor
-
-    def get_config(self) -> dict[str, Any]:
-        return {"schedule": self.schedule, "factor": float(keras.ops.convert_to_numpy(self.factor))}
-
-
-def make_recoverable(
-    optimizer: keras.optimizers.Optimizer, schedule: keras.optimizers.schedules.LearningRateSchedule
-) -> None:
-    """Give the optimizer, not built yet, this schedule in a form that `lower_rate` can lower."""
-    factor = optimizer.add_variable(shape=(), initializer="ones", name="rate_factor")
-    optimizer.learning_rate = RecoverableSchedule(schedule, factor)
-
-
-def lower_rate(optimizer: keras.optimizers.Optimizer, factor: float) -> None:
-    """Multiply the learning rate of all steps to come; it is a variable, or a schedule by `make_recoverable`."""
-    factors = [variable for variable in optimizer.variables if variable.name == "rate_factor"]
-    rate = factors[0] if factors else optimizer.learning_rate
-    rate.assign(keras.ops.convert_to_numpy(rate) * np.float32(factor))
-
-
-def rate_at(optimizer: keras.optimizers.Optimizer, step: int) -> float:
-    """The learning rate at a global step."""
-    # Keras evaluates a schedule at the optimizer's current step only, so the schedule itself is evaluated.
-    rate = getattr(optimizer, "inner_optimizer", optimizer)._learning_rate
-    value = rate(step) if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule) else rate
-    return float(keras.ops.convert_to_numpy(value))
 
 
 def go_back(

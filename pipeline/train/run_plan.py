@@ -10,18 +10,23 @@ import msgspec
 import numpy as np
 import tensorflow as tf
 
+from models.step_state import StepState
+from pipeline.augment.choose import choose_preset, is_dark_background
+from pipeline.augment.strengths import Augmentation, parse_augmentation
+from pipeline.augment.transform import augment
 from pipeline.errors import InputError, pluralize, size_text
 from pipeline.feed.dataset import calls_ready
 from pipeline.feed.normalize import Normalization
 from pipeline.feed.order import Steps
 from pipeline.feed.order import fingerprint as order_fingerprint
 from pipeline.feed.plan import FeedPlan, default_memory_budget, plan_feed
-from pipeline.feed.stream import plan_pages
+from pipeline.feed.stream import plan_pages, read_sample
 from pipeline.format.manifest import Manifest
 from pipeline.splits import TRAIN, VAL
 from pipeline.train.config import TrainConfig
 from pipeline.train.devices import Devices, choose_precision, device_memory, precision_remark
 from pipeline.train.prefetch import AHEAD
+from pipeline.train.recipe import AUTO, Recipe
 from pipeline.train.stored import Identity, StoredRun
 
 # An accelerator finishes a small step in less time than the host needs to start one, so it gets many per call.
@@ -32,6 +37,10 @@ _GPU_CALL_BYTES = 256 << 20  # several calls wait in memory, and steps on so man
 _CPU_CALL_BYTES = 1024 * 28 * 28
 # Settings that may differ between workers: paths on their own disks, and what only the chief writes.
 _OF_A_WORKER = ("data", "run_dir", "log_json", "tensorboard")
+
+_OF_ITS_OWN = ("batch_size", "learning_rate", "schedule", "epochs")  # recorded beside the rest of the recipe
+_OF_A_RECIPE = tuple(field.name for field in dataclasses.fields(Recipe) if field.name not in _OF_ITS_OWN)
+_IMAGES_LOOKED_AT = 256  # to choose an augmentation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,10 +53,19 @@ class RunPlan:
     steps: Steps
     normalization: Normalization
     feed_plan: FeedPlan
+    augmentation: Augmentation
+    dark_background: bool = True
 
     @property
     def compute_dtype(self) -> str:
         return keras.DTypePolicy(self.precision).compute_dtype
+
+    def augmented(self, images: tf.Tensor, state: StepState) -> tf.Tensor:
+        """uint8 [n, H, W, C] to augmented and normalized images in the compute dtype."""
+        if not self.augmentation:
+            return self.normalization.apply(images, self.compute_dtype)
+        values = augment(tf.cast(images, tf.float32) / 255, self.augmentation, state, self.dark_background)
+        return self.normalization.apply(values * 255, self.compute_dtype)
 
     def identity(self, network: str) -> Identity:
         """What two starts must share to be one run; `network` is the model's fingerprint."""
@@ -61,6 +79,7 @@ class RunPlan:
             network=network,
             learning_rate=config.peak_learning_rate,
             schedule=config.schedule,
+            recipe={**{name: getattr(config, name) for name in _OF_A_RECIPE}, "augment": self.augmentation.text()},
             precision=self.precision,
             normalization=self.normalization,
             streamed=streamed,
@@ -84,6 +103,7 @@ class RunPlan:
             f"{devices.describe()}; {self.precision}; run directory {self.config.run_dir}",
             *filter(None, remarks),
             self.feed_plan.describe(),
+            f"network {self.config.model}; augmentation {self.augmentation.text()}",
             f"{steps.num_examples:,} images per epoch, each once, in {steps.per_epoch} steps of {steps.batch_size}"
             f" ({steps.batch_size // devices.replicas.total} per replica), {steps.steps_per_call} per call{padding}",
         ]
@@ -149,7 +169,9 @@ def make_run_plan(
             # The budget sets the windows and so the order, which must be the same on every worker.
             raise InputError("streaming on several workers needs the same --memory-budget on each; give one")
     mean, std = (manifest.pixel_mean, manifest.pixel_std) if config.normalization == "standard" else ((), ())
-    return RunPlan(config, manifest, precision, steps, Normalization(config.normalization, mean, std), feed_plan)
+    normalization = Normalization(config.normalization, mean, std)
+    augmentation, dark = _plan_augmentation(config, manifest, earlier)
+    return RunPlan(config, manifest, precision, steps, normalization, feed_plan, augmentation, dark)
 
 
 def check_possible(config: TrainConfig, manifest: Manifest, devices: Devices) -> None:
@@ -207,6 +229,17 @@ def _plan_feed(
         replicas=devices.replicas.local,
     )
     return dataclasses.replace(feed_plan, reason="as at the first start") if feed != config.feed else feed_plan
+
+
+def _plan_augmentation(config: TrainConfig, manifest: Manifest, earlier: StoredRun | None) -> tuple[Augmentation, bool]:
+    """The augmentation, and whether the images' background is dark."""
+    if config.augment == "none":
+        return Augmentation(), True
+    images = read_sample(config.data, manifest, TRAIN, _IMAGES_LOOKED_AT).images.reshape(-1, *manifest.image_shape)
+    text = config.augment
+    if text == AUTO:
+        text = str(earlier.identity.recipe["augment"]) if earlier else choose_preset(images)
+    return parse_augmentation(text), is_dark_background(images)
 
 
 def _check_calls_fit(

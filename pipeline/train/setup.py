@@ -8,8 +8,8 @@ import keras
 import msgspec
 import tensorflow as tf
 
-from models.cnn import make_cnn
-from models.dropout import StepDropout
+from models import parse_network
+from models.layer_types import PLAIN, LayerTypes, training_layers
 from pipeline.errors import InputError
 from pipeline.feed.dataset import HostScaling, make_evaluation_dataset, make_resident_dataset, make_stream_dataset
 from pipeline.feed.order import Steps
@@ -23,15 +23,13 @@ from pipeline.train.config import TrainConfig
 from pipeline.train.devices import Devices
 from pipeline.train.environment import numerics
 from pipeline.train.loop import Trainer
+from pipeline.train.optimizer import make_optimizer
 from pipeline.train.prefetch import Feeds
 from pipeline.train.progress import Reporter
-from pipeline.train.recovery import ReplicaSafeLossScaleOptimizer, make_recoverable
 from pipeline.train.run_dir import RunDirectory
 from pipeline.train.run_plan import RunPlan
 from pipeline.train.step import CompiledSteps
 from pipeline.train.stored import Stamp, network_fingerprint
-
-_WARMUP_SHARE = 20  # the first 1/20 of all steps
 
 
 def make_model(plan: RunPlan, devices: Devices) -> tuple[keras.Model, keras.optimizers.Optimizer]:
@@ -39,16 +37,31 @@ def make_model(plan: RunPlan, devices: Devices) -> tuple[keras.Model, keras.opti
     config, manifest = plan.config, plan.manifest
     keras.utils.set_random_seed(config.seed % 2**32)
     with devices.strategy.scope():
-        model = make_cnn(manifest.image_shape, manifest.num_classes, plan.precision, StepDropout)
-        optimizer = keras.optimizers.Adam(config.peak_learning_rate)
-        if config.schedule != "constant":
-            make_recoverable(optimizer, _schedule(plan))
-        if plan.precision == "mixed_float16":
-            optimizer = ReplicaSafeLossScaleOptimizer(optimizer)
+        model = make_network(config.model, manifest, plan.precision, training_layers())
+        optimizer = make_optimizer(config, plan.steps.per_epoch * config.epochs, plan.precision)
         optimizer.build(model.trainable_variables)
         # Callbacks look for the optimizer on the model; training itself does not go through fit().
         model.compile(optimizer, auto_scale_loss=False, jit_compile=False)
     return model, optimizer
+
+
+def make_network(name: str, manifest: Manifest, dtype: str = "float32", layer_types: LayerTypes = PLAIN) -> keras.Model:
+    """The network that `--model` names, for the images and classes of a data set.
+
+    Raises:
+        InputError: there is no such network, or it is not one that can be trained (`models/__init__.py`).
+    """
+    shape, num_classes = manifest.image_shape, manifest.num_classes
+    try:
+        model = parse_network(name).load()(shape, num_classes, dtype=dtype, layer_types=layer_types)
+        logits = model.get_layer("logits").output
+    except ValueError as error:  # also Keras's, if there is no such layer or a layer does not fit the images
+        raise InputError(f"--model {name}: {error}") from error
+    if tuple(model.output.shape) != (None, num_classes) or logits.shape != model.output.shape:
+        raise InputError(
+            f"--model {name}: its output is {model.output.shape}, not probabilities of {num_classes} classes"
+        )
+    return model
 
 
 def claim_run(
@@ -127,9 +140,9 @@ def make_compiled_steps(
     return CompiledSteps(plan, devices, model, optimizer, feeds.table, audit)
 
 
-def make_inference_model(model: keras.Model, manifest: Manifest) -> keras.Model:
+def make_inference_model(model: keras.Model, plan: RunPlan) -> keras.Model:
     """A float32 copy of plain Keras layers, off every strategy: for evaluation, export and use elsewhere."""
-    copy = make_cnn(manifest.image_shape, manifest.num_classes)
+    copy = make_network(plan.config.model, plan.manifest)
     copy.set_weights(model.get_weights())
     return copy
 
@@ -159,15 +172,3 @@ def _make_validation(
     source = make_source(plan.config.data, plan.manifest, VAL)
     steps = Steps(split.num_examples, plan.config.batch_size).in_even_calls(plan.steps.steps_per_call)
     return lambda: make_evaluation_dataset(source, steps, devices.replicas, scaling)
-
-
-def _schedule(plan: RunPlan) -> keras.optimizers.schedules.LearningRateSchedule:
-    total = plan.steps.per_epoch * plan.config.epochs
-    warmup = max(1, total // _WARMUP_SHARE)
-    return keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=plan.config.peak_learning_rate / 10,
-        warmup_target=plan.config.peak_learning_rate,
-        warmup_steps=warmup,
-        decay_steps=max(1, total - warmup),
-        alpha=0.01,
-    )

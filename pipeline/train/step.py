@@ -1,6 +1,8 @@
 """The compiled part of training: several steps per host call, on every replica, with nothing read back in between."""
 
-from collections.abc import Sequence
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -9,8 +11,10 @@ import tensorflow as tf
 
 from models.step_state import StepState, step_state
 from pipeline.feed.resident import SplitArrays, host_tensor
+from pipeline.splits import TRAIN
 from pipeline.train.audit import EpochAudit
 from pipeline.train.devices import Devices
+from pipeline.train.optimizer import WeightAverage
 from pipeline.train.run_plan import RunPlan
 
 _SUMS = 4  # a call adds up loss, correct, examples and stop, in this order; then the loss of each step
@@ -32,9 +36,11 @@ class CompiledSteps:
 
     The loss of a step is the mean cross-entropy over the examples it holds: a replica adds the losses of its own and
     divides by the count of the whole step, and the optimizer sums gradients over replicas. Padding has weight 0.
+    Evaluation uses the moving average of the weights if the recipe keeps one.
 
-    With `--xla` the training step of a replica is compiled, which must then be the only one: the optimizer adds up
-    gradients over replicas inside the step, and XLA cannot wait for another device there.
+    With `--xla` the network's step of a replica is compiled, which must then be the only one: the optimizer adds up
+    gradients over replicas inside the step, and XLA cannot wait for another device there. Augmentation stays outside,
+    because XLA has no kernel for its resampling.
     """
 
     def __init__(
@@ -51,6 +57,8 @@ class CompiledSteps:
         self._per_call = plan.steps.steps_per_call
         # Cross-entropy from logits is exact even if probabilities have rounded to 0 or 1.
         self._logits = keras.Model(model.input, model.get_layer("logits").output)
+        self._average = WeightAverage(model, optimizer)
+        self._class_weights = _class_weights(plan)
         with devices.strategy.scope():
             self._totals = tf.Variable(
                 tf.zeros(_SUMS + self._per_call),
@@ -63,10 +71,10 @@ class CompiledSteps:
                 # In each replica's memory: a mirrored variable has a copy on every device of the strategy.
                 images = tf.Variable(host_tensor(table.images), trainable=False, dtype=tf.uint8)
                 self._table = images, tf.Variable(host_tensor(table.labels), trainable=False, dtype=tf.int32)
-        compiled = tf.function(self._train_step, jit_compile=True)
-        self._replica_step = compiled if plan.config.xla else self._train_step
+        self._update_network = tf.function(self._update, jit_compile=True) if plan.config.xla else self._update
         self._train_call = tf.function(self._train, reduce_retracing=True)
         self._evaluate_call = tf.function(self._evaluate, reduce_retracing=True)
+        self._statistics_call = tf.function(self._collect_statistics, reduce_retracing=True)
         self._finite_call = tf.function(lambda: _are_finite([*model.weights, *optimizer.variables]))
 
     def train(self, parts: Any, count: tf.Tensor, first_step: int, stop: bool = False) -> CallResult:
@@ -85,6 +93,29 @@ class CompiledSteps:
         """Evaluate one element, without training."""
         return _unpack(np.append(self._evaluate_call(parts, count).numpy(), np.float32(1)))
 
+    @contextlib.contextmanager
+    def averaged_weights(self, elements: Callable[[], Iterable[tuple[Any, tf.Tensor]]]) -> Iterator[None]:
+        """Within the block the model has the moving average of its weights, if the recipe keeps one.
+
+        Moving statistics belong to the weights they were computed with, so the average gets its own, from the training
+        examples of `elements`.
+        """
+        if not self._average.exists:
+            yield
+            return
+        statistics = [variable for variable in self.model.non_trainable_variables if variable.dtype == "float32"]
+        before = [np.asarray(variable).copy() for variable in statistics]
+        self._average.exchange()
+        try:
+            if statistics:
+                for element, (parts, count) in enumerate(elements()):
+                    self._statistics_call(parts, count, tf.constant(element * self._per_call))
+            yield
+        finally:
+            self._average.exchange()
+            for variable, value in zip(statistics, before, strict=True):
+                variable.assign(value)
+
     def is_finite(self) -> bool:
         """Whether every variable of the model and the optimizer is finite; all workers get the same answer."""
         return bool(self._finite_call())
@@ -95,7 +126,7 @@ class CompiledSteps:
         # Metrics stay on the device until the call ends; a step that reports to the host would wait for it.
         for k in tf.range(tf.math.count_nonzero(count, dtype=tf.int32)):  # type: ignore[attr-defined]
             step = first_step + tf.cast(k, tf.int64)
-            strategy.run(self._replica_step, args=(parts, k, count[k], step))
+            strategy.run(self._train_step, args=(parts, k, count[k], step))
         # A loss can stay finite on weights that are not: relu takes NaN for 0.
         weights = tf.cast(_are_finite(self.model.weights), tf.float32)
         # Reading the totals outside the replicas sums them over all of them, on all workers.
@@ -108,28 +139,62 @@ class CompiledSteps:
             strategy.run(self._evaluate_step, args=(parts, k))
         return self._totals.read_value()
 
+    def _collect_statistics(self, parts, count, first):
+        """Make the layers' moving statistics the mean over the steps of all elements; `first` is this one's first."""
+        for k in tf.range(tf.math.count_nonzero(count, dtype=tf.int32)):  # type: ignore[attr-defined]
+            share = 1 / (1 + tf.cast(first + k, tf.float32))
+            self._devices.strategy.run(self._statistics_step, args=(parts, k, count[k], first + k, share))
+
     def _train_step(self, part, k, count, step):
-        index, image, label = self._batch(part, k)
-        context = tf.distribute.get_replica_context()
-        first_row = context.replica_id_in_sync_group * tf.shape(index)[0]
-        state = StepState(self._plan.config.seed, step, tf.cast(first_row, tf.int32))
+        index, image, label, state = self._training_batch(part, k, count, step)
+        losses, correct = self._update_network(image, label, count, state.weight, step, state.first_row)
+        self._add(k, losses, correct, state.weight)
+        if self.audit is not None:
+            self.audit.count(index, state.weight)
+
+    def _update(self, image, label, count, weight, step, first_row):
+        """One step of the optimizer; returns the examples' losses and whether each was right, float32 [n]."""
+        state = self._state(count, weight, step, first_row)
         with tf.GradientTape() as tape, step_state(state):
-            losses, correct, weight = self._losses(index, image, label, training=True)
+            losses, correct = self._losses(image, label, weight, training=True)
             loss = tf.reduce_sum(losses) / count
+            if extra := self._logits.losses:  # regularizers of a user's own network: once per step, not per replica
+                loss += tf.add_n(extra) / self._devices.replicas.total
             scales = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
             scaled = self.optimizer.scale_loss(loss) if scales else loss
         variables = self.model.trainable_variables
         self.optimizer.apply(tape.gradient(scaled, variables), variables)
-        self._add(k, losses, correct, weight)
-        if self.audit is not None:
-            self.audit.count(index, weight)
+        return losses, correct
+
+    def _statistics_step(self, part, k, count, step, share):
+        _, image, _, state = self._training_batch(part, k, count, tf.cast(step, tf.int64))
+        with step_state(dataclasses.replace(state, statistics_share=share)):
+            self._logits(image, training=True)
 
     def _evaluate_step(self, part, k):
         index, image, label = self._batch(part, k)
-        self._add(k, *self._losses(index, image, label, training=False))
+        weight = tf.cast(index >= 0, tf.float32)
+        image = self._plan.normalization.apply(image, self._plan.compute_dtype) if _is_bytes(image) else image
+        self._add(k, *self._losses(image, label, weight, training=False), weight)
+
+    def _training_batch(self, part, k, count, step):
+        """Index [n], augmented and normalized images in the compute dtype, labels [n], and the state of the step."""
+        index, image, label = self._batch(part, k)
+        first_row = tf.distribute.get_replica_context().replica_id_in_sync_group * tf.shape(index)[0]
+        state = self._state(count, tf.cast(index >= 0, tf.float32), step, tf.cast(first_row, tf.int32))
+        if _is_bytes(image):
+            image = self._plan.augmented(image, state)
+        return index, image, label, state
+
+    def _state(self, count, weight, step, first_row):
+        full = None
+        if self._plan.steps.padding:
+            with tf.device("CPU"):  # `count` is on the host, and a branch on a device's value would wait for it
+                full = tf.equal(tf.cast(count, tf.int32), self._plan.steps.batch_size)
+        return StepState(self._plan.config.seed, step, first_row, weight, full)
 
     def _batch(self, part, k):
-        """One step's index [n], images [n, H, W, C] in the compute dtype, labels [n]."""
+        """One step's index [n], images [n, H, W, C] (bytes, or scaled by the host), labels [n]."""
         index = part["index"][k]
         if "image" in part:
             image, label = part["image"][k], part["label"][k]
@@ -137,17 +202,20 @@ class CompiledSteps:
             images, labels = self._table
             safe = tf.maximum(index, 0)
             image, label = tf.gather(images, safe), tf.gather(labels, safe)
-        if image.dtype == tf.uint8:
+        if _is_bytes(image):
             image = tf.reshape(image, (-1, *self._plan.manifest.image_shape))
-            image = self._plan.normalization.apply(image, self._plan.compute_dtype)
         return index, image, label
 
-    def _losses(self, index, image, label, training):
-        weight = tf.cast(index >= 0, tf.float32)
-        logits = tf.cast(self._logits(image, training=training), tf.float32)
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.maximum(label, 0), logits) * weight
+    def _losses(self, image, label, weight, training):
+        logits, known = tf.cast(self._logits(image, training=training), tf.float32), tf.maximum(label, 0)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(known, logits)
+        if training and (smoothing := self._plan.config.label_smoothing):
+            uniform = tf.reduce_logsumexp(logits, axis=1) - tf.reduce_mean(logits, axis=1)
+            losses = (1 - smoothing) * losses + smoothing * uniform
+        if training and self._class_weights is not None:
+            losses *= tf.gather(self._class_weights, known)
         correct = tf.cast(tf.argmax(logits, axis=1, output_type=label.dtype) == label, tf.float32) * weight
-        return losses, correct, weight
+        return losses * weight, correct
 
     def _reset(self, stop):
         share = stop / self._devices.replicas.local
@@ -158,6 +226,18 @@ class CompiledSteps:
         # Chosen rather than multiplied into place, because 0 * NaN would put NaN in every step's.
         of_step = tf.where(tf.range(self._per_call) == k, sums[0], 0.0)
         self._totals.assign_add(tf.concat([[*sums, 0.0], of_step], axis=0))
+
+
+def _is_bytes(image: tf.Tensor) -> bool:
+    return image.dtype == tf.uint8
+
+
+def _class_weights(plan: RunPlan) -> tf.Tensor | None:
+    """float32 [num_classes] n / (classes * n of the class), as of scikit-learn's "balanced"; None if all count 1."""
+    if plan.config.class_weights == "none":
+        return None
+    counts = np.array(plan.manifest.split(TRAIN).class_counts, np.float64)
+    return tf.constant(counts.sum() / (len(counts) * np.maximum(counts, 1)), tf.float32)
 
 
 def _unpack(vector: np.ndarray) -> CallResult:

@@ -21,7 +21,7 @@ class Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
 
     `data` is the manifest's SHA-256, `order` and `network` are fingerprints of the shuffle and of the layers. `epochs`
     counts if the rate of a step depends on where the run ends, `memory_budget` if it sets the windows of a stream, and
-    `xla` because XLA draws other dropout masks from the same key and counter.
+    `xla` because XLA draws other dropout masks from the same key and counter. `recipe` has the recipe's other settings.
     """
 
     data: str
@@ -38,10 +38,15 @@ class Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     xla: bool = False
     epochs: _Positive | None = None
     memory_budget: _Positive | None = None
+    recipe: dict[str, str | float | None] = {}
 
     def differences(self, other: "Identity") -> dict[str, str]:
         """Field -> "this value -> that value", for those that differ."""
-        pairs = {name: (getattr(self, name), getattr(other, name)) for name in self.__struct_fields__}
+        plain = [name for name in self.__struct_fields__ if name != "recipe"]
+        pairs = {name: (getattr(self, name), getattr(other, name)) for name in plain}
+        pairs.update(
+            {name: (self.recipe.get(name), other.recipe.get(name)) for name in {**self.recipe, **other.recipe}}
+        )
         return {name: f"{ours} -> {theirs}" for name, (ours, theirs) in pairs.items() if ours != theirs}
 
 

@@ -7,9 +7,8 @@ from typing import Any
 
 import keras
 import numpy as np
-import pytest
 
-from models.dropout import StepDropout
+from models.layer_types import PLAIN, LayerTypes
 from pipeline.format.manifest import load_manifest
 from pipeline.train import setup
 from pipeline.train.checkpoint import CheckpointStore, TrainState
@@ -22,15 +21,27 @@ from pipeline.train.stored import Stamp, StoredFeed, StoredRun
 
 
 def tiny_model(
-    image_shape: tuple[int, ...], num_classes: int, dtype: str = "float32", dropout: Any = StepDropout
+    image_shape: tuple[int, ...], num_classes: int, dtype: str = "float32", layer_types: LayerTypes = PLAIN
 ) -> keras.Model:
-    """Dense 16 with dropout: the parts that `make_cnn` has, at a hundredth of its cost."""
+    """Dense 16 with dropout: the parts that `make_tutorial` has, at a hundredth of its cost."""
     inputs = keras.Input(image_shape, dtype=keras.DTypePolicy(dtype).compute_dtype)
     x = keras.layers.Flatten(dtype=dtype)(inputs)
     x = keras.layers.Dense(16, activation="relu", dtype=dtype)(x)
-    x = dropout(0.25, dtype=dtype, name="dropout")(x)
+    x = layer_types.dropout(0.25, dtype=dtype, name="dropout")(x)
     logits = keras.layers.Dense(num_classes, dtype="float32", name="logits")(x)
     return keras.Model(inputs, keras.layers.Softmax(dtype="float32")(logits))
+
+
+TINY = f"{__name__}:tiny_model"
+# Plain Adam and images, for tests that do not ask for more.
+PLAIN_RECIPE: dict[str, Any] = {
+    "augment": "none",
+    "optimizer": "adam",
+    "beta_2": 0.999,
+    "schedule": "cosine",
+    "warmup": 0.05,
+    "ema": 0.0,
+}
 
 
 class SmallRun:
@@ -42,16 +53,14 @@ class SmallRun:
 
     def __init__(
         self,
-        monkeypatch: pytest.MonkeyPatch,
         data: pathlib.Path,
         run_dir: pathlib.Path,
         earlier: StoredRun | None = None,
         **settings: Any,
     ) -> None:
-        monkeypatch.setattr(setup, "make_cnn", tiny_model)
         defaults = {
             **{"batch_size": 16, "epochs": 3, "learning_rate": 0.01, "steps_per_call": 4},
-            **{"precision": "float32", "audit": True},
+            **{"precision": "float32", "audit": True, "model": TINY, **PLAIN_RECIPE},
         }
         self.config = TrainConfig(data=data, run_dir=run_dir, **{**defaults, **settings})
         self.devices = make_devices(self.config.strategy, self.config.devices)

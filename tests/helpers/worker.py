@@ -11,8 +11,6 @@ import pathlib
 import signal
 import sys
 
-import pytest
-
 from pipeline.cli import run_command
 from pipeline.train.environment import import_tensorflow
 
@@ -26,7 +24,7 @@ def main(_: object = None) -> None:
     data, run_dir = map(pathlib.Path, sys.argv[1:3])
     settings = {"strategy": "multiworker", "epochs": 2, **json.loads("".join(sys.argv[3:]) or "{}")}
     die_after = settings.pop("die_after", None)
-    run = SmallRun(pytest.MonkeyPatch(), data, run_dir, **settings)
+    run = SmallRun(data, run_dir, **settings)
 
     def die(batch: int, logs: object) -> None:
         if die_after is not None and run.devices.is_chief and batch >= die_after:

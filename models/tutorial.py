@@ -3,12 +3,14 @@
 import keras
 from keras import layers
 
+from models.layer_types import PLAIN, LayerTypes
 
-def make_cnn(
+
+def make_tutorial(
     image_shape: tuple[int, int, int],
     num_classes: int,
     dtype: str = "float32",
-    dropout: type[layers.Layer] = layers.Dropout,
+    layer_types: LayerTypes = PLAIN,
 ) -> keras.Model:
     """Two 5x5x32 convolutions, pool, dropout .25, two 3x3x64, pool, dropout .25, dense 256, dropout .5, softmax.
 
@@ -16,7 +18,7 @@ def make_cnn(
         image_shape: height, width, channels; 28x28x1 and 10 classes give 887,530 parameters.
         num_classes: units of the softmax.
         dtype: a Keras dtype policy, such as "mixed_bfloat16".
-        dropout: a layer class taking (rate, dtype); training uses `models.dropout.StepDropout`.
+        layer_types: of dropout, which training exchanges.
 
     Returns:
         A model of [n, H, W, C] images to float32 [n, num_classes] probabilities. They are float32 under every policy,
@@ -30,11 +32,11 @@ def make_cnn(
         # "same" keeps images of one row or column alive; at even sizes it is the tutorial's pooling.
         x = layers.MaxPooling2D(padding="same", dtype=dtype)(x)
         # Masks are drawn by name, so names must not depend on how many models a process has built.
-        x = dropout(0.25, dtype=dtype, name=f"dropout_{block}")(x)
+        x = layer_types.dropout(0.25, dtype=dtype, name=f"dropout_{block}")(x)
     x = layers.Flatten(dtype=dtype)(x)
     x = layers.Dense(256, activation="relu", dtype=dtype)(x)
-    x = dropout(0.5, dtype=dtype, name="dropout_dense")(x)
+    x = layer_types.dropout(0.5, dtype=dtype, name="dropout_dense")(x)
     # Named, because training takes the loss from the logits: pipeline/train/step.py.
     logits = layers.Dense(num_classes, dtype="float32", name="logits")(x)
     probabilities = layers.Softmax(dtype="float32", name="probabilities")(logits)
-    return keras.Model(inputs, probabilities, name="cnn")
+    return keras.Model(inputs, probabilities, name="tutorial")

@@ -1,0 +1,23 @@
+"""The layers that a network takes from its caller: those of Keras, or those that know the step they train in."""
+
+from typing import Any, NamedTuple
+
+from keras import layers
+
+
+class LayerTypes(NamedTuple):
+    """`dropout(rate, dtype=, name=)` and `normalization(dtype=, name=)`; name both, so that names repeat."""
+
+    dropout: Any
+    normalization: Any
+
+
+PLAIN = LayerTypes(layers.Dropout, layers.BatchNormalization)
+
+
+def training_layers() -> LayerTypes:
+    """Layers whose results do not depend on the number of replicas, on padding rows or on a resume."""
+    from models.dropout import StepDropout
+    from models.normalization import StepNormalization
+
+    return LayerTypes(StepDropout, StepNormalization)
