@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.cli import check_settings, setting
 from pipeline.errors import InputError
+from pipeline.feed.holdout import Holdout
 from pipeline.feed.normalize import KINDS
 from pipeline.feed.plan import FEEDS
 
@@ -63,6 +64,17 @@ class TrainConfig:
         None, "peak (default: 0.001 * sqrt(batch size / 32))", metavar="RATE", group="training"
     )
     schedule: str = setting("cosine", "cosine: after a short warm-up", choices=SCHEDULES, group="training")
+    holdout: str | None = setting(
+        None,
+        "rows for validation: split (the split val), none, random:0.1, first:N or last:N rows of train "
+        "(default: split if the data have it, else none)",
+        metavar="ROWS",
+        group="training",
+    )
+    group_size: int | None = _count(
+        None, "N consecutive rows belong together, as a writer's; random draws whole groups", "training", minimum=2
+    )
+    final: bool = setting(False, "train on all rows, those of the split val too, without validation", group="training")
     seed: int = setting(0, "of weights, order and dropout", group="training", minimum=0, below=2**63)
     patience: int | None = _count(None, "stop after N epochs without a better validation accuracy", "training")
     checkpoint_every: int | None = _count(None, "also within an epoch, every N steps", "training")
@@ -93,6 +105,10 @@ class TrainConfig:
             raise InputError(f"--learning-rate {self.peak_learning_rate}: it must be a number above 0")
         if self.feed == "device" and self.scale == "host":
             raise InputError("--scale host cannot be used with --feed device, which scales in the step")
+        if self.holdout is not None:
+            Holdout(self.holdout, self.group_size)  # checks it
+        if self.final and self.holdout is not None:
+            raise InputError(f"--final trains on all rows; omit --holdout {self.holdout}")
 
     @property
     def peak_learning_rate(self) -> float:
