@@ -48,7 +48,7 @@ def test_another_seed_holds_out_other_rows_and_the_same_one_the_same():
     assert rows("fold:0/5:3").tolist() != rows("fold:0/5").tolist()
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.integers(2, 12), st.integers(0, 10**18 - 1), st.lists(st.integers(0, 3), min_size=12, max_size=200))
 def test_folds_are_disjoint_complete_even_and_stratified(folds, seed, labels):
     labels = np.array(labels)
@@ -59,7 +59,7 @@ def test_folds_are_disjoint_complete_even_and_stratified(folds, seed, labels):
     assert np.ptp(counts.sum(axis=1)) <= 1
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.sampled_from(["random:0.3", "fold:1/3"]), st.integers(2, 60), st.integers(0, 10**9))
 def test_groups_are_never_divided(text, group_size, seed):
     labels = LABELS[:500]
