@@ -85,6 +85,7 @@ def write_results(
     run_dir: pathlib.Path, plan: "RunPlan", model: "keras.Model", history: list[Any], reporter: "Reporter"
 ) -> None:
     """Evaluate and export the model, and draw the figures of the run."""
+    from pipeline.evaluate.metrics import print_evaluations
     from pipeline.evaluate.report import write_report
     from pipeline.train.setup import make_inference_model
 
@@ -97,10 +98,14 @@ def write_results(
         plan.normalization,
         history,
         batch_size=min(1024, config.batch_size),  # training has shown that this many fit
-        quiet=config.log_json,
+        holdout=plan.holdout,
     )
+    if not config.log_json:
+        print_evaluations(evaluations)
     for result in evaluations if config.log_json else ():
-        reporter.line("", event="evaluation", split=result.split, loss=result.loss, accuracy=result.accuracy)
+        groups = {"groups": result.groups.to_dict()} if result.groups else {}
+        figures = {"split": result.split, "loss": result.loss, "accuracy": result.accuracy, **groups}
+        reporter.line("", event="evaluation", **figures)
     reporter.line(f"model, evaluation and figures are in {run_dir}", event="done", run_dir=str(run_dir))
 
 

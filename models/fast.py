@@ -16,7 +16,7 @@ def make_fast(
     """5x5 convolution of `width`, pool, 3x3 of 4/3 `width`, pool, dense 256, softmax; arguments as of `make_tutorial`.
 
     It pools right after the first convolution, which leaves a fourteenth of the tutorial's operations, and needs
-    neither normalization nor dropout for an epoch or two. Source: github.com/tuomaso/train_mnist_fast, with "same" padding.
+    neither normalization nor dropout for an epoch or two. Source: github.com/tuomaso/train_mnist_fast, but padded.
     """
     inputs = keras.Input(image_shape, dtype=keras.DTypePolicy(dtype).compute_dtype)
     x = inputs

@@ -5,7 +5,6 @@ import pytest
 import tensorflow as tf
 
 from models.step_state import StepState
-from pipeline.augment.geometry import ink_box
 from pipeline.augment.strengths import PRESETS, parse_augmentation
 from pipeline.augment.transform import augment
 
@@ -51,7 +50,7 @@ def test_a_preset_keeps_shape_type_and_range(text, shape, dark_background):
     images = images if dark_background else 1 - images
     changed = augmented(images, text, dark_background)
     assert changed.shape == images.shape and changed.dtype == np.float32
-    assert 0 <= changed.min() and changed.max() <= 1
+    assert changed.min() >= 0 and changed.max() <= 1
     assert (np.abs(changed - images).max(axis=(1, 2, 3)) > 0.1).mean() > 0.8
 
 

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.convert.validation import ValidationSampler
 from pipeline.errors import InputError
+from pipeline.splits import ValidationSampler
 
 
 def select(labels, fraction=0.1, seed=0, group_size=None, portions=(10**9,)):

@@ -8,10 +8,9 @@ import re
 from collections.abc import Sequence
 
 from pipeline.convert.csv_reader import BLOCK_BYTES, ReadOptions
-from pipeline.convert.validation import ValidationSampler
 from pipeline.errors import InputError
 from pipeline.format.manifest import MAX_SHARDS, SPLIT_NAME, Validation
-from pipeline.splits import TRAIN, VAL
+from pipeline.splits import TRAIN, VAL, ValidationSampler
 
 _MAX_NAME_BYTES = (
     200  # data set and split together, of the 255 bytes of a file name; the rest of a shard's name takes 32

@@ -14,13 +14,12 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from pipeline.convert.source import Mark, Scan, SourceFile
-from pipeline.convert.validation import ValidationSampler
 from pipeline.convert.workers import Workers
 from pipeline.errors import InputError
 from pipeline.format.manifest import MAX_CLASSES, VERSION, Source, Validation
 from pipeline.format.records import RecordLayout
 from pipeline.format.tfds_metadata import shard_name
-from pipeline.splits import VAL
+from pipeline.splits import VAL, ValidationSampler
 
 SHARD_BYTES = 128 << 20  # of a shard if no number of shards is given
 _SAMPLED_ROWS = 1 << 20  # at a time, which bounds the memory of sorting them

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pipeline.evaluate.groups import GroupFigures
 from pipeline.evaluate.predict import Predictions
 from pipeline.files import write_text
 from pipeline.splits import TRAIN
@@ -45,7 +46,7 @@ class Evaluation:
 
     `loss` is the mean cross-entropy in nats. `pairs` int64 [p, 3] has the true class, the predicted class and the
     number of rows of all pairs that occur, right or wrong, the most frequent first. `class_report` is the text of the
-    metrics per class.
+    metrics per class. `groups` is there if it is known which rows belong together.
     """
 
     split: str
@@ -56,6 +57,7 @@ class Evaluation:
     classes: tuple[ClassMetrics, ...]
     pairs: np.ndarray
     class_report: str
+    groups: GroupFigures | None = None
 
     @property
     def errors(self) -> np.ndarray:
@@ -85,6 +87,8 @@ class Evaluation:
             names = [metrics.name for metrics in self.classes]
             pairs = self.errors[:_MAX_PAIRS].tolist()
             values["confused_pairs"] = [[names[true], names[wrong], rows] for true, wrong, rows in pairs]
+        if self.groups is not None:
+            values["groups"] = self.groups.to_dict()
         return {**values, "classes": [metrics.to_dict() for metrics in self.classes]}
 
 
@@ -134,6 +138,8 @@ def print_evaluations(evaluations: Sequence[Evaluation]) -> None:
     for evaluation in evaluations:
         results = f"loss {evaluation.loss:.4f}  accuracy {evaluation.accuracy:.2%}"
         print(f"{evaluation.split:<8} {results}  ({evaluation.rows_text})")
+        if evaluation.groups is not None:
+            print(f"{'':<8} {evaluation.groups.describe()}")
     for evaluation in evaluations:
         if evaluation.split != TRAIN:
             print(f"\n{evaluation.split}:\n{evaluation.class_report}")

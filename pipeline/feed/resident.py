@@ -1,6 +1,7 @@
 """A whole split in memory: one uint8 matrix, in the order of its rows, that a tensor shares without a copy."""
 
 import dataclasses
+import itertools
 import pathlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 _ALIGNMENT = 64  # bytes, that TensorFlow's kernels expect (EIGEN_MAX_ALIGN_BYTES)
+_MOVED_ROWS = 1 << 12
 _READ_PAGES = 4  # per read, 1 MiB: so that a block is decoded while it is in cache
 
 
@@ -33,25 +35,48 @@ class SplitArrays:
         """Uninitialised arrays to read into."""
         return cls(aligned_matrix((rows, image_bytes)), np.empty(rows, np.int32), np.empty(rows, np.int64))
 
+    def select(self, rows: np.ndarray) -> "SplitArrays":
+        """A copy of these rows, int [m], in their order."""
+        selected = SplitArrays.empty(len(rows), self.images.shape[1])
+        for source, target in zip(self._columns, selected._columns, strict=True):
+            np.take(source, rows, axis=0, out=target, mode="clip")  # any other mode makes a copy first
+        return selected
+
+    def keep(self, rows: np.ndarray) -> "SplitArrays":
+        """These rows alone, int [m] ascending, moved to the front of the same memory; `self` is of no use afterwards.
+
+        The split may be too large for a second copy, so rows are moved by the block.
+        """
+        for start in range(0, len(rows), _MOVED_ROWS):
+            block = rows[start : start + _MOVED_ROWS]
+            for array in self._columns:
+                array[start : start + len(block)] = array[block]
+        return SplitArrays(*(array[: len(rows)] for array in self._columns))
+
+    @property
+    def _columns(self) -> tuple[np.ndarray, ...]:
+        return self.images, self.labels, self.ids
+
     def read_from(self, shard: ShardReader, first: int, target: slice) -> None:
         """Fill the rows `target` with the records of a shard from `first` on."""
         values = shard.read(first, target.stop - target.start)
         self.images[target], self.labels[target], self.ids[target] = values
 
 
-def load_split(directory: str | pathlib.Path, manifest: Manifest, split_name: str) -> SplitArrays:
-    """Read every shard of a split.
+def load_split(directory: str | pathlib.Path, manifest: Manifest, *split_names: str) -> SplitArrays:
+    """Read every shard of a split, or of several in turn.
 
     Raises:
-        InputError: the split or a shard is missing, or a shard is corrupt; the message gives the place and the command
+        InputError: a split or a shard is missing, or a shard is corrupt; the message gives the place and the command
             that repairs it.
     """
-    shards = open_shards(directory, manifest, split_name)
-    split = manifest.split(split_name)
-    arrays = SplitArrays.empty(split.num_examples, manifest.layout.image_bytes)
+    shards = [shard for name in split_names for shard in open_shards(directory, manifest, name)]
+    stops = list(itertools.accumulate(shard.num_examples for shard in shards))
+    arrays = SplitArrays.empty(stops[-1], manifest.layout.image_bytes)
     with ThreadPoolExecutor() as pool:
-        starts = split.shard_starts.tolist()  # one more than shards: the last is the end
-        for loading in [pool.submit(_load_shard, *job, arrays) for job in zip(shards, starts, strict=False)]:
+        starts = [stop - shard.num_examples for shard, stop in zip(shards, stops, strict=True)]
+        jobs = zip(shards, starts, strict=True)
+        for loading in [pool.submit(_load_shard, *job, arrays) for job in jobs]:
             loading.result()  # raises the error of the first shard that has one
     return arrays
 

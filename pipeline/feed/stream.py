@@ -34,6 +34,9 @@ class SplitReader:
         self.shard_rows = tuple(shard.num_examples for shard in self._shards)
         self.image_bytes = manifest.layout.image_bytes
 
+    def __len__(self) -> int:
+        return sum(self.shard_rows)
+
     def page_order(self, memory_budget: int, rows_per_call: int) -> PageOrder:
         """`plan_pages` of this split."""
         return plan_pages(self.shard_rows, self._stride, memory_budget, rows_per_call)

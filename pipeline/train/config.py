@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.cli import setting
 from pipeline.errors import InputError
+from pipeline.feed.holdout import Holdout
 from pipeline.feed.normalize import KINDS
 from pipeline.feed.plan import FEEDS
 from pipeline.train.recipe import Recipe
@@ -59,6 +60,17 @@ class TrainConfig(Recipe):
         None, "maximum steps per host call (default: 16, on CPUs fewer for large batches)", "devices"
     )
 
+    holdout: str | None = setting(
+        None,
+        "rows for validation: split (the split val), none, random:0.1, first:N or last:N rows of train "
+        "(default: split if the data have it, else none)",
+        metavar="ROWS",
+        group="training",
+    )
+    group_size: int | None = _count(
+        None, "N consecutive rows belong together, as a writer's; random draws whole groups", "training", minimum=2
+    )
+    final: bool = setting(False, "train on all rows, those of the split val too, without validation", group="training")
     seed: int = setting(0, "of weights, order, dropout and augmentation", group="training", minimum=0, below=2**63)
     patience: int | None = _count(None, "stop after N epochs without a better validation accuracy", "training")
     checkpoint_every: int | None = _count(None, "also within an epoch, every N steps", "training")
@@ -89,3 +101,7 @@ class TrainConfig(Recipe):
             raise InputError("--scale host cannot be used with --feed device, which scales in the step")
         if self.scale == "host" and self.augment != "none":
             raise InputError("--scale host needs --augment none: augmentation works on bytes, in the step")
+        if self.holdout is not None:
+            Holdout(self.holdout, self.group_size)  # checks it
+        if self.final and self.holdout is not None:
+            raise InputError(f"--final trains on all rows; omit --holdout {self.holdout}")

@@ -16,6 +16,7 @@ from pipeline.augment.strengths import Augmentation, parse_augmentation
 from pipeline.augment.transform import augment
 from pipeline.errors import InputError, pluralize, size_text
 from pipeline.feed.dataset import calls_ready
+from pipeline.feed.holdout import Holdout
 from pipeline.feed.normalize import Normalization
 from pipeline.feed.order import Steps
 from pipeline.feed.order import fingerprint as order_fingerprint
@@ -53,6 +54,7 @@ class RunPlan:
     steps: Steps
     normalization: Normalization
     feed_plan: FeedPlan
+    holdout: Holdout
     augmentation: Augmentation
     dark_background: bool = True
 
@@ -86,6 +88,7 @@ class RunPlan:
             xla=config.xla,
             epochs=config.epochs if config.schedule != "constant" else None,
             memory_budget=self.feed_plan.budget if streamed else None,
+            holdout=None if self.holdout.text == Holdout.default(self.manifest) else self.holdout.describe(),
         )
 
     def announcement(self, devices: Devices) -> list[str]:
@@ -104,9 +107,21 @@ class RunPlan:
             *filter(None, remarks),
             self.feed_plan.describe(),
             f"network {self.config.model}; augmentation {self.augmentation.text()}",
+            self._validation_text(),
             f"{steps.num_examples:,} images per epoch, each once, in {steps.per_epoch} steps of {steps.batch_size}"
             f" ({steps.batch_size // devices.replicas.total} per replica), {steps.steps_per_call} per call{padding}",
         ]
+
+    def _validation_text(self) -> str:
+        holdout, manifest = self.holdout, self.manifest
+        if holdout.uses_val:
+            return f"validation: the split {VAL}, {manifest.split(VAL).num_examples:,} rows"
+        if holdout.from_train:
+            held = manifest.split(TRAIN).num_examples - self.steps.num_examples
+            return f"validation: {holdout.describe()}, {held:,} rows of {TRAIN} that are not trained on"
+        if holdout.trains_on_val:
+            return f"no validation: the split {VAL} is trained on too"
+        return "no validation; --holdout random:0.1 holds out a tenth of each class"
 
     def settings(self) -> dict[str, Any]:
         """The configuration as given, in JSON's types."""
@@ -129,6 +144,7 @@ class RunPlan:
                 "class_names": list(manifest.class_names),
                 "num_examples": {split.name: split.num_examples for split in manifest.splits.values()},
             },
+            "holdout": {"rows": self.holdout.describe(), "num_trained": self.steps.num_examples},
             "normalization": self.normalization.to_dict(),
             "precision": self.precision,
             "feed": dataclasses.asdict(self.feed_plan),
@@ -154,12 +170,13 @@ def make_run_plan(
         InputError: the data cannot be trained on, the batch does not divide among the replicas, or it does not fit.
     """
     check_possible(config, manifest, devices)
+    holdout = Holdout.choose(config.holdout, config.final, config.group_size, manifest)
     precision = config.precision
     if precision == "auto":
         precision = earlier.identity.precision if earlier else choose_precision("auto", devices.accelerator)
     budget = config.memory_budget or (earlier.feed.budget if earlier else default_memory_budget())
-    steps = _plan_steps(config, manifest, devices, earlier)
-    feed_plan = _plan_feed(config, manifest, devices, budget, earlier)
+    steps = _plan_steps(config, manifest, holdout, devices, earlier)
+    feed_plan = _plan_feed(config, manifest, holdout, devices, budget, earlier)
     _check_calls_fit(config, manifest, precision, steps, feed_plan)
     if feed_plan.feed == "stream":
         rows = [shard.num_examples for shard in manifest.split(TRAIN).shards]
@@ -171,7 +188,7 @@ def make_run_plan(
     mean, std = (manifest.pixel_mean, manifest.pixel_std) if config.normalization == "standard" else ((), ())
     normalization = Normalization(config.normalization, mean, std)
     augmentation, dark = _plan_augmentation(config, manifest, earlier)
-    return RunPlan(config, manifest, precision, steps, normalization, feed_plan, augmentation, dark)
+    return RunPlan(config, manifest, precision, steps, normalization, feed_plan, holdout, augmentation, dark)
 
 
 def check_possible(config: TrainConfig, manifest: Manifest, devices: Devices) -> None:
@@ -199,12 +216,17 @@ def default_steps_per_call(accelerator: str, batch_bytes: int) -> int:
     return min(_MAX_STEPS_PER_CALL, max(1, call_bytes // batch_bytes))
 
 
-def _plan_steps(config: TrainConfig, manifest: Manifest, devices: Devices, earlier: StoredRun | None) -> Steps:
+def _plan_steps(
+    config: TrainConfig, manifest: Manifest, holdout: Holdout, devices: Devices, earlier: StoredRun | None
+) -> Steps:
     """The steps in even calls, or in calls of the earlier start's length if no other was requested.
 
     A stored length may not divide the epoch evenly, and the run's checkpoints lie between calls of that length.
     """
-    steps = Steps(manifest.split(TRAIN).num_examples, config.batch_size)
+    split = manifest.split(TRAIN)
+    more = manifest.split(VAL).num_examples if holdout.trains_on_val else 0
+    num_held = holdout.num_rows(split.class_counts) if holdout.from_train else 0
+    steps = Steps(split.num_examples + more - num_held, config.batch_size)
     if earlier is not None and config.steps_per_call in (None, earlier.identity.steps_per_call):
         return dataclasses.replace(steps, steps_per_call=earlier.identity.steps_per_call)
     batch_bytes = config.batch_size * manifest.layout.image_bytes
@@ -212,22 +234,33 @@ def _plan_steps(config: TrainConfig, manifest: Manifest, devices: Devices, earli
 
 
 def _plan_feed(
-    config: TrainConfig, manifest: Manifest, devices: Devices, budget: int, earlier: StoredRun | None
+    config: TrainConfig,
+    manifest: Manifest,
+    holdout: Holdout,
+    devices: Devices,
+    budget: int,
+    earlier: StoredRun | None,
 ) -> FeedPlan:
     feed, several = config.feed, devices.num_workers > 1
     if feed == "auto" and earlier is not None:
         feed = earlier.feed.feed
         if feed == "device" and (several or devices.accelerator == "CPU"):
             feed = "host"  # the same run without the devices that held its data
-    validation = manifest.splits.get(VAL)
+    with_val = holdout.uses_val or holdout.trains_on_val
     feed_plan = plan_feed(
-        num_examples=manifest.split(TRAIN).num_examples + (validation.num_examples if validation else 0),
+        num_examples=sum(manifest.split(name).num_examples for name in [TRAIN, *[VAL] * with_val]),
         image_bytes=manifest.layout.image_bytes,
         feed=feed,
         budget=budget,
         device_memory=None if several else device_memory(devices),
         replicas=devices.replicas.local,
     )
+    if feed_plan.feed == "stream" and holdout.in_memory:
+        option = f"--holdout {holdout.text}" if holdout.from_train else "--final"
+        raise InputError(
+            f"{option} divides or joins splits in memory, and the feed is a stream ({feed_plan.reason}); raise "
+            "--memory-budget, or convert with --val-fraction (and --val-group-size), or without it for --final"
+        )
     return dataclasses.replace(feed_plan, reason="as at the first start") if feed != config.feed else feed_plan
 
 

@@ -12,8 +12,9 @@ from models import parse_network
 from models.layer_types import PLAIN, LayerTypes, training_layers
 from pipeline.errors import InputError
 from pipeline.feed.dataset import HostScaling, make_evaluation_dataset, make_resident_dataset, make_stream_dataset
+from pipeline.feed.holdout import load_rows
 from pipeline.feed.order import Steps
-from pipeline.feed.resident import load_split
+from pipeline.feed.resident import SplitArrays, load_split
 from pipeline.feed.stream import SplitReader
 from pipeline.format.manifest import Manifest
 from pipeline.splits import TRAIN, VAL
@@ -113,20 +114,19 @@ def make_feeds(plan: RunPlan, devices: Devices) -> Feeds:
     config, steps, manifest, replicas = plan.config, plan.steps, plan.manifest, devices.replicas
     on_host = config.scale == "host"
     scaling = HostScaling(plan.normalization, manifest.image_shape, plan.compute_dtype) if on_host else None
-    validation = _make_validation(plan, devices, scaling)
     if plan.feed_plan.feed == "stream":
         reader, budget = SplitReader(config.data, manifest, TRAIN), plan.feed_plan.budget
         return Feeds(
             lambda at: make_stream_dataset(reader, budget, steps, config.seed, at, replicas, scaling),
-            validation,
+            _make_validation(plan, devices, scaling),
             None,
             lambda rows: [int(reader.read_rows(row, row + 1).ids[0]) for row in rows],
         )
-    arrays = load_split(config.data, manifest, TRAIN)
-    held, held_scaling, table = (None, None, arrays) if plan.feed_plan.feed == "device" else (arrays, scaling, None)
+    arrays, held_out, _ = load_rows(config.data, manifest, plan.holdout)
+    fed, fed_scaling, table = (None, None, arrays) if plan.feed_plan.feed == "device" else (arrays, scaling, None)
     return Feeds(
-        lambda at: make_resident_dataset(held, steps, config.seed, at, replicas, held_scaling),
-        validation,
+        lambda at: make_resident_dataset(fed, steps, config.seed, at, replicas, fed_scaling),
+        _make_validation(plan, devices, scaling, held_out),
         table,
         lambda rows: arrays.ids[rows],
     )
@@ -162,13 +162,14 @@ def make_callbacks(config: TrainConfig) -> list[keras.callbacks.Callback]:
 
 
 def _make_validation(
-    plan: RunPlan, devices: Devices, scaling: HostScaling | None
+    plan: RunPlan, devices: Devices, scaling: HostScaling | None, held_out: SplitArrays | None = None
 ) -> Callable[[], tf.data.Dataset] | None:
-    split = plan.manifest.splits.get(VAL)
-    if split is None or not split.labelled:
+    source: SplitArrays | SplitReader | None = held_out
+    if plan.holdout.uses_val:
+        # Validation is streamed if training is, so that both together keep to the budget.
+        make_source: Any = SplitReader if plan.feed_plan.feed == "stream" else load_split
+        source = make_source(plan.config.data, plan.manifest, VAL)
+    if source is None:
         return None
-    # Validation is streamed if training is, so that both together keep to the budget.
-    make_source: Any = SplitReader if plan.feed_plan.feed == "stream" else load_split
-    source = make_source(plan.config.data, plan.manifest, VAL)
-    steps = Steps(split.num_examples, plan.config.batch_size).in_even_calls(plan.steps.steps_per_call)
+    steps = Steps(len(source), plan.config.batch_size).in_even_calls(plan.steps.steps_per_call)
     return lambda: make_evaluation_dataset(source, steps, devices.replicas, scaling)

@@ -21,7 +21,8 @@ class Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
 
     `data` is the manifest's SHA-256, `order` and `network` are fingerprints of the shuffle and of the layers. `epochs`
     counts if the rate of a step depends on where the run ends, `memory_budget` if it sets the windows of a stream, and
-    `xla` because XLA draws other dropout masks from the same key and counter. `recipe` has the recipe's other settings.
+    `xla` because XLA draws other dropout masks from the same key and counter. `holdout` is what
+    `Holdout.describe` gives, None for the data set's default; `recipe` the recipe's other settings.
     """
 
     data: str
@@ -38,6 +39,7 @@ class Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     xla: bool = False
     epochs: _Positive | None = None
     memory_budget: _Positive | None = None
+    holdout: str | None = None
     recipe: dict[str, str | float | None] = {}
 
     def differences(self, other: "Identity") -> dict[str, str]:
