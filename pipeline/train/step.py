@@ -62,7 +62,9 @@ class CompiledSteps:
             if table is not None:
                 # In each replica's memory: a mirrored variable has a copy on every device of the strategy.
                 images = tf.Variable(host_tensor(table.images), trainable=False, dtype=tf.uint8)
-                self._table = images, tf.Variable(host_tensor(table.labels), trainable=False, dtype=tf.int32)
+                # TensorFlow keeps int32 in the host's memory: GPUs have no kernel for a variable of that type.
+                labels = tf.cast(host_tensor(table.labels), tf.int64)
+                self._table = images, tf.Variable(labels, trainable=False)
         compiled = tf.function(self._train_step, jit_compile=True)
         self._replica_step = compiled if plan.config.xla else self._train_step
         self._train_call = tf.function(self._train, reduce_retracing=True)
@@ -93,7 +95,7 @@ class CompiledSteps:
         strategy = self._devices.strategy
         strategy.run(self._reset, args=(stop,))
         # Metrics stay on the device until the call ends; a step that reports to the host would wait for it.
-        for k in tf.range(tf.math.count_nonzero(count, dtype=tf.int32)):  # type: ignore[attr-defined]
+        for k in tf.range(_number_of_steps(count)):  # type: ignore[attr-defined]
             step = first_step + tf.cast(k, tf.int64)
             strategy.run(self._replica_step, args=(parts, k, count[k], step))
         # A loss can stay finite on weights that are not: relu takes NaN for 0.
@@ -104,7 +106,7 @@ class CompiledSteps:
     def _evaluate(self, parts, count):
         strategy = self._devices.strategy
         strategy.run(self._reset, args=(tf.constant(0.0),))
-        for k in tf.range(tf.math.count_nonzero(count, dtype=tf.int32)):  # type: ignore[attr-defined]
+        for k in tf.range(_number_of_steps(count)):  # type: ignore[attr-defined]
             strategy.run(self._evaluate_step, args=(parts, k))
         return self._totals.read_value()
 
@@ -134,9 +136,11 @@ class CompiledSteps:
         if "image" in part:
             image, label = part["image"][k], part["label"][k]
         else:
-            images, labels = self._table
-            safe = tf.maximum(index, 0)
-            image, label = tf.gather(images, safe), tf.gather(labels, safe)
+            # `tf.gather` would read all of a mirrored variable first; GPUs cannot gather from that as uint8, so the host would.
+            image, label = (
+                tf.raw_ops.ResourceGather(resource=table.handle, indices=tf.maximum(index, 0), dtype=table.dtype)
+                for table in self._table
+            )
         if image.dtype == tf.uint8:
             image = tf.reshape(image, (-1, *self._plan.manifest.image_shape))
             image = self._plan.normalization.apply(image, self._plan.compute_dtype)
@@ -158,6 +162,12 @@ class CompiledSteps:
         # Chosen rather than multiplied into place, because 0 * NaN would put NaN in every step's.
         of_step = tf.where(tf.range(self._per_call) == k, sums[0], 0.0)
         self._totals.assign_add(tf.concat([[*sums, 0.0], of_step], axis=0))
+
+
+def _number_of_steps(count: tf.Tensor) -> tf.Tensor:
+    """int32; a loop's condition is computed by the host, which need not wait for a GPU to know it."""
+    with tf.device("CPU:0"):
+        return tf.math.count_nonzero(count, dtype=tf.int32)
 
 
 def _unpack(vector: np.ndarray) -> CallResult:
