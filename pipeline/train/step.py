@@ -136,7 +136,7 @@ class CompiledSteps:
         if "image" in part:
             image, label = part["image"][k], part["label"][k]
         else:
-            # `tf.gather` would read all of a mirrored variable first; GPUs cannot gather from that as uint8, so the host would.
+            # `tf.gather` would first read all of a mirrored variable, which GPUs cannot gather from as uint8.
             image, label = (
                 tf.raw_ops.ResourceGather(resource=table.handle, indices=tf.maximum(index, 0), dtype=table.dtype)
                 for table in self._table
