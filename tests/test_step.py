@@ -3,6 +3,7 @@ import pathlib
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from pipeline.feed.dataset import Position
 from pipeline.format.manifest import load_manifest
@@ -59,3 +60,21 @@ def test_a_call_returns_its_sums_by_name(train):
     assert first.loss == pytest.approx(first.step_losses.sum(), rel=1e-6)
     assert last.step_losses[2] > 0 == last.step_losses[3]
     assert all(result.finite and 0 <= result.correct <= result.examples for result in (first, second, last))
+
+
+def test_the_device_feed_looks_up_rows_in_each_replicas_copy_of_the_split(digits):
+    config = TrainConfig(data=digits, run_dir=pathlib.Path("run"), batch_size=16, feed="device", precision="float32")
+    devices, model, optimizer = make_devices("mirrored", 2), make_model(), keras.optimizers.Adam(0.01)
+    plan = make_run_plan(config, load_manifest(digits), devices)
+    feeds = make_feeds(plan, devices)
+    compiled = make_compiled_steps(plan, devices, model, optimizer, feeds)
+    part = {"index": tf.constant([[5, -1, 7]])}
+    read = tf.function(lambda: devices.strategy.run(lambda: compiled._batch(part, 0)))
+    # A whole table as a tensor has no kernel on GPUs to gather from, so it would be copied to the host.
+    tables = [op for op in read.get_concrete_function().graph.get_operations() if op.type == "ReadVariableOp"]
+    for replica in devices.strategy.experimental_local_results(read()):
+        _, image, label = replica
+        rows = np.array([5, 0, 7])
+        np.testing.assert_allclose(image.numpy().reshape(3, -1), feeds.table.images[rows] / 255, rtol=1e-6)
+        np.testing.assert_array_equal(label, feeds.table.labels[rows])
+    assert tables == []

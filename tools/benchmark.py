@@ -4,6 +4,7 @@ python tools/benchmark.py feed --data data/mine --batch-size 2048 --steps-per-ca
 python tools/benchmark.py step --data data/mine --precision float32 mixed_bfloat16 --steps-per-call 1 4 16 --xla off on
 python tools/benchmark.py train --data data/mine --strategy mirrored --json train.json
 python tools/benchmark.py all --data data/mine --out results
+python tools/benchmark.py gpu --data data/mine --out gpu.json
 
 The output is Markdown. --json keeps every round with the machine, versions and settings.
 """
@@ -30,6 +31,7 @@ _COMMANDS = {
     "step": "the training step on a fixed batch, per setting: images/s, operations/s and share of the peak",
     "train": "feed, step and both together: accelerator utilisation and the bottleneck",
     "all": "feed at two batch sizes, step and train; their JSON goes to --out",
+    "gpu": "training per setting, next to Keras fit and the textbook pipeline; JSON goes to --out after each row",
 }
 ALL = {  # per JSON file; one process each, so that no threads or memory of an earlier one are left
     "feed_2048": "feed --batch-size 2048 --steps-per-call 16",
@@ -48,13 +50,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise InputError(f"--seconds {args.seconds}: it must be above 0 and below 3600")
     if args.command == "all":
         return _run_all(args)
+    if args.command == "gpu":
+        args.json = args.out
+        if not 0 < args.budget < 86400:
+            raise InputError(f"--budget {args.budget}: it must be above 0 and below 86400")
     if args.json is not None and (args.json.is_dir() or not args.json.parent.is_dir()):
-        raise InputError(f"--json {args.json}: give a file in an existing directory")
+        option = "--out" if args.command == "gpu" else "--json"
+        raise InputError(f"{option} {args.json}: give a file in an existing directory")
     if args.json is not None:
         check_writable_file(args.json)
-    results = _measure(args)
+    results = _measure_gpu(args) if args.command == "gpu" else _measure(args)
     print(results.to_markdown())
-    if args.json is not None:
+    if args.json is not None and args.command != "gpu":
         write_text(args.json, results.to_json())
     return 0
 
@@ -74,6 +81,20 @@ def _measure(args: argparse.Namespace) -> Any:
         return training.measure_steps(plans, devices, args.rounds, args.seconds)
     measure = feed.measure_feed if args.command == "feed" else training.measure_training
     return measure(plans[0], devices, args.rounds, args.seconds)
+
+
+def _measure_gpu(args: argparse.Namespace) -> Any:
+    manifest = load_manifest(args.data)
+    import_tensorflow()
+    from pipeline.benchmark.gpu import GpuBenchmark
+    from pipeline.benchmark.gpu_cases import default_cases
+    from pipeline.train.devices import make_devices
+
+    devices = make_devices(args.strategy, args.devices)
+    print(f"{devices.describe()}, {', '.join(devices.hardware())}\n", flush=True)
+    return GpuBenchmark(args.data, manifest, devices, args.out, args.rounds, args.seconds, args.budget).run(
+        default_cases()
+    )
 
 
 def _configs(args: argparse.Namespace) -> list[TrainConfig]:
@@ -109,9 +130,14 @@ def make_parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         add = command.add_argument
         add("--data", type=pathlib.Path, required=True, metavar="DIR", help="data set directory")
-        add("--rounds", type=int, default=5, metavar="N", help="measurements per row, interleaved (default 5)")
-        add("--seconds", type=float, default=1.0, metavar="S", help="length of one measurement (default 1)")
-        if name == "all":
+        rounds, seconds = (3, 0.3) if name == "gpu" else (5, 1.0)
+        add("--rounds", type=int, default=rounds, metavar="N", help="measurements per row, interleaved (%(default)s)")
+        add("--seconds", type=float, default=seconds, metavar="S", help="length of one measurement (%(default)s)")
+        if name == "gpu":
+            add("--out", type=pathlib.Path, required=True, metavar="FILE", help="JSON of the rows measured so far")
+            add("--budget", type=float, default=280.0, metavar="S", help="seconds in all, about (%(default)s)")
+            _add_devices(command)
+        elif name == "all":
             add("--out", type=pathlib.Path, required=True, metavar="DIR", help="directory for the JSON files")
         else:
             add("--json", type=pathlib.Path, metavar="FILE", help="also write the results as JSON")
@@ -121,9 +147,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _add_settings(command: argparse.ArgumentParser, several: bool) -> None:
     """Settings of train.py with its defaults, some of them with `several` values."""
+    _add_devices(command)
     add = command.add_argument
-    add("--strategy", choices=STRATEGIES, default="auto")
-    add("--devices", type=int, metavar="N", help="GPUs, or logical CPUs without a GPU (default: all GPUs, or 1 CPU)")
     add("--feed", choices=FEEDS, default="auto")
     add("--scale", choices=SCALES, default="device", help="where bytes are scaled to floats")
     values: dict[str, Any] = {"nargs": "+" if several else 1}
@@ -132,6 +157,12 @@ def _add_settings(command: argparse.ArgumentParser, several: bool) -> None:
     steps = [1, None] if several else [None]
     add("--steps-per-call", type=int, metavar="K", default=steps, help="default: as train.py; step: also 1", **values)
     add("--xla", choices=("off", "on"), default=["off"], help="compile the step", **values)
+
+
+def _add_devices(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--strategy", choices=STRATEGIES, default="auto")
+    add("--devices", type=int, metavar="N", help="GPUs, or logical CPUs without a GPU (default: all GPUs, or 1 CPU)")
 
 
 def cli() -> None:

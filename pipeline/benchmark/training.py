@@ -46,7 +46,7 @@ def measure_steps(plans: Sequence[RunPlan], devices: Devices, rounds: int, secon
     # Each plan has a compiled function of its own; TensorFlow would warn of one function that is traced too often.
     tf.get_logger().setLevel(logging.ERROR)
     by_id = {_id_of(plan): plan for plan in plans}
-    steps = {row_id: _Step(plan, devices, setup.make_feeds(plan, devices)) for row_id, plan in by_id.items()}
+    steps = {row_id: TrainingStep(plan, devices, setup.make_feeds(plan, devices)) for row_id, plan in by_id.items()}
     matmuls = {plan.compute_dtype: make_matmul(plan.compute_dtype, devices) for plan in plans}
     rates = measure_rounds({**{row_id: step.repeat for row_id, step in steps.items()}, **matmuls}, rounds, seconds)
     # Logical CPUs are parts of one processor, all of which the matrix product used.
@@ -76,12 +76,12 @@ def measure_training(plan: RunPlan, devices: Devices, rounds: int, seconds: floa
     Nothing is saved. `rounds` and `seconds` are those of `measure_rounds`.
     """
     feeds = setup.make_feeds(plan, devices)
-    step = _Step(plan, devices, feeds)
+    step = TrainingStep(plan, devices, feeds)
     # An iterator of its own: rows that shared one would take each other's prefetched elements.
     dataset = consume_in_function(
         feeds.train(FOREVER), images_of_element, plan.steps.batch_size * plan.steps.steps_per_call
     )
-    with _open(feeds, devices) as delivered, _open(feeds, devices) as trained:
+    with open_feed(feeds, devices) as delivered, open_feed(feeds, devices) as trained:
         work: dict[str, tuple[str, Callable[[], int]]] = {
             DATASET: ("feed, before its batches are copied to the devices", dataset),
             FEED: ("feed, on the devices", lambda: int(tf.reduce_sum(next(delivered)[1]))),
@@ -94,14 +94,14 @@ def measure_training(plan: RunPlan, devices: Devices, rounds: int, seconds: floa
     return dataclasses.replace(results, diagnosis=_diagnose(results, plan, devices))
 
 
-class _Step:
-    """The compiled training step of a plan, and one element of its feed."""
+class TrainingStep:
+    """The compiled training step of a plan, and one element of `feeds`."""
 
     def __init__(self, plan: RunPlan, devices: Devices, feeds: Feeds) -> None:
         self.model, optimizer = setup.make_model(plan, devices)
         self._compiled = setup.make_compiled_steps(plan, devices, self.model, optimizer, feeds)
         self._first_steps = itertools.count(0, plan.steps.steps_per_call)
-        with _open(feeds, devices) as elements:
+        with open_feed(feeds, devices) as elements:
             self._fixed = next(elements)
 
     def train(self, element: tuple[Any, tf.Tensor]) -> int:
@@ -114,7 +114,7 @@ class _Step:
         return self.train(self._fixed)
 
 
-def _open(feeds: Feeds, devices: Devices) -> contextlib.closing:
+def open_feed(feeds: Feeds, devices: Devices) -> contextlib.closing:
     """A context manager whose value iterates over elements on the devices, without end."""
     elements: Any = prefetch_to_devices(feeds.train(FOREVER), devices)
     return contextlib.closing(elements)

@@ -68,5 +68,10 @@ def _on_devices(element: Any, devices: Devices) -> tuple[Any, tf.Tensor]:
             parts.append(part)  # logical CPUs share the host's memory
             continue
         with tf.device(device):
-            parts.append(tf.nest.map_structure(tf.identity, part))
+            parts.append(tf.nest.map_structure(_copy, part))
     return devices.distribute(tuple(parts)), element["count"]
+
+
+def _copy(value: tf.Tensor) -> tf.Tensor:
+    # int32 stays in the host's memory even on a GPU, so every step would copy its rows; int64 is copied here, ahead.
+    return tf.cast(value, tf.int64) if value.dtype == tf.int32 else tf.identity(value)

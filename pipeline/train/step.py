@@ -70,7 +70,9 @@ class CompiledSteps:
             if table is not None:
                 # In each replica's memory: a mirrored variable has a copy on every device of the strategy.
                 images = tf.Variable(host_tensor(table.images), trainable=False, dtype=tf.uint8)
-                self._table = images, tf.Variable(host_tensor(table.labels), trainable=False, dtype=tf.int32)
+                # TensorFlow keeps int32 in the host's memory: GPUs have no kernel for a variable of that type.
+                labels = tf.cast(host_tensor(table.labels), tf.int64)
+                self._table = images, tf.Variable(labels, trainable=False)
         self._update_network = tf.function(self._update, jit_compile=True) if plan.config.xla else self._update
         self._train_call = tf.function(self._train, reduce_retracing=True)
         self._evaluate_call = tf.function(self._evaluate, reduce_retracing=True)
@@ -124,7 +126,7 @@ class CompiledSteps:
         strategy = self._devices.strategy
         strategy.run(self._reset, args=(stop,))
         # Metrics stay on the device until the call ends; a step that reports to the host would wait for it.
-        for k in tf.range(tf.math.count_nonzero(count, dtype=tf.int32)):  # type: ignore[attr-defined]
+        for k in tf.range(_number_of_steps(count)):  # type: ignore[attr-defined]
             step = first_step + tf.cast(k, tf.int64)
             strategy.run(self._train_step, args=(parts, k, count[k], step))
         # A loss can stay finite on weights that are not: relu takes NaN for 0.
@@ -135,13 +137,13 @@ class CompiledSteps:
     def _evaluate(self, parts, count):
         strategy = self._devices.strategy
         strategy.run(self._reset, args=(tf.constant(0.0),))
-        for k in tf.range(tf.math.count_nonzero(count, dtype=tf.int32)):  # type: ignore[attr-defined]
+        for k in tf.range(_number_of_steps(count)):  # type: ignore[attr-defined]
             strategy.run(self._evaluate_step, args=(parts, k))
         return self._totals.read_value()
 
     def _collect_statistics(self, parts, count, first):
         """Make the layers' moving statistics the mean over the steps of all elements; `first` is this one's first."""
-        for k in tf.range(tf.math.count_nonzero(count, dtype=tf.int32)):  # type: ignore[attr-defined]
+        for k in tf.range(_number_of_steps(count)):  # type: ignore[attr-defined]
             share = 1 / (1 + tf.cast(first + k, tf.float32))
             self._devices.strategy.run(self._statistics_step, args=(parts, k, count[k], first + k, share))
 
@@ -189,7 +191,7 @@ class CompiledSteps:
     def _state(self, count, weight, step, first_row):
         full = None
         if self._plan.steps.padding:
-            with tf.device("CPU"):  # `count` is on the host, and a branch on a device's value would wait for it
+            with tf.device("CPU:0"):  # `count` is on the host, and a branch on a device's value would wait for it
                 full = tf.equal(tf.cast(count, tf.int32), self._plan.steps.batch_size)
         return StepState(self._plan.config.seed, step, first_row, weight, full)
 
@@ -199,9 +201,11 @@ class CompiledSteps:
         if "image" in part:
             image, label = part["image"][k], part["label"][k]
         else:
-            images, labels = self._table
-            safe = tf.maximum(index, 0)
-            image, label = tf.gather(images, safe), tf.gather(labels, safe)
+            # `tf.gather` would first read all of a mirrored variable, which GPUs cannot gather from as uint8.
+            image, label = (
+                tf.raw_ops.ResourceGather(resource=table.handle, indices=tf.maximum(index, 0), dtype=table.dtype)
+                for table in self._table
+            )
         if _is_bytes(image):
             image = tf.reshape(image, (-1, *self._plan.manifest.image_shape))
         return index, image, label
@@ -226,6 +230,12 @@ class CompiledSteps:
         # Chosen rather than multiplied into place, because 0 * NaN would put NaN in every step's.
         of_step = tf.where(tf.range(self._per_call) == k, sums[0], 0.0)
         self._totals.assign_add(tf.concat([[*sums, 0.0], of_step], axis=0))
+
+
+def _number_of_steps(count: tf.Tensor) -> tf.Tensor:
+    """int32; a loop's condition is computed by the host, which need not wait for a GPU to know it."""
+    with tf.device("CPU:0"):
+        return tf.math.count_nonzero(count, dtype=tf.int32)
 
 
 def _is_bytes(image: tf.Tensor) -> bool:
