@@ -1,0 +1,151 @@
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.train.config import TrainConfig
+from pipeline.train.progress import StopRequested
+from pipeline.train.recipe import RECIPES, Recipe, read_recipe
+from tests.helpers.small_run import SmallRun, StopAfter, assert_same_weights, without_times
+from train import parse_config
+
+# All that a recipe can turn on, in a small network.
+EVERYTHING = {
+    **{"model": "residual,width=4", "augment": "digits", "optimizer": "adamw", "schedule": "one-cycle"},
+    **{"label_smoothing": 0.1, "class_weights": "balanced", "clip_norm": 1.0, "ema": 0.9, "learning_rate": 1e-3},
+}
+
+
+@pytest.fixture
+def start(digits, tmp_path):
+    def make(name="run", **settings):
+        return SmallRun(digits, tmp_path / name, **{**EVERYTHING, "epochs": 2, **settings})
+
+    return make
+
+
+@pytest.mark.parametrize("model", ["tutorial", "fast", "residual,width=4"])
+@pytest.mark.parametrize("devices", [2, 4])
+def test_replicas_agree_after_ten_steps(start, model, devices):
+    # SGD, because Adam divides a gradient that should be 0 by its own size.
+    settings = {"model": model, "optimizer": "sgd", "epochs": 1, "batch_size": 20, "steps_per_call": 5}
+    single, several = start("1", **settings), start("several", strategy="mirrored", devices=devices, **settings)
+    rows = single.fit().history, several.fit().history
+    assert single.plan.steps.per_epoch == 11  # the last one with padding
+    assert_same_weights(single, several, tolerance=1e-5)
+    assert rows[0][0]["loss"] == pytest.approx(rows[1][0]["loss"], abs=1e-5)
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_stopped_run_ends_with_the_same_bits(start, devices):
+    options = {"strategy": "mirrored", "devices": devices}
+    whole, repeated = start("whole", **options), start("repeated", **options)
+    expected = whole.fit().history
+    assert without_times(repeated.fit().history) == without_times(expected)
+    assert_same_weights(whole, repeated)
+    for calls in (1, 4):
+        run, stopper = start("stopped", **options), StopAfter(calls)
+        with pytest.raises(StopRequested):
+            run.fit([stopper], stopper.signal)
+    last = start("stopped", **options)
+    assert without_times(last.fit().history) == without_times(expected)
+    assert_same_weights(whole, last)
+
+
+def test_xla_trains_with_all_of_a_recipe(start):
+    # Dropout off, whose masks XLA draws otherwise.
+    settings = {"model": "residual,width=4,dropout=0", "epochs": 1, "optimizer": "sgd"}
+    plain, compiled = start("plain", **settings), start("xla", xla=True, **settings)
+    plain.fit()
+    compiled.fit()
+    assert_same_weights(plain, compiled, tolerance=1e-4)
+
+
+def test_augmentation_is_on_in_training_only(start):
+    plain, augmented = start("plain", augment="none", epochs=1), start("augmented", epochs=1)
+    assert plain.fit().history[0]["loss"] != augmented.fit().history[0]["loss"]
+    (announced,) = [line for line in augmented.plan.announcement(augmented.devices) if "augmentation" in line]
+    assert announced == "network residual,width=4,dropout=0.2; augmentation digits".replace(",dropout=0.2", "")
+
+
+def test_the_average_of_weights_is_evaluated_and_given_back(start):
+    run = start()
+    run.fit()
+    raw = run.variables()
+    with run.trainer.averaged_weights():
+        averaged = run.variables()
+        assert any((a != b).any() for a, b in zip(raw, averaged, strict=True))
+    for before, after in zip(raw, run.variables(), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_an_average_with_momentum_near_0_is_the_last_weights(start):
+    run = start(ema=1e-9, epochs=1)
+    run.fit()
+    raw = [np.asarray(variable) for variable in run.model.trainable_variables]
+    with run.trainer.averaged_weights():
+        for before, averaged in zip(raw, run.model.trainable_variables, strict=True):
+            np.testing.assert_allclose(averaged, before, rtol=1e-6, atol=1e-7)
+
+
+def test_a_recipe_sets_what_no_option_does():
+    config = parse_config(["--data", "d", "--recipe", "fast", "--epochs", "3"])
+    assert (config.model, config.optimizer, config.epochs, config.batch_size) == ("fast", "adam", 3, 256)
+    assert parse_config(["--data", "d"]) == TrainConfig(data=pathlib.Path("d"), run_dir=pathlib.Path("runs/d"))
+
+
+def test_the_keras_tutorial_can_be_reproduced():
+    config = parse_config(["--data", "d", "--recipe", "tutorial"])
+    assert (config.epochs, config.batch_size, config.peak_learning_rate, config.schedule) == (6, 32, 1e-3, "constant")
+    assert (config.model, config.augment, config.optimizer, config.ema) == ("tutorial", "none", "adam", 0)
+
+
+def test_a_recipe_is_read_from_a_file_or_a_runs_config(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"model": "fast", "learning_rate": 1, "ema": 0}))
+    assert read_recipe(str(path)) == {"model": "fast", "learning_rate": 1.0, "ema": 0.0}
+    path.write_text(json.dumps({"settings": {"epochs": 4, "data": "x", "feed": "host"}, "identity": {}}))
+    assert read_recipe(str(path)) == {"epochs": 4}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"epoch": 3}', "epoch is not a setting of a recipe"),
+        ('{"epochs": "3"}', r"Expected `int`, got `str` - at `\$.epochs`"),
+        ('{"epochs": 0}', "--epochs 0: it must be at least 1"),
+        ("[1]", "Expected `object`, got `array`"),
+        ("{", "truncated"),
+    ],
+)
+def test_an_invalid_recipe_file_is_refused(tmp_path, text, message):
+    path = tmp_path / "mine.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_recipe(str(path))
+
+
+def test_a_recipe_that_does_not_exist_is_refused():
+    with pytest.raises(InputError, match="--recipe best9: choose one of tutorial, fast, best, or name a JSON file"):
+        read_recipe("best9")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model": "resnet"}, "--model resnet: choose one of tutorial, fast, residual"),
+        ({"augment": "cats"}, "augmentation cats is not a preset"),
+        ({"ema": 1.0}, "--ema 1.0: it must be below 1"),
+        ({"clip_norm": 0.0}, "--clip-norm 0.0: it must be a number above 0"),
+        ({"optimizer": "lion"}, "--optimizer 'lion': choose one of adam, adamw, sgd"),
+    ],
+)
+def test_invalid_settings_are_named(settings, message):
+    with pytest.raises(InputError, match=message):
+        Recipe(**settings)
+
+
+def test_every_recipe_is_valid():
+    assert [Recipe(**settings).epochs > 0 for settings in RECIPES.values()] == [True] * 3
