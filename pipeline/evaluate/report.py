@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.evaluate import figures, image_grids
+from pipeline.evaluate.calibration import Calibration, calibrate
 from pipeline.evaluate.metrics import FILE_NAME, Evaluation, evaluate, print_evaluations, write_evaluations
 from pipeline.evaluate.predict import Predictions, make_predictor
 from pipeline.evaluate.saved_run import export_model
@@ -15,7 +16,7 @@ from pipeline.feed.normalize import Normalization
 from pipeline.feed.resident import SplitArrays, load_split
 from pipeline.feed.stream import SplitReader
 from pipeline.format.manifest import Manifest, Split
-from pipeline.splits import TRAIN
+from pipeline.splits import TRAIN, VAL
 
 if TYPE_CHECKING:
     import keras
@@ -36,11 +37,11 @@ def write_report(
     batch_size: int = 1024,
     quiet: bool = False,
 ) -> list[Evaluation]:
-    """Export the model, evaluate it, draw the figures and print the tables.
+    """Calibrate the model on the split `val`, if there is one, export it, evaluate it, draw figures and print tables.
 
     Args:
         run_dir: an existing directory; model.keras, saved_model/, evaluation.json and figures/ in it are replaced.
-        model: the float32 inference model, of plain layers.
+        model: the float32 inference model, of plain layers; its layer "logits" is divided by the temperature.
         manifest: of the data set in `data_dir`.
         history: one row per epoch, as `figures.curves` takes it; may be empty.
         batch_size: rows evaluated at a time.
@@ -53,7 +54,11 @@ def write_report(
     """
     run_dir = pathlib.Path(run_dir)
     folder, names = run_dir / FIGURES_NAME, manifest.class_names
-    export_model(run_dir, model, normalization, names)  # first: later failures lose nothing of the training
+    calibration = None
+    try:
+        calibration = _calibrate(model, manifest, data_dir, normalization, batch_size)
+    finally:
+        export_model(run_dir, model, normalization, names)  # first: later failures lose nothing of the training
     folder.mkdir(exist_ok=True)
     figures.class_balance(manifest, folder / "class_balance.png")
     if history:
@@ -71,10 +76,26 @@ def write_report(
             evaluations.append(evaluation)
             if split.name != TRAIN:  # its rows were learned, so their confusion says little
                 figures.confusion(evaluation, folder / f"confusion_{split.name}.png")
-    write_evaluations(run_dir / FILE_NAME, evaluations)
+    write_evaluations(run_dir / FILE_NAME, evaluations, calibration)
     if not quiet:
         print_evaluations(evaluations)
+        if calibration is not None:
+            print(calibration.text)
     return evaluations
+
+
+def _calibrate(
+    model: "keras.Model",
+    manifest: Manifest,
+    data_dir: str | pathlib.Path,
+    normalization: Normalization,
+    batch_size: int,
+) -> Calibration | None:
+    split = manifest.splits.get(VAL)
+    if split is None or not split.labelled:
+        return None
+    arrays = load_split(data_dir, manifest, VAL)
+    return calibrate(model, normalization, (arrays.images, arrays.labels, arrays.ids), VAL, batch_size)
 
 
 def _load(data_dir: str | pathlib.Path, manifest: Manifest, split: Split) -> SplitArrays:
