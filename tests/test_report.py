@@ -39,7 +39,8 @@ def test_report_of_a_run(data_dir, tmp_path, capsys):
     assert accuracies == {"train": 1, "val": pytest.approx(19 / 23)}
     assert list(json.loads((tmp_path / metrics.FILE_NAME).read_text())["splits"]) == ["train", "val"]
     assert "82.61%" in capsys.readouterr().out
-    names = {"class_balance", "curves", "samples", "confusion_val", "predictions_val", "predictions_test"}
+    names = {"class_balance", "curves", "samples", "confusion_val", "confidence_val", "confused_val"}
+    names |= {"predictions_val", "predictions_test"}
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {f"{name}.png" for name in names}
     assert {path.name for path in tmp_path.iterdir()} == {"model.keras", "saved_model", "evaluation.json", "figures"}
 

@@ -76,6 +76,8 @@ def write_report(
             evaluations.append(evaluation)
             if split.name != TRAIN:  # its rows were learned, so their confusion says little
                 figures.confusion(evaluation, folder / f"confusion_{split.name}.png")
+                figures.confidence(predictions, evaluation, folder / f"confidence_{split.name}.png")
+                _draw_confused(arrays.images.reshape(-1, *manifest.image_shape), predictions, evaluation, folder)
     write_evaluations(run_dir / FILE_NAME, evaluations, calibration)
     if not quiet:
         print_evaluations(evaluations)
@@ -117,3 +119,11 @@ def _draw_images(
         image_grids.samples(images, arrays.labels, names, folder / "samples.png", TRAIN)
     else:
         image_grids.predictions(images, predictions, names, folder / f"predictions_{split.name}.png", split.name)
+
+
+def _draw_confused(images: np.ndarray, predictions: Predictions, evaluation: Evaluation, folder: pathlib.Path) -> None:
+    path = folder / f"confused_{evaluation.split}.png"
+    if len(evaluation.errors):
+        image_grids.confused(images, predictions, evaluation, path)
+    else:
+        path.unlink(missing_ok=True)  # of an earlier run in this directory
