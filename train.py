@@ -98,7 +98,8 @@ def write_results(
         quiet=config.log_json,
     )
     for result in evaluations if config.log_json else ():
-        reporter.line("", event="evaluation", split=result.split, loss=result.loss, accuracy=result.accuracy)
+        values = {"loss": result.loss, "accuracy": result.accuracy, "ece": result.ece}
+        reporter.line("", event="evaluation", split=result.split, **values)
     reporter.line(f"model, evaluation and figures are in {run_dir}", event="done", run_dir=str(run_dir))
 
 

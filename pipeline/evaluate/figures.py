@@ -267,5 +267,7 @@ def _plot_coverage(axes: "Axes", correct: np.ndarray, coverages: Sequence[Covera
     axes.set(title="Accuracy of the most confident rows", xlabel="share of all rows")
     axes.xaxis.set_major_formatter(PercentFormatter(1))
     axes.yaxis.set_major_formatter(PercentFormatter(1))
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, min(high, 1 + 0.05 * (1 - low)))  # no ticks above 100 %
     axes.grid()
     axes.legend(frameon=False, loc="lower left")

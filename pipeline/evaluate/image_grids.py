@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _PER_LINE = 10  # images per class, and per confused pair
 _MAX_CLASSES = 60  # rows of the grid; the picture has about 40 pixels for each
 _MAX_PAIRS = 10
-_CAPTION = 0.25  # height of a probability under an image, as a share of the image's
+_CAPTION = 0.25  # height of a probability under an image, as a share of the image's width
 _COLUMNS, _ROWS = 8, 5  # of the predictions
 _MIN_WIDTH = 6.8  # inches that hold the titles
 
@@ -78,13 +78,14 @@ def confused(images: np.ndarray, predictions: Predictions, evaluation: Evaluatio
     names = [short_name(metrics.name, 16) for metrics in evaluation.classes]
     arrow = "\N{RIGHTWARDS ARROW}"
     ticks = [f"{names[true]} {arrow} {names[wrong]} ({count:,})" for true, wrong, count in pairs]
-    line_height = 0.62 * _aspect(images) * (1 + _CAPTION)
-    with drawing(path, 0.62 * _PER_LINE + 0.4, line_height * len(pairs) + 0.9) as figure:
-        axes = _draw_lines(figure, images, chosen, ticks, _CAPTION)
+    caption = _CAPTION / _aspect(images)  # as a share of the image's height
+    with drawing(path, 0.62 * _PER_LINE + 0.4, 0.62 * (_aspect(images) + _CAPTION) * len(pairs) + 0.9) as figure:
+        axes = _draw_lines(figure, images, chosen, ticks, caption)
         for line, shown in enumerate(chosen):
             for column, row in enumerate(shown):
                 text = f"{confidence[row]:.0%}"
-                axes.text(column, line + 0.42, text, ha="center", va="center", color=RED, fontsize=7)
+                bottom = line + 0.5 - 0.5 * caption / (1 + caption)
+                axes.text(column, bottom, text, ha="center", va="center", color=RED, fontsize=7)
         shown_text = f"{len(pairs)} of {len(evaluation.errors):,} confused pairs"
         title = f"{short_name(evaluation.split)}: {predictions.wrong.sum():,} wrong predictions; {shown_text}"
         figure.suptitle(f"{title}\ntrue {arrow} predicted (rows); the most confident first, with their probability")
