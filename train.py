@@ -90,7 +90,7 @@ def write_results(
     from pipeline.train.setup import make_inference_model
 
     config = plan.config
-    evaluations = write_report(
+    evaluations, calibration = write_report(
         run_dir,
         make_inference_model(model, plan),
         plan.manifest,
@@ -102,9 +102,12 @@ def write_results(
     )
     if not config.log_json:
         print_evaluations(evaluations)
+        if calibration is not None:
+            print(calibration.text)
     for result in evaluations if config.log_json else ():
         groups = {"groups": result.groups.to_dict()} if result.groups else {}
-        figures = {"split": result.split, "loss": result.loss, "accuracy": result.accuracy, **groups}
+        figures = {"split": result.split, "loss": result.loss, "accuracy": result.accuracy}
+        figures |= {"ece": result.ece, **groups}
         reporter.line("", event="evaluation", **figures)
     reporter.line(f"model, evaluation and figures are in {run_dir}", event="done", run_dir=str(run_dir))
 

@@ -65,6 +65,21 @@ def test_one_error_in_ten_thousand_is_seen(path):
     assert count_pixels(path, darkest) > 1000
 
 
+@every_class_set
+def test_confidence(path, names):
+    labels = np.arange(400) % len(names)
+    predictions = Predictions.of(probabilities(400, len(names)), labels)
+    figures.confidence(predictions, evaluate("val", predictions, names, 4000), path)
+    check_picture(path)
+
+
+@pytest.mark.parametrize("rows", [1, 10])
+def test_confidence_without_any_error(path, rows):
+    predictions = Predictions.of(np.eye(10, dtype=np.float32)[:rows], np.arange(rows))
+    figures.confidence(predictions, evaluate("val", predictions, DIGITS), path)
+    check_picture(path)
+
+
 @pytest.mark.parametrize(
     "history",
     [

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.evaluate import image_grids
+from pipeline.evaluate.metrics import evaluate
 from pipeline.evaluate.predict import Predictions
 from tests.helpers.pictures import DIGITS, LONG, MANY, ODD, check_picture, count_pixels, images, probabilities
 
@@ -44,6 +45,36 @@ def test_only_wrong_predictions_are_red(tmp_path, labels, any_red):
     predictions = Predictions.of(np.eye(10, dtype=np.float32), labels)
     image_grids.predictions(images(10, (6, 6, 1)), predictions, DIGITS, path, "val")
     assert (count_pixels(path, RED) > 500) == any_red
+
+
+@pytest.mark.parametrize(
+    ("names", "image_shape", "rows"),
+    [
+        (DIGITS, (6, 6, 1), 400),
+        (LONG, (4, 12, 3), 20),
+        (ODD, (30, 3, 2), 6),
+        (MANY, (6, 8, 1), 90),
+        (LONG, (1, 40, 1), 2),
+    ],
+    ids=["more than fit", "long names, wide colour", "odd names, tall", "130 classes", "one line of pixels"],
+)
+def test_confused(tmp_path, names, image_shape, rows):
+    labels = np.arange(rows) % len(names)
+    predictions = Predictions.of(probabilities(rows, len(names)), labels)
+    evaluation = evaluate("val", predictions, names)
+    image_grids.confused(images(rows, image_shape), predictions, evaluation, tmp_path / "figure.png")
+    check_picture(tmp_path / "figure.png")
+
+
+def test_confused_pairs_show_their_own_images_worst_first(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(image_grids, "_mosaic", lambda images, rows, below: shown.extend(rows) or images[0])
+    labels, predicted = np.array([0, 0, 1, 0, 2, 1, 0]), np.array([1, 1, 0, 1, 2, 1, 2])
+    confidence = np.array([0.6, 0.9, 0.8, 0.7, 0.9, 0.9, 0.5], np.float32)
+    predictions = Predictions(labels, predicted, confidence, confidence / 10)
+    evaluation = evaluate("val", predictions, DIGITS[:3])
+    image_grids.confused(images(7, (4, 4, 1)), predictions, evaluation, tmp_path / "figure.png")
+    assert [rows.tolist() for rows in shown] == [[1, 3, 0], [6], [2]]
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,9 @@ def test_json_holds_every_split(tmp_path, mixed):
     splits = json.loads((tmp_path / "evaluation.json").read_text())["splits"]
     assert list(splits) == ["val", "train"]
     assert splits["val"]["confusion"] == mixed.confusion_matrix().tolist()
+    assert splits["val"]["confused_pairs"] == [["ka", "kha", 1], ["kha", "ka", 1]]
+    assert splits["val"]["ece"] == pytest.approx(0.8 - 4 / 6)
+    assert [row["num_examples"] for row in splits["val"]["coverages"]] == [6, 6, 6]
     assert (splits["train"]["num_examples"], splits["train"]["split_examples"]) == (1, 500)
     assert [path.name for path in tmp_path.iterdir()] == ["evaluation.json"]
 
@@ -81,7 +84,7 @@ def test_many_classes_take_no_more_than_their_rows(tmp_path, monkeypatch):
     assert len(text) < 1_000_000
     val = json.loads(text)["splits"]["val"]
     assert len(val["confused_pairs"]) == 1000 and val["confused_pairs"][1] == ["c3", "c7", 1]
-    assert len(val["classes"]) == 5000
+    assert len(val["classes"]) == 5000 and "confusion" not in val
 
 
 @pytest.fixture
@@ -93,21 +96,65 @@ def printed(capsys):
     return print_evaluations
 
 
-def test_print_shows_the_splits_and_the_classes(printed, mixed):
-    text = printed(mixed, evaluate([0], [0], split="train", split_examples=54_000))
-    assert "val      loss 0.9163  accuracy 66.67%  (6 rows)" in text
-    assert "train    loss 0.2231  accuracy 100.00%  (1 of 54,000 rows, evenly spread)" in text
-    assert "         kha     0.5000    0.5000    0.5000         2" in text
-    assert text.count("precision") == 1, "the classes of train are in evaluation.json only"
+def test_most_confident_rows_are_evaluated_by_coverage():
+    rng = np.random.default_rng(4)
+    confidence = rng.permutation(np.linspace(0.4, 0.999, 1000)).astype(np.float32)
+    labels = np.where(rng.random(1000) < confidence, 1, 0)
+    predictions = Predictions(labels, np.ones(1000, int), confidence, np.where(labels, confidence, 0.001))
+    evaluation = metrics.evaluate("val", predictions, NAMES)
+    assert [row.coverage for row in evaluation.coverages] == [0.99, 0.95, 0.90]
+    for coverage, rows, least, accuracy in evaluation.coverages:
+        chosen = confidence >= np.sort(confidence)[::-1][round(coverage * 1000) - 1]
+        assert (rows, least) == (chosen.sum(), confidence[chosen].min())
+        assert accuracy == pytest.approx(labels[chosen].mean())
 
 
-def test_print_has_one_line_for_very_many_classes(printed):
+@pytest.mark.parametrize(("rows", "expected"), [(1, [1, 1, 1]), (10, [10, 10, 9]), (100, [99, 95, 90])])
+def test_coverage_is_at_least_what_was_requested(rows, expected):
+    zeros = np.zeros(rows, int)
+    assert [row.num_examples for row in evaluate(zeros, zeros).coverages] == expected
+
+
+def test_recall_and_precision_are_those_of_scikit_learn():
+    from sklearn.metrics import precision_score, recall_score
+
+    rng = np.random.default_rng(5)
+    labels, predicted = rng.integers(0, 3, (2, 300))
+    classes = evaluate(labels, predicted).classes
+    assert [row.recall for row in classes] == pytest.approx(recall_score(labels, predicted, average=None))
+    assert [row.precision for row in classes] == pytest.approx(precision_score(labels, predicted, average=None))
+
+
+def test_print_shows_a_line_per_split_and_what_is_confused(printed, mixed):
+    assert printed(mixed, evaluate([0], [0], split="train", split_examples=54_000)).splitlines() == [
+        "split        rows  accuracy  log loss     ECE  top 99%  top 95%  top 90%",
+        "val             6    66.67%    0.9163  13.33%   66.67%   66.67%   66.67%",
+        "train           1   100.00%    0.2231  20.00%  100.00%  100.00%  100.00%",
+        "top 99%: accuracy of the 99% of rows with the most confident predictions",
+        "train: 1 of 54,000 rows, evenly spread",
+        "val: lowest recall  kha 50.00%, ka 66.67%",
+        "val: most confused  ka -> kha (1), kha -> ka (1)",
+    ]
+
+
+def test_print_lists_five_of_many_classes(printed):
     names = tuple(f"c{k}" for k in range(150))
-    text = printed(evaluate([5, 6, 6, 7], [5, 6, 9, 9], names))
-    assert "lowest f1 of 150 classes: c7 0.0000, c6 0.6667, c5 1.0000; all are in evaluation.json" in text
-    assert len(text.splitlines()) == 4
+    lines = printed(evaluate(np.arange(9), np.arange(9) + 1, names)).splitlines()
+    assert lines[-2] == "val: lowest recall  c0 0.00%, c1 0.00%, c2 0.00%, c3 0.00%, c4 0.00%"
+    assert lines[-1] == "val: most confused  c0 -> c1 (1), c1 -> c2 (1), c2 -> c3 (1), c3 -> c4 (1), c4 -> c5 (1)"
+
+
+def test_print_has_short_lines_for_long_names(printed):
+    names = tuple(f"{k} is a very long name of a class" for k in range(9))
+    text = printed(evaluate(np.arange(8), np.arange(8) + 1, names))
+    assert max(map(len, text.splitlines())) <= 100
+    assert "0 is a very long name of -> 1 is a very long name of (1)" in text
+
+
+def test_print_of_a_split_without_errors(printed):
+    assert printed(evaluate([0, 1], [0, 1])).endswith("val: no wrong prediction\n")
 
 
 @pytest.mark.parametrize(("name", "shown"), [("a\nb", "'a\\nb'"), ("x" * 99, "x" * 24), ("[red]", "[red]")])
 def test_print_keeps_odd_names_on_their_line(printed, name, shown):
-    assert f"{shown}     1.0000" in printed(evaluate([0, 1], [0, 1], (name, "b")))
+    assert f"most confused  {shown} -> b (1)" in printed(evaluate([0, 1], [1, 1], (name, "b")))

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from pipeline.errors import InputError
-from pipeline.evaluate.predict import Predictions, in_batches, make_predictor
+from pipeline.evaluate.predict import Predictions, average_predictors, in_batches, make_predictor, shifted_views
 from pipeline.feed.normalize import Normalization
 from tests.helpers.saved_runs import NORMALIZATION, SHAPE, expected, pixels, run_predict, tiny_model, write_home
 
@@ -52,6 +52,65 @@ def test_predictions_keep_what_is_needed_of_the_probabilities():
     assert predictions.predicted.tolist() == [1, 0, 0]
     assert predictions.confidence == pytest.approx([0.8, 0.6, 0.9])
     assert predictions.label_probability == pytest.approx([0.2, 0.6, np.nan], nan_ok=True)
+
+
+def probabilities_of(predictor, blocks):
+    return np.concatenate([values for _, values in predictor(blocks, "run")])
+
+
+def test_average_is_the_mean_of_the_predictors_on_the_same_rows():
+    normalizations = NORMALIZATION, Normalization("unit"), Normalization("standard", (10.0,), (90.0,))
+    predictors = [make_predictor(tiny_model(), normalization, SHAPE, 10) for normalization in normalizations]
+    cuts = [4, 4, 17]
+    blocks = lambda: iter(list(zip(*(np.split(array, cuts) for array in rows(23)), strict=True)))  # noqa: E731
+    alone = [probabilities_of(predictor, blocks()) for predictor in predictors]
+    batches = list(average_predictors(predictors)(blocks(), "runs"))
+    assert [len(ids) for (_, _, ids), _ in batches] == [10, 10, 3]
+    np.testing.assert_array_equal(np.concatenate([ids for (_, _, ids), _ in batches]), np.arange(23))
+    average = np.concatenate([values for _, values in batches])
+    assert average.dtype == np.float32
+    np.testing.assert_allclose(average, np.mean(alone, axis=0), atol=1e-6)
+    assert abs(alone[0] - alone[1]).max() > 0.05, "the predictors must differ"
+
+
+def test_average_of_one_predictor_changes_no_bit():
+    predictor = make_predictor(tiny_model(), NORMALIZATION, SHAPE, 10)
+    average = average_predictors([predictor])
+    np.testing.assert_array_equal(probabilities_of(average, [rows(23)]), probabilities_of(predictor, [rows(23)]))
+
+
+def test_average_reads_a_long_source_block_by_block():
+    read = []
+
+    def blocks():
+        for k in range(100):
+            read.append(k)
+            yield rows(10)
+
+    predictors = [make_predictor(tiny_model(), NORMALIZATION, SHAPE, 10)] * 2
+    stream = average_predictors(predictors)(blocks(), "runs")
+    next(stream)
+    assert len(read) <= 2
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 1), (1, 5, 2), (3, 1, 3)], ids=str)
+def test_views_are_shifted_by_one_pixel(shape):
+    images = np.random.default_rng(0).integers(0, 256, (6, np.prod(shape))).astype(np.uint8)
+    first, up, down, left, right = (view.reshape(-1, *shape) for view in shifted_views(images, shape))
+    whole = images.reshape(-1, *shape)
+    np.testing.assert_array_equal(first, whole)
+    np.testing.assert_array_equal(up, np.concatenate([whole[:, 1:], whole[:, -1:]], axis=1))
+    np.testing.assert_array_equal(down, np.concatenate([whole[:, :1], whole[:, :-1]], axis=1))
+    np.testing.assert_array_equal(left, np.concatenate([whole[:, :, 1:], whole[:, :, -1:]], axis=2))
+    np.testing.assert_array_equal(right, np.concatenate([whole[:, :, :1], whole[:, :, :-1]], axis=2))
+
+
+@pytest.mark.parametrize("batch_size", [1, 10, 64])
+def test_shifts_average_over_the_shifted_images(batch_size):
+    images = pixels(23)
+    views = [expected(view) for view in shifted_views(images, SHAPE)]
+    predictor = make_predictor(tiny_model(), NORMALIZATION, SHAPE, batch_size, shifts=True)
+    np.testing.assert_allclose(probabilities_of(predictor, [rows(23)]), np.mean(views, axis=0), atol=1e-6)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -9,7 +9,9 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.evaluate import submission
+from pipeline.evaluate.predict import shifted_views
 from pipeline.evaluate.saved_run import read_run
+from pipeline.feed.normalize import Normalization
 from tests.helpers.pictures import count_pixels
 from tests.helpers.saved_runs import (
     IDS,
@@ -180,3 +182,61 @@ def test_diverged_model_writes_nothing(home, tmp_path):
     with pytest.raises(InputError, match="id 1000 is not a number.*diverged"):
         run_predict(home / "diverged", tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def read_probabilities(path):
+    return np.loadtxt(path, delimiter=",", skiprows=1)[:, 1:]
+
+
+@pytest.fixture(scope="module")
+def second(home):
+    """A run on the same data with its own weights and normalization."""
+    model = tiny_model()
+    model.set_weights([weight[..., ::-1] for weight in model.get_weights()])
+    write_run(home / "second", model, Normalization("standard", (60.0,), (90.0,)))
+    return home / "second"
+
+
+def test_two_runs_give_the_average_of_their_probabilities(home, second, tmp_path):
+    csvs = [tmp_path / f"{k}.csv" for k in range(3)]
+    run_predict(home, tmp_path, "--probabilities", csvs[0], out="a.csv")
+    (home / "other").mkdir()
+    (home / "other/run").symlink_to(second)
+    (home / "other/data").symlink_to(home / "data")
+    run_predict(home / "other", tmp_path, "--probabilities", csvs[1], out="b.csv")
+    _, *lines = run_predict(home, tmp_path, "--run", second, "--probabilities", csvs[2], out="c.csv")
+    first, other, both = map(read_probabilities, csvs)
+    np.testing.assert_allclose(both, (first + other) / 2, atol=1e-6)
+    assert [name for _, name in lines] == [NAMES[label] for label in both.argmax(axis=1)]
+    assert abs(first - other).max() > 0.1, "the runs must differ"
+
+
+def test_test_time_augmentation_averages_over_shifts(home, tmp_path):
+    run_predict(home, tmp_path, "--tta", "--probabilities", tmp_path / "p.csv")
+    views = [expected(view) for view in shifted_views(pixels(23), (4, 3, 1))]
+    np.testing.assert_allclose(read_probabilities(tmp_path / "p.csv"), np.mean(views, axis=0), atol=1e-6)
+
+
+def test_runs_that_cannot_be_averaged_are_refused(home, tmp_path):
+    write_run(tmp_path / "tall", shape=(3, 4, 1))
+    write_run(tmp_path / "turned", names=NAMES[::-1])
+    for name, message in (
+        ("tall", r"tall: trained on images of 3x4x1, but .*run on 4x3x1; only runs of one shape"),
+        ("turned", r"turned: has the classes 7, 3, 0, but .*run has 0, 3, 7; only runs with the same classes in the"),
+        ("none", r"none: no such run directory"),
+    ):
+        with pytest.raises(InputError, match=message) as error:
+            run_predict(home, tmp_path, "--run", tmp_path / name)
+        assert "\n" not in str(error.value)
+    with pytest.raises(InputError, match=r"run/\.\./run: given twice"):
+        run_predict(home, tmp_path, "--run", home / "run/../run")
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_the_run_that_diverged_is_named(home, tmp_path):
+    model = tiny_model()
+    model.set_weights([np.full(weight.shape, np.nan) for weight in model.get_weights()])
+    write_run(tmp_path / "bad", model)
+    with pytest.raises(InputError, match=r"bad: the model's output for id 1000 is not a number"):
+        run_predict(home, tmp_path, "--run", tmp_path / "bad")
+    assert [path.name for path in tmp_path.iterdir()] == ["bad"]

@@ -2,6 +2,7 @@
 
 python tools/predict.py --run runs/first --data data/kannada --split test --out submission.csv
 python tools/predict.py --run runs/first --csv test.csv --out submission.csv
+python tools/predict.py --run runs/first --run runs/second --tta --csv test.csv --out submission.csv
 
 The file has the header id,label and one line per row, in the order of the CSV.
 """
@@ -19,28 +20,31 @@ _MAX_BATCH_SIZE = 1 << 20
 def main(argv: Sequence[str] | None = None) -> None:
     """Predict as the command line says."""
     args = _parse(argv)
-    from pipeline.evaluate.saved_run import read_run
+    from pipeline.evaluate.saved_run import read_runs
     from pipeline.evaluate.submission import Outputs, open_csv, open_split, predict_rows
     from pipeline.train.environment import import_tensorflow
 
     # What can be refused is refused before the seconds that importing TensorFlow takes.
     outputs = Outputs(args.out, args.probabilities, args.grid, args.overwrite)
     outputs.check(source=args.csv)
-    run = read_run(args.run)
+    runs = read_runs(args.run)
     if args.csv:
         options = {"label_column": args.label_column, "id_column": args.id_column, "has_header": not args.no_header}
-        source = open_csv(run, args.csv, **options)
+        source = open_csv(runs[0], args.csv, **options)
     else:
-        source = open_split(run, args.data, args.split)
+        source = open_split(runs[0], args.data, args.split)
     import_tensorflow()
-    print(predict_rows(run, source, outputs, args.batch_size))
+    print(predict_rows(runs, source, outputs, args.batch_size, args.tta))
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     summary, _, usage = __doc__.partition("\n\n")
     parser = Parser(description=summary, epilog=usage, formatter_class=argparse.RawDescriptionHelpFormatter)
     path = pathlib.Path
-    parser.add_argument("--run", type=path, required=True, help="a run directory, written by train.py")
+    run_help = "a run directory, written by train.py; repeat it to average the probabilities of several runs"
+    parser.add_argument("--run", type=path, required=True, action="append", help=run_help)
+    tta_help = "test-time augmentation: average over each image and its four shifts by one pixel; five times the work"
+    parser.add_argument("--tta", action="store_true", help=tta_help)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--data", type=path, help="a data set's directory, written by tools/csv_to_tfrecord.py")
     source.add_argument("--csv", type=path, help="a CSV of images, with or without the columns id and label")

@@ -1,4 +1,4 @@
-"""Figures of a data set and of a run: the balance of the classes, the curves of training, the confusion of classes.
+"""Figures of a data set and of a run: balance of the classes, curves of training, confusion, and confidence.
 
 `drawing`, `label_ticks` and `short_name` are what all figures share: style, names that can be drawn, files that are
 complete or absent.
@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.evaluate.metrics import MAX_MATRIX_CLASSES, Evaluation
+from pipeline.evaluate.calibration import NUM_BINS, reliability
+from pipeline.evaluate.metrics import MAX_MATRIX_CLASSES, Coverage, Evaluation
+from pipeline.evaluate.predict import Predictions
 from pipeline.files import replacing
 from pipeline.format.manifest import Manifest, Split
 
@@ -150,6 +152,18 @@ def confusion(evaluation: Evaluation, path: str | os.PathLike) -> None:
         figure.suptitle(title)
 
 
+def confidence(predictions: Predictions, evaluation: Evaluation, path: str | os.PathLike) -> None:
+    """Accuracy by confidence, and accuracy of the most confident rows by their share; all rows have labels."""
+    order = np.argsort(-predictions.confidence, kind="stable")
+    correct = ~predictions.wrong[order]
+    with drawing(path, 9.6, 4.1) as figure:
+        left, right = figure.subplots(1, 2)
+        _plot_reliability(left, reliability(predictions.confidence[order], correct))
+        _plot_coverage(right, correct, evaluation.coverages)
+        title = f"{short_name(evaluation.split)}: {evaluation.rows_text}"
+        figure.suptitle(f"{title}\nexpected calibration error {evaluation.ece:.2%}")
+
+
 def _plot_matrix(axes: "Axes", counts: np.ndarray) -> None:
     support = counts.sum(axis=1)
     shares = counts / np.maximum(support, 1)[:, np.newaxis]
@@ -224,3 +238,36 @@ def _plot_curve(axes: "Axes", history: Sequence[Mapping[str, Any]], key: str) ->
     axes.locator_params(axis="x", integer=True, min_n_ticks=1)
     axes.grid()
     axes.legend(frameon=False)
+
+
+def _plot_reliability(axes: "Axes", bins: np.ndarray) -> None:
+    from matplotlib.ticker import PercentFormatter
+
+    rows, _, accuracies = bins.T
+    centers = (np.arange(NUM_BINS) + 0.5) / NUM_BINS
+    bars = axes.bar(centers, accuracies, width=0.9 / NUM_BINS, color=BLUE)
+    # A bar of few rows says little, so each tells its number.
+    axes.bar_label(bars, [f"{count:,.0f}" if count else "" for count in rows], fontsize=6.5, color=GREY, padding=1)
+    axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="calibrated")
+    axes.legend(frameon=False, loc="upper left")
+    axes.set(title="Accuracy by confidence, and number of rows", xlabel="confidence", xlim=(0, 1), ylim=(0, 1.05))
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+
+
+def _plot_coverage(axes: "Axes", correct: np.ndarray, coverages: Sequence[Coverage]) -> None:
+    """`correct` bool [n] begins with the most confident row."""
+    from matplotlib.ticker import PercentFormatter
+
+    count = np.arange(1, len(correct) + 1)
+    axes.plot(count / len(correct), correct.cumsum() / count, color=BLUE)
+    for row, marker in zip(coverages, "os^", strict=True):
+        label = f"{row.coverage:.0%} of rows: {row.accuracy:.2%}"
+        axes.plot(row.coverage, row.accuracy, marker, color=VERMILION, markersize=5, label=label)
+    axes.set(title="Accuracy of the most confident rows", xlabel="share of all rows")
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, min(high, 1 + 0.05 * (1 - low)))  # no ticks above 100 %
+    axes.grid()
+    axes.legend(frameon=False, loc="lower left")

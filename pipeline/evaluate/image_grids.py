@@ -1,4 +1,4 @@
-"""Grids of images: examples of each class, and predictions with the wrong ones marked."""
+"""Grids of images: examples of each class, predictions with the wrong ones marked, and the classes confused most."""
 
 import os
 from collections.abc import Sequence
@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.evaluate.figures import BLUE, GREY, RED, drawing, label_ticks, short_name
+from pipeline.evaluate.metrics import Evaluation
 from pipeline.evaluate.predict import Predictions
 from pipeline.format.records import UNLABELLED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-_SAMPLES_PER_CLASS = 10
+_PER_LINE = 10  # images per class, and per confused pair
 _MAX_CLASSES = 60  # rows of the grid; the picture has about 40 pixels for each
+_MAX_PAIRS = 10
+_CAPTION = 0.25  # height of a probability under an image, as a share of the image's width
 _COLUMNS, _ROWS = 8, 5  # of the predictions
 _MIN_WIDTH = 6.8  # inches that hold the titles
 
@@ -24,19 +28,12 @@ def samples(
 ) -> None:
     """One row of the grid per class: up to ten of the images uint8 [n, H, W, C], evenly spread over the class."""
     names = class_names[:_MAX_CLASSES]
-    chosen = [evenly(np.flatnonzero(labels == label), _SAMPLES_PER_CLASS) for label in range(len(names))]
-    cell, aspect = 0.62 if len(names) <= 20 else 0.45, _aspect(images)
-    with drawing(path, cell * _SAMPLES_PER_CLASS + 0.4, cell * aspect * len(names) + 0.8) as figure:
-        axes = figure.subplots()
-        extent = (-0.5, _SAMPLES_PER_CLASS - 0.5, len(names) - 0.5, -0.5)  # one unit per image
-        mosaic = _mosaic(_drawable(images), chosen)  # one image, because 600 axes are slow to draw
-        axes.imshow(mosaic, cmap="gray", vmin=0, vmax=255, extent=extent, aspect=aspect, interpolation="nearest")
+    chosen = [evenly(np.flatnonzero(labels == label), _PER_LINE) for label in range(len(names))]
+    cell = 0.62 if len(names) <= 20 else 0.45
+    with drawing(path, cell * _PER_LINE + 0.4, cell * _aspect(images) * len(names) + 0.8) as figure:
+        axes = _draw_lines(figure, images, chosen, [*map(short_name, names)])
         for label in (label for label, rows in enumerate(chosen) if not len(rows)):
             axes.text(-0.4, label, "no rows", va="center", color=GREY)
-        axes.spines[:].set_visible(False)
-        axes.set_xticks([])
-        label_ticks(axes.yaxis, [*map(short_name, names)])
-        figure.set_figwidth(max(_MIN_WIDTH, figure.get_figwidth()))
         title = f"{short_name(split)}: examples of each class, from {len(labels):,} rows"
         if len(names) < len(class_names):
             title += f"\n(the first {len(names)} of {len(class_names):,} classes)"
@@ -66,6 +63,32 @@ def predictions(
             axes.set_axis_off()
         figure.set_layout_engine("constrained", w_pad=0.03, h_pad=0.06, wspace=0, hspace=0)
         figure.suptitle(_title(split, predictions, len(chosen)))
+
+
+def confused(images: np.ndarray, predictions: Predictions, evaluation: Evaluation, path: str | os.PathLike) -> None:
+    """One line for each of the ten pairs of classes that are confused most: images uint8 [n, H, W, C] of its errors.
+
+    The most confidently wrong come first; below each is the probability of the wrong class. `evaluation` is of these
+    `predictions`, which are of these images, and has at least one error.
+    """
+    labels, predicted, confidence = predictions[:3]
+    pairs = evaluation.errors[:_MAX_PAIRS].tolist()
+    rows = [np.flatnonzero((labels == true) & (predicted == wrong)) for true, wrong, _ in pairs]
+    chosen = [wrong[np.argsort(-confidence[wrong], kind="stable")][:_PER_LINE] for wrong in rows]
+    names = [short_name(metrics.name, 16) for metrics in evaluation.classes]
+    arrow = "\N{RIGHTWARDS ARROW}"
+    ticks = [f"{names[true]} {arrow} {names[wrong]} ({count:,})" for true, wrong, count in pairs]
+    caption = _CAPTION / _aspect(images)  # as a share of the image's height
+    with drawing(path, 0.62 * _PER_LINE + 0.4, 0.62 * (_aspect(images) + _CAPTION) * len(pairs) + 0.9) as figure:
+        axes = _draw_lines(figure, images, chosen, ticks, caption)
+        for line, shown in enumerate(chosen):
+            for column, row in enumerate(shown):
+                text = f"{confidence[row]:.0%}"
+                bottom = line + 0.5 - 0.5 * caption / (1 + caption)
+                axes.text(column, bottom, text, ha="center", va="center", color=RED, fontsize=7)
+        shown_text = f"{len(pairs)} of {len(evaluation.errors):,} confused pairs"
+        title = f"{short_name(evaluation.split)}: {predictions.wrong.sum():,} wrong predictions; {shown_text}"
+        figure.suptitle(f"{title}\ntrue {arrow} predicted (rows); the most confident first, with their probability")
 
 
 def choose_rows(predictions: Predictions, limit: int) -> np.ndarray:
@@ -122,14 +145,30 @@ def _draw_image(axes: "Axes", images: np.ndarray, text: str, wrong: bool) -> Non
     axes.spines[:].set(visible=wrong, color=RED, linewidth=3)
 
 
-def _mosaic(images: np.ndarray, rows: Sequence[np.ndarray]) -> np.ndarray:
+def _draw_lines(
+    figure: "Figure", images: np.ndarray, rows: Sequence[np.ndarray], names: Sequence[str], caption: float = 0
+) -> "Axes":
+    """Draw images[rows[i]] as line i, named names[i]: image k of it at (k, i), with room below for a caption."""
+    axes = figure.subplots()
+    extent = (-0.5, _PER_LINE - 0.5, len(rows) - 0.5, -0.5)  # one unit per image
+    mosaic = _mosaic(_drawable(images), rows, round(caption * images.shape[1]))  # 600 axes are slow to draw
+    aspect = _aspect(images) * (1 + caption)
+    axes.imshow(mosaic, cmap="gray", vmin=0, vmax=255, extent=extent, aspect=aspect, interpolation="nearest")
+    axes.spines[:].set_visible(False)
+    axes.set_xticks([])
+    label_ticks(axes.yaxis, names)
+    figure.set_figwidth(max(_MIN_WIDTH, figure.get_figwidth()))
+    return axes
+
+
+def _mosaic(images: np.ndarray, rows: Sequence[np.ndarray], below: int) -> np.ndarray:
     """One image uint8 [len(rows) * h, 10 * w, C] of all images: images[rows[i]] in line i, with white between them."""
     height, width, channels = images.shape[1:]
     gap = max(1, width // 14)
-    shape = (len(rows), _SAMPLES_PER_CLASS, height + 2 * gap, width + 2 * gap, channels)
+    shape = (len(rows), _PER_LINE, height + 2 * gap + below, width + 2 * gap, channels)
     tiles = np.full(shape, 255, np.uint8)
     for line, chosen in enumerate(rows):
-        tiles[line, : len(chosen), gap:-gap, gap:-gap] = images[chosen]
+        tiles[line, : len(chosen), gap : gap + height, gap:-gap] = images[chosen]
     return tiles.swapaxes(1, 2).reshape(shape[0] * shape[2], shape[1] * shape[3], channels)
 
 

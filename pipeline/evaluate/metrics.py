@@ -1,4 +1,4 @@
-"""How good the predictions of a split are: loss, accuracy, metrics per class, and which classes are confused."""
+"""How good the predictions of a split are: loss, accuracy, calibration, and the metrics and confusion of classes."""
 
 import dataclasses
 import json
@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pipeline.evaluate.calibration import Calibration, expected_calibration_error
 from pipeline.evaluate.groups import GroupFigures
 from pipeline.evaluate.predict import Predictions
 from pipeline.files import write_text
@@ -20,9 +21,10 @@ MAX_MATRIX_CLASSES = 200  # a confusion matrix grows with their square; above it
 # Keras clips probabilities here before it takes the logarithm (keras.config.epsilon()), so both losses agree.
 _MIN_PROBABILITY = 1e-7
 _MAX_PAIRS = 10_000  # in the file: about half a megabyte
-_MAX_REPORT_CLASSES = 100
-_MAX_WORST_CLASSES = 10
-_MAX_NAME = 24  # characters; longer ones would widen every line of the report
+_MAX_LISTED = 5  # classes and pairs on the terminal
+_MAX_NAME = 24  # characters on the terminal
+_MAX_LINE = 100
+_COVERAGES = (0.99, 0.95, 0.90)
 
 
 class ClassMetrics(NamedTuple):
@@ -40,13 +42,25 @@ class ClassMetrics(NamedTuple):
         return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in values}
 
 
+class Coverage(NamedTuple):
+    """The share `coverage` of the rows that are predicted most confidently: their number, least confidence, accuracy.
+
+    A user who has a human look at all less confident rows gets this accuracy on the others.
+    """
+
+    coverage: float
+    num_examples: int
+    min_confidence: float
+    accuracy: float
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evaluation:
     """The results for `num_examples` rows of a split that has `split_examples`.
 
-    `loss` is the mean cross-entropy in nats. `pairs` int64 [p, 3] has the true class, the predicted class and the
-    number of rows of all pairs that occur, right or wrong, the most frequent first. `class_report` is the text of the
-    metrics per class. `groups` is there if it is known which rows belong together.
+    `loss` is the mean cross-entropy in nats, `ece` the expected calibration error. `coverages` is for 99, 95 and 90 %.
+    `pairs` int64 [p, 3] has the true class, the predicted class and the number of rows of all pairs that occur, right
+    or wrong, the most frequent first. `groups` is there if it is known which rows belong together.
     """
 
     split: str
@@ -54,9 +68,10 @@ class Evaluation:
     split_examples: int
     loss: float
     accuracy: float
+    ece: float
+    coverages: tuple[Coverage, ...]
     classes: tuple[ClassMetrics, ...]
     pairs: np.ndarray
-    class_report: str
     groups: GroupFigures | None = None
 
     @property
@@ -79,14 +94,14 @@ class Evaluation:
         return confusion_matrix(true, predicted, labels=np.arange(len(self.classes)), sample_weight=rows)
 
     def to_dict(self) -> dict:
-        """Plain values for JSON; "confusion", or above 200 classes the most frequent "confused_pairs"."""
-        values = {name: getattr(self, name) for name in ("num_examples", "split_examples", "loss", "accuracy")}
-        if len(self.classes) <= MAX_MATRIX_CLASSES:
+        """Plain values for JSON; "confusion" only up to 200 classes, "confused_pairs" the 10,000 most frequent."""
+        values = {name: getattr(self, name) for name in ("num_examples", "split_examples", "loss", "accuracy", "ece")}
+        values["coverages"] = [coverage._asdict() for coverage in self.coverages]
+        names = [metrics.name for metrics in self.classes]
+        pairs = self.errors[:_MAX_PAIRS].tolist()
+        values["confused_pairs"] = [[names[true], names[wrong], rows] for true, wrong, rows in pairs]
+        if len(names) <= MAX_MATRIX_CLASSES:
             values["confusion"] = self.confusion_matrix().tolist()
-        else:
-            names = [metrics.name for metrics in self.classes]
-            pairs = self.errors[:_MAX_PAIRS].tolist()
-            values["confused_pairs"] = [[names[true], names[wrong], rows] for true, wrong, rows in pairs]
         if self.groups is not None:
             values["groups"] = self.groups.to_dict()
         return {**values, "classes": [metrics.to_dict() for metrics in self.classes]}
@@ -100,49 +115,81 @@ def evaluate(
     `split_examples` is the size of the split if these rows are a sample of it. Source of the metrics per class:
     scikit-learn's precision_recall_fscore_support.
     """
-    from sklearn.metrics import classification_report, precision_recall_fscore_support
+    from sklearn.metrics import precision_recall_fscore_support
 
-    labels, predicted = predictions.labels, predictions.predicted
+    labels, predicted, correct = predictions.labels, predictions.predicted, ~predictions.wrong
     # All classes, not only those that occur, so that every report has the same rows.
     options: dict = {"labels": np.arange(len(class_names)), "zero_division": np.nan}
     columns = precision_recall_fscore_support(labels, predicted, **options)
-    classes = tuple(map(ClassMetrics, class_names, *(column.tolist() for column in columns)))
-    if len(classes) <= _MAX_REPORT_CLASSES:
-        names = [_printable(name) for name in class_names]
-        text = classification_report(labels, predicted, target_names=names, digits=4, **options)
-    else:
-        text = _report_worst(classes)
     return Evaluation(
         split=split,
         num_examples=len(labels),
         split_examples=len(labels) if split_examples is None else split_examples,
         loss=float(-np.log(predictions.label_probability.astype(np.float64).clip(_MIN_PROBABILITY, 1)).mean()),
-        accuracy=float((predicted == labels).mean()),
-        classes=classes,
+        accuracy=float(correct.mean()),
+        ece=expected_calibration_error(predictions.confidence, correct),
+        coverages=tuple(_at_coverage(predictions.confidence, correct, coverage) for coverage in _COVERAGES),
+        classes=tuple(map(ClassMetrics, class_names, *(column.tolist() for column in columns))),
         pairs=_count_pairs(labels, predicted, len(class_names)),
-        class_report=text,
     )
 
 
-def write_evaluations(path: str | os.PathLike, evaluations: Iterable[Evaluation]) -> None:
-    """Write {"splits": {name: metrics}} for all evaluated splits, in their order; the file is complete or absent."""
+def write_evaluations(
+    path: str | os.PathLike, evaluations: Iterable[Evaluation], calibration: Calibration | None = None
+) -> None:
+    """Write {"calibration": ..., "splits": {name: metrics}}, splits in their order; the file is complete or absent."""
+    fitted = None if calibration is None else dataclasses.asdict(calibration)
     splits = {evaluation.split: evaluation.to_dict() for evaluation in evaluations}
-    write_text(path, json.dumps({"splits": splits}, indent=1, allow_nan=False) + "\n")
+    write_text(path, json.dumps({"calibration": fitted, "splits": splits}, indent=1, allow_nan=False) + "\n")
 
 
 def print_evaluations(evaluations: Sequence[Evaluation]) -> None:
-    """Print a line per split, then scikit-learn's report of the classes for each split except train.
+    """Print a table with a line per split; then, except for train, the classes of lowest recall and confused pairs.
 
     The classes of train are only in evaluation.json: they show what was memorized, which is rarely the question.
     """
+    width = max(8, *(len(evaluation.split) + 1 for evaluation in evaluations)) if evaluations else 0
+    tops = "".join(f"{f'top {coverage:.0%}':>9}" for coverage in _COVERAGES)
+    print(f"{'split':<{width}}{'rows':>9}{'accuracy':>10}{'log loss':>10}{'ECE':>8}{tops}")
     for evaluation in evaluations:
-        results = f"loss {evaluation.loss:.4f}  accuracy {evaluation.accuracy:.2%}"
-        print(f"{evaluation.split:<8} {results}  ({evaluation.rows_text})")
+        results = f"{evaluation.num_examples:>9,}{evaluation.accuracy:>10.2%}{evaluation.loss:>10.4f}"
+        tops = "".join(f"{coverage.accuracy:>9.2%}" for coverage in evaluation.coverages)
+        print(f"{evaluation.split:<{width}}{results}{evaluation.ece:>8.2%}{tops}")
         if evaluation.groups is not None:
-            print(f"{'':<8} {evaluation.groups.describe()}")
+            print(f"{'':<{width}} {evaluation.groups.describe()}")
+    print("top 99%: accuracy of the 99% of rows with the most confident predictions")
+    for evaluation in evaluations:
+        if evaluation.num_examples != evaluation.split_examples:
+            print(f"{evaluation.split}: {evaluation.rows_text}")
     for evaluation in evaluations:
         if evaluation.split != TRAIN:
-            print(f"\n{evaluation.split}:\n{evaluation.class_report}")
+            print(_describe_classes(evaluation))
+
+
+def _describe_classes(evaluation: Evaluation) -> str:
+    names = [_printable(metrics.name) for metrics in evaluation.classes]
+    recalls = sorted((metrics.recall, k) for k, metrics in enumerate(evaluation.classes) if metrics.support)
+    lowest = [f"{names[k]} {recall:.2%}" for recall, k in recalls[:_MAX_LISTED] if recall < 1]
+    errors = evaluation.errors[:_MAX_LISTED].tolist()
+    pairs = [f"{names[true]} -> {names[predicted]} ({rows:,})" for true, predicted, rows in errors]
+    if not pairs:
+        return f"{evaluation.split}: no wrong prediction"
+    start = f"{evaluation.split}: "
+    return f"{_join_few(f'{start}lowest recall  ', lowest)}\n{_join_few(f'{start}most confused  ', pairs)}"
+
+
+def _join_few(start: str, items: Sequence[str]) -> str:
+    """One line of `start` and the items; of long ones only as many as fit."""
+    count = len(items)
+    while count > 1 and len(start + ", ".join(items[:count])) > _MAX_LINE:
+        count -= 1
+    return start + ", ".join(items[:count])
+
+
+def _at_coverage(confidence: np.ndarray, correct: np.ndarray, coverage: float) -> Coverage:
+    count = math.ceil(coverage * len(confidence) - 1e-9)
+    chosen = np.argsort(-confidence, kind="stable")[:count]
+    return Coverage(coverage, count, float(confidence[chosen[-1]]), float(correct[chosen].mean()))
 
 
 def _count_pairs(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
@@ -150,13 +197,6 @@ def _count_pairs(labels: np.ndarray, predicted: np.ndarray, num_classes: int) ->
     pairs, rows = np.unique(labels.astype(np.int64) * num_classes + predicted, return_counts=True)
     order = np.argsort(-rows, kind="stable")
     return np.column_stack([*np.divmod(pairs, num_classes), rows])[order]
-
-
-def _report_worst(classes: Sequence[ClassMetrics]) -> str:
-    """A line instead of the report: of so many classes it would scroll away everything else."""
-    evaluated = sorted((metrics for metrics in classes if metrics.support), key=lambda metrics: metrics.f1)
-    worst = ", ".join(f"{_printable(metrics.name)} {metrics.f1:.4f}" for metrics in evaluated[:_MAX_WORST_CLASSES])
-    return f"lowest f1 of {len(classes):,} classes: {worst}; all are in {FILE_NAME}"
 
 
 def _printable(name: str) -> str:

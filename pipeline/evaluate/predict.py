@@ -1,5 +1,6 @@
 """Predicting: a model and rows give probabilities, by one compiled function, every row exactly once."""
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -47,12 +48,17 @@ class Predictions(NamedTuple):
 
 
 def make_predictor(
-    model: "keras.Model", normalization: Normalization, image_shape: tuple[int, int, int], batch_size: int
+    model: "keras.Model",
+    normalization: Normalization,
+    image_shape: tuple[int, int, int],
+    batch_size: int,
+    shifts: bool = False,
 ) -> Predictor:
     """A generator function from blocks of rows, of any size, to batches of them with probabilities float32 [n, C].
 
     Its second argument names the model in the InputError raised if a row of probabilities has NaN or infinity. It also
-    raises InputError if a batch does not fit in memory.
+    raises InputError if a batch does not fit in memory. With `shifts` it averages over `shifted_views` of the images,
+    one view after another, at five times the time and about the same memory.
     """
     import tensorflow as tf
 
@@ -69,14 +75,41 @@ def make_predictor(
             images, _, ids = batch
             # A GPU would tune its convolutions again for a smaller last batch, so it is padded.
             padded = np.pad(images, ((0, batch_size - len(images)), (0, 0)))
+            views = shifted_views(padded, image_shape) if shifts else [padded]
             try:
-                probabilities = predict_batch(padded).numpy()[: len(images)]
+                probabilities = _mean([predict_batch(view).numpy()[: len(images)] for view in views])
             except tf.errors.ResourceExhaustedError as error:
                 raise InputError(f"out of memory with batch_size {batch_size}; use a smaller one") from error
             _check_finite(probabilities, ids, where)
             yield batch, probabilities
 
     return predict
+
+
+def average_predictors(predictors: Sequence[Predictor]) -> Predictor:
+    """A predictor of the mean of the probabilities of several, which have the same classes and batch size.
+
+    Blocks are read once, and at most one batch per predictor is in memory.
+    """
+
+    def predict(blocks: Iterable[Rows], where: str) -> Iterator[tuple[Rows, np.ndarray]]:
+        copies = itertools.tee(blocks, len(predictors))
+        streams = [predictor(copy, where) for predictor, copy in zip(predictors, copies, strict=True)]
+        for results in zip(*streams, strict=True):
+            yield results[0][0], _mean([probabilities for _, probabilities in results])
+
+    return predict
+
+
+def shifted_views(images: np.ndarray, image_shape: tuple[int, int, int]) -> Iterator[np.ndarray]:
+    """Yield images uint8 [n, H*W*C] as they are, then shifted by a pixel up, down, left and right.
+
+    The pixels at the border are repeated. No flips: most characters read differently then.
+    """
+    height, width, _ = image_shape
+    padded = np.pad(images.reshape(-1, *image_shape), ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+    for top, left in ((1, 1), (2, 1), (0, 1), (1, 2), (1, 0)):
+        yield padded[:, top : top + height, left : left + width].reshape(images.shape)
 
 
 def in_batches(blocks: Iterable[Rows], batch_size: int) -> Iterator[Rows]:
@@ -93,6 +126,10 @@ def in_batches(blocks: Iterable[Rows], batch_size: int) -> Iterator[Rows]:
                 parts, missing = [], batch_size
     if parts:
         yield tuple(map(np.concatenate, zip(*parts, strict=True)))
+
+
+def _mean(parts: Sequence[np.ndarray]) -> np.ndarray:
+    return parts[0] if len(parts) == 1 else np.mean(parts, axis=0)
 
 
 def _check_finite(probabilities: np.ndarray, ids: np.ndarray, where: str) -> None:

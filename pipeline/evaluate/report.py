@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from pipeline.evaluate import figures, image_grids
+from pipeline.evaluate.calibration import Calibration, calibrate
 from pipeline.evaluate.groups import measure_groups
 from pipeline.evaluate.metrics import FILE_NAME, Evaluation, evaluate, write_evaluations
 from pipeline.evaluate.predict import Predictions, make_predictor
@@ -29,6 +30,13 @@ FIGURES_NAME = "figures"
 _MAX_TRAIN_ROWS = 10_000
 
 
+class Report(NamedTuple):
+    """The evaluations in the order of the splits, and the calibration, None if no rows validate."""
+
+    evaluations: list[Evaluation]
+    calibration: Calibration | None
+
+
 def write_report(
     run_dir: str | os.PathLike,
     model: "keras.Model",
@@ -38,19 +46,19 @@ def write_report(
     history: Sequence[Mapping[str, float]],
     batch_size: int = 1024,
     holdout: Holdout | None = None,
-) -> list[Evaluation]:
-    """Export the model, evaluate it and draw the figures.
+) -> Report:
+    """Calibrate the model on the validation rows, if there are any, export it, evaluate it and draw the figures.
 
     Args:
         run_dir: an existing directory; model.keras, saved_model/, evaluation.json and figures/ in it are replaced.
-        model: the float32 inference model, of plain layers.
+        model: the float32 inference model, of plain layers; its layer "logits" is divided by the temperature.
         manifest: of the data set in `data_dir`.
         history: one row per epoch, as `figures.curves` takes it; may be empty.
         batch_size: rows evaluated at a time.
         holdout: what the training held out of `train`, or trained on besides it; None: nothing.
 
     Returns:
-        One evaluation per labelled split, and of the rows held out as `holdout`; the rows trained on as `train`, by at
+        An evaluation per labelled split, and of the rows held out as `holdout`; the rows trained on as `train`, by at
         most 10,000 evenly spread ones.
 
     Raises:
@@ -58,7 +66,11 @@ def write_report(
     """
     run_dir = pathlib.Path(run_dir)
     folder, names = run_dir / FIGURES_NAME, manifest.class_names
-    export_model(run_dir, model, normalization, names)  # first: later failures lose nothing of the training
+    holdout, calibration = holdout or Holdout(Holdout.default(manifest)), None
+    try:
+        calibration = _calibrate(model, manifest, data_dir, normalization, batch_size, holdout)
+    finally:
+        export_model(run_dir, model, normalization, names)  # first: later failures lose nothing of the training
     folder.mkdir(exist_ok=True)
     figures.class_balance(manifest, folder / "class_balance.png")
     if history:
@@ -66,7 +78,7 @@ def write_report(
     predict = make_predictor(model, normalization, manifest.image_shape, batch_size)
     evaluations = []
     # One split at a time, so that only one is in memory.
-    for part in _parts(data_dir, manifest, holdout or Holdout("none")):
+    for part in _parts(data_dir, manifest, holdout):
         rows = part.arrays
         batches = predict([(rows.images, rows.labels, rows.ids)], f"split {part.name}")
         predictions = Predictions.join([Predictions.of(values, labels) for (_, labels, _), values in batches])
@@ -79,8 +91,10 @@ def write_report(
             evaluations.append(evaluation)
             if part.name != TRAIN:  # its rows were learned, so their confusion says little
                 figures.confusion(evaluation, folder / f"confusion_{part.name}.png")
-    write_evaluations(run_dir / FILE_NAME, evaluations)
-    return evaluations
+                figures.confidence(predictions, evaluation, folder / f"confidence_{part.name}.png")
+                _draw_confused(rows.images.reshape(-1, *manifest.image_shape), predictions, evaluation, folder)
+    write_evaluations(run_dir / FILE_NAME, evaluations, calibration)
+    return Report(evaluations, calibration)
 
 
 class _Part(NamedTuple):
@@ -111,6 +125,27 @@ def _divided(loaded: LoadedRows, holdout: Holdout) -> Iterator[_Part]:
         yield _Part(HOLDOUT, held, True, len(held), holdout.groups(held_rows))
 
 
+def _calibrate(
+    model: "keras.Model",
+    manifest: Manifest,
+    data_dir: str | pathlib.Path,
+    normalization: Normalization,
+    batch_size: int,
+    holdout: Holdout,
+) -> Calibration | None:
+    """Calibrate on the rows that validate the training, if there are any."""
+    name, split = HOLDOUT, manifest.splits.get(VAL)
+    if holdout.in_memory:
+        rows = load_rows(data_dir, manifest, holdout)[1]
+    elif holdout.uses_val and split is not None and split.labelled:
+        name, rows = VAL, load_split(data_dir, manifest, VAL)
+    else:
+        rows = None
+    if rows is None:
+        return None
+    return calibrate(model, normalization, (rows.images, rows.labels, rows.ids), name, batch_size)
+
+
 def _load(data_dir: str | pathlib.Path, manifest: Manifest, split: Split) -> SplitArrays:
     """A split's rows; of `train` an even sample, read row by row because the whole may not fit in memory."""
     if split.name != TRAIN or split.num_examples <= _MAX_TRAIN_ROWS:
@@ -124,3 +159,11 @@ def _draw_images(part: _Part, predictions: Predictions, manifest: Manifest, fold
         image_grids.samples(images, part.arrays.labels, names, folder / "samples.png", TRAIN)
     else:
         image_grids.predictions(images, predictions, names, folder / f"predictions_{name}.png", name)
+
+
+def _draw_confused(images: np.ndarray, predictions: Predictions, evaluation: Evaluation, folder: pathlib.Path) -> None:
+    path = folder / f"confused_{evaluation.split}.png"
+    if len(evaluation.errors):
+        image_grids.confused(images, predictions, evaluation, path)
+    else:
+        path.unlink(missing_ok=True)  # of an earlier run in this directory

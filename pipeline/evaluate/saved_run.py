@@ -164,6 +164,33 @@ def read_run(directory: str | pathlib.Path) -> SavedRun:
     return SavedRun(directory, data.name, data.image_shape, data.class_names, config.normalization)
 
 
+def read_runs(directories: Sequence[str | pathlib.Path]) -> list[SavedRun]:
+    """Read runs whose probabilities can be averaged.
+
+    Raises:
+        InputError: as `read_run`; a run is given twice, or its images, classes or their order are not the first one's.
+    """
+    runs: list[SavedRun] = []
+    for directory in map(pathlib.Path, directories):
+        run = read_run(directory)
+        if any(run.directory.samefile(other.directory) for other in runs):
+            raise InputError(f"{directory}: given twice, which would count it twice; name different runs")
+        runs.append(run)
+        first = runs[0]
+        if run.image_shape != first.image_shape:
+            raise InputError(
+                f"{directory}: trained on images of {shape_text(run.image_shape)}, but {first.directory} on "
+                f"{shape_text(first.image_shape)}; only runs of one shape can be averaged"
+            )
+        if run.class_names != first.class_names:
+            raise InputError(
+                f"{directory}: has the classes {list_few(run.class_names, _MAX_NAMES)}, but {first.directory} has "
+                f"{list_few(first.class_names, _MAX_NAMES)}; only runs with the same classes in the same order can be "
+                "averaged"
+            )
+    return runs
+
+
 def shape_text(image_shape: Sequence[int]) -> str:
     """The shape of an image as messages show it, such as 28x28x1."""
     return "x".join(map(str, image_shape))

@@ -14,7 +14,7 @@ import numpy as np
 from pipeline.convert.csv_reader import CsvFile, ReadOptions
 from pipeline.errors import InputError
 from pipeline.evaluate import image_grids
-from pipeline.evaluate.predict import Predictions, Rows, make_predictor
+from pipeline.evaluate.predict import Predictions, Predictor, Rows, average_predictors, make_predictor
 from pipeline.evaluate.saved_run import SavedRun, shape_text
 from pipeline.feed.resident import load_split
 from pipeline.files import check_writable_file, full_disk_explained, replacing_all
@@ -91,22 +91,25 @@ def open_csv(run: SavedRun, path: pathlib.Path, **options: Any) -> Source:
     return Source(path.name, _csv_rows(file, run))
 
 
-def predict_rows(run: SavedRun, source: Source, outputs: Outputs, batch_size: int) -> str:
+def predict_rows(
+    runs: Sequence[SavedRun], source: Source, outputs: Outputs, batch_size: int, shifts: bool = False
+) -> str:
     """Predict all rows and write the outputs: either all are complete or none is left behind. Returns a summary.
 
-    The images are kept in memory only for the grid, whose rows are chosen from all of them at the end.
+    Probabilities are the mean over the runs, which are of `read_runs`, and with `shifts` over views of each image that
+    are shifted by a pixel. Images are kept in memory only for the grid, whose rows are chosen from all at the end.
 
     Raises:
-        InputError: the run's model is invalid or its output not a number, a batch does not fit into memory, or the
+        InputError: a run's model is invalid or its output not a number, a batch does not fit into memory, or the
             outputs do not fit on the disk.
     """
-    predict = make_predictor(run.load_model(), run.normalization, run.image_shape, batch_size)
-    names, seen, parts = run.class_names, [], []  # `parts` has no probabilities, so it stays small
+    predict = average_predictors([_make_run_predictor(run, batch_size, shifts) for run in runs])
+    names, seen, parts = runs[0].class_names, [], []  # `parts` has no probabilities, so it stays small
     start = time.perf_counter()
     with replacing_all(outputs.paths) as temporaries:
         _append(outputs.submission, temporaries, [("id", "label")])
         _append(outputs.probabilities, temporaries, [("id", *names)])
-        batches = predict(source.blocks, str(run.directory))
+        batches = predict(source.blocks, source.name)
         for (images, labels, ids), probabilities in _with_progress(batches, source.num_rows, batch_size):
             parts.append(Predictions.of(probabilities, labels))
             labelled = zip(ids.tolist(), (names[label] for label in parts[-1].predicted), strict=True)
@@ -117,10 +120,16 @@ def predict_rows(run: SavedRun, source: Source, outputs: Outputs, batch_size: in
         seconds = time.perf_counter() - start
         predictions = Predictions.join(parts)
         if outputs.grid:
-            images = np.concatenate(seen).reshape(-1, *run.image_shape)
+            images = np.concatenate(seen).reshape(-1, *runs[0].image_shape)
             image_grids.predictions(images, predictions, names, temporaries[outputs.grid], source.name)
         outputs.check()  # again: a file may have appeared while this ran
     return _summary(predictions, names, outputs.submission, seconds)
+
+
+def _make_run_predictor(run: SavedRun, batch_size: int, shifts: bool) -> Predictor:
+    predict = make_predictor(run.load_model(), run.normalization, run.image_shape, batch_size, shifts)
+    # The run, not the source, is to blame for probabilities that are not numbers.
+    return lambda blocks, _: predict(blocks, str(run.directory))
 
 
 def _append(

@@ -58,11 +58,11 @@ def write_data(directory):
     csv_to_tfrecord.main([str(arg) for arg in args])
 
 
-def write_run(directory, model=None):
+def write_run(directory, model=None, normalization=NORMALIZATION, shape=SHAPE, names=NAMES):
     directory.mkdir()
-    export_model(directory, model or tiny_model(), NORMALIZATION, NAMES)
-    data = {"name": "data", "manifest_sha256": "", "image_shape": SHAPE, "class_names": NAMES}
-    (directory / "config.json").write_text(json.dumps({"data": data, "normalization": NORMALIZATION.to_dict()}))
+    export_model(directory, model or tiny_model(), normalization, names)
+    data = {"name": "data", "manifest_sha256": "", "image_shape": shape, "class_names": names}
+    (directory / "config.json").write_text(json.dumps({"data": data, "normalization": normalization.to_dict()}))
 
 
 def write_home(path):
