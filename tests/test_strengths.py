@@ -51,7 +51,10 @@ def test_any_strengths_read_back_as_written(values):
         ("digits,rotation=nan", "augmentation rotation='nan'; give a number"),
         ("digits,line=1.5", "augmentation line='1.5'; give a number from 0 to 1"),
         ("digits,line=0.1,line=0.2", "augmentation line is given twice; give it once"),
-        ("digits,min_stretch=0.9", "augmentation min_stretch=0.9 is above max_stretch=0.6; give min_stretch up to max_stretch"),
+        (
+            "digits,min_stretch=0.9",
+            "augmentation min_stretch=0.9 is above max_stretch=0.6; give min_stretch up to max_stretch",
+        ),
         ("none,max_size=0.5", "augmentation min_size=0 with max_size=0.5; give both"),
         ("none,cut=0.5", "augmentation cut=0.5 needs cut_depth above 0"),
         ("none,far=0.5", "augmentation far=0.5 needs far_shift above 0"),

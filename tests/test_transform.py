@@ -1,11 +1,12 @@
 """Augmentation against NumPy, and that it follows from seed, step and place in the global batch alone."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from models.step_state import StepState
-from pipeline.augment.geometry import ink_box
 from pipeline.augment.strengths import PRESETS, parse_augmentation
 from pipeline.augment.transform import augment
 
@@ -15,7 +16,7 @@ SHAPES = [(8, 8, 1), (28, 28, 1), (24, 40, 1), (64, 64, 3)]
 
 def glyphs(shape=(28, 28, 1), rows: int = ROWS) -> np.ndarray:
     """float32 [rows, *shape]: strokes two pixels wide, each image another, with paper around them."""
-    rng, (height, width, channels) = np.random.default_rng(3), shape
+    rng, (height, width, _) = np.random.default_rng(3), shape
     images = np.zeros((rows, *shape), np.float32)
     for image in images:
         top, left = rng.integers(1, height // 4 + 1), rng.integers(1, width // 4 + 1)
@@ -30,12 +31,20 @@ def state(seed: int = 5, step: int = 7, first_row: int = 0) -> StepState:
     return StepState(seed, tf.constant(step, tf.int64), tf.constant(first_row))
 
 
-def augmented(images: np.ndarray, text: str, dark_background: bool = True, **place) -> np.ndarray:
-    @tf.function
-    def step(images: tf.Tensor) -> tf.Tensor:
-        return augment(images, parse_augmentation(text), state(**place), dark_background)
+@functools.cache
+def compiled(text: str, dark_background: bool, seed: int):
+    """As a training step calls it: in a tf.function, with the step and the first row as tensors."""
 
-    return step(tf.constant(images)).numpy()
+    @tf.function
+    def run(images: tf.Tensor, step: tf.Tensor, first_row: tf.Tensor) -> tf.Tensor:
+        return augment(images, parse_augmentation(text), StepState(seed, step, first_row), dark_background)
+
+    return run
+
+
+def augmented(images: np.ndarray, text: str, dark_background: bool = True, seed: int = 5, **place) -> np.ndarray:
+    where = state(**place)
+    return compiled(text, dark_background, seed)(tf.constant(images), where.step, where.first_row).numpy()
 
 
 def test_none_returns_the_tensor_itself():
@@ -51,7 +60,7 @@ def test_a_preset_keeps_shape_type_and_range(text, shape, dark_background):
     images = images if dark_background else 1 - images
     changed = augmented(images, text, dark_background)
     assert changed.shape == images.shape and changed.dtype == np.float32
-    assert 0 <= changed.min() and changed.max() <= 1
+    assert changed.min() >= 0 and changed.max() <= 1
     assert (np.abs(changed - images).max(axis=(1, 2, 3)) > 0.1).mean() > 0.8
 
 
