@@ -9,10 +9,9 @@ from pipeline.augment.draws import Draws
 from pipeline.augment.strengths import Augmentation
 
 MILD_STRETCH = 0.225  # of mild images: logarithm, either way
-MILD_SIZES = (18 / 28, 20.5 / 28)  # of mild images: shares of the side
+MILD_SIZES = (0.9, 1.025)  # of mild images: factors of the longer side
 
 _INK = 0.3  # a pixel above it is ink; what scanners leave of paper is below
-_MAX_GROWTH = 2.0  # so that a dot is not blown up to the size of a glyph
 
 
 class Box(NamedTuple):
@@ -102,9 +101,8 @@ def _scales(box: Box | None, side: float, strengths: Augmentation, draws: Draws)
         return across, down
     low, high = strengths.min_size, strengths.max_size
     least, most = (min(max(size, low), high) for size in MILD_SIZES)
-    size = draws.between("size", (low, high), (least, most)) * side
-    factor = size / tf.maximum(across * box.width, down * box.height)
-    factor = tf.minimum(factor, _MAX_GROWTH)
+    size = draws.between("size", (low, high), (least, most)) * tf.maximum(box.width, box.height)
+    factor = tf.minimum(size, side) / tf.maximum(across * box.width, down * box.height)
     return across * factor, down * factor
 
 

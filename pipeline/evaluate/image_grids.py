@@ -1,4 +1,4 @@
-"""Grids of images: examples of each class, and predictions with the wrong ones marked."""
+"""Grids of images: examples of each class, augmented images, and predictions with the wrong ones marked."""
 
 import os
 from collections.abc import Sequence
@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipeline.augment.strengths import Augmentation
 from pipeline.evaluate.figures import BLUE, GREY, RED, drawing, label_ticks, short_name
 from pipeline.evaluate.predict import Predictions
 from pipeline.format.records import UNLABELLED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-_SAMPLES_PER_CLASS = 10
+_SAMPLES_PER_LINE = 10
+_AUGMENTED_LINES = 10
 _MAX_CLASSES = 60  # rows of the grid; the picture has about 40 pixels for each
 _COLUMNS, _ROWS = 8, 5  # of the predictions
 _MIN_WIDTH = 6.8  # inches that hold the titles
@@ -24,23 +27,41 @@ def samples(
 ) -> None:
     """One row of the grid per class: up to ten of the images uint8 [n, H, W, C], evenly spread over the class."""
     names = class_names[:_MAX_CLASSES]
-    chosen = [evenly(np.flatnonzero(labels == label), _SAMPLES_PER_CLASS) for label in range(len(names))]
-    cell, aspect = 0.62 if len(names) <= 20 else 0.45, _aspect(images)
-    with drawing(path, cell * _SAMPLES_PER_CLASS + 0.4, cell * aspect * len(names) + 0.8) as figure:
-        axes = figure.subplots()
-        extent = (-0.5, _SAMPLES_PER_CLASS - 0.5, len(names) - 0.5, -0.5)  # one unit per image
-        mosaic = _mosaic(_drawable(images), chosen)  # one image, because 600 axes are slow to draw
-        axes.imshow(mosaic, cmap="gray", vmin=0, vmax=255, extent=extent, aspect=aspect, interpolation="nearest")
-        for label in (label for label, rows in enumerate(chosen) if not len(rows)):
-            axes.text(-0.4, label, "no rows", va="center", color=GREY)
-        axes.spines[:].set_visible(False)
-        axes.set_xticks([])
-        label_ticks(axes.yaxis, [*map(short_name, names)])
+    chosen = [evenly(np.flatnonzero(labels == label), _SAMPLES_PER_LINE) for label in range(len(names))]
+    cell = 0.62 if len(names) <= 20 else 0.45
+    with drawing(path, cell * _SAMPLES_PER_LINE + 0.4, cell * _aspect(images) * len(names) + 0.8) as figure:
+        _draw_lines(figure, images, chosen, names)
         figure.set_figwidth(max(_MIN_WIDTH, figure.get_figwidth()))
         title = f"{short_name(split)}: examples of each class, from {len(labels):,} rows"
         if len(names) < len(class_names):
             title += f"\n(the first {len(names)} of {len(class_names):,} classes)"
         figure.suptitle(title)
+
+
+def augmented_samples(
+    images: np.ndarray,
+    labels: np.ndarray,
+    names: Sequence[str],
+    strengths: Augmentation,
+    seed: int,
+    path: str | os.PathLike,
+    dark_background: bool = True,
+) -> None:
+    """Up to ten of the images uint8 [n, H, W, C], of as many classes as possible, each with nine augmented versions.
+
+    The versions are those that steps 0 to 8 of a run with this seed would draw for a batch of these images.
+    """
+    from pipeline.augment.preview import augmented_versions  # imports TensorFlow
+
+    rows = _of_many_classes(labels, _AUGMENTED_LINES)
+    versions = augmented_versions(images[rows], strengths, seed, _SAMPLES_PER_LINE - 1, dark_background)
+    tiles = np.concatenate([images[rows], *versions])
+    chosen = [np.arange(line, len(tiles), len(rows)) for line in range(len(rows))]
+    with drawing(path, _MIN_WIDTH, 0.62 * _aspect(images) * len(rows) + 1.0) as figure:
+        axes = _draw_lines(figure, tiles, chosen, ["" if labels[row] < 0 else names[labels[row]] for row in rows])
+        axes.set_xticks([0, (_SAMPLES_PER_LINE - 1) / 2 + 0.5], ["original", "augmented versions of it"])
+        axes.tick_params(axis="x", length=0)
+        figure.suptitle("Images as training sees them")
 
 
 def predictions(
@@ -102,6 +123,28 @@ def caption(true: str | None, predicted: str, probability: float) -> str:
     return f"{short_name(true, 16)} {arrow}\n{short_name(predicted, 14)} {percent}"
 
 
+def _of_many_classes(labels: np.ndarray, limit: int) -> np.ndarray:
+    """Up to `limit` rows of the labels [n]: an equal number of evenly spread rows from each of as many classes."""
+    classes = evenly(np.unique(labels), limit)
+    share = max(1, limit // max(1, len(classes)))
+    rows = [evenly(np.flatnonzero(labels == label), share) for label in classes]
+    return np.concatenate([np.empty(0, np.int64), *rows])
+
+
+def _draw_lines(figure: "Figure", images: np.ndarray, chosen: Sequence[np.ndarray], names: Sequence[str]) -> "Axes":
+    """Draw images[chosen[i]] in line i, named names[i], all as one image, because 600 axes are slow to draw."""
+    axes = figure.subplots()
+    extent = (-0.5, _SAMPLES_PER_LINE - 0.5, len(names) - 0.5, -0.5)  # one unit per image
+    mosaic = _mosaic(_drawable(images), chosen)
+    axes.imshow(mosaic, cmap="gray", vmin=0, vmax=255, extent=extent, aspect=_aspect(images), interpolation="nearest")
+    for line in (line for line, rows in enumerate(chosen) if not len(rows)):
+        axes.text(-0.4, line, "no rows", va="center", color=GREY)
+    axes.spines[:].set_visible(False)
+    axes.set_xticks([])
+    label_ticks(axes.yaxis, [*map(short_name, names)])
+    return axes
+
+
 def _title(split: str, predictions: Predictions, num_shown: int) -> str:
     num_labelled = (predictions.labels != UNLABELLED).sum()
     if not num_labelled:
@@ -126,7 +169,7 @@ def _mosaic(images: np.ndarray, rows: Sequence[np.ndarray]) -> np.ndarray:
     """One image uint8 [len(rows) * h, 10 * w, C] of all images: images[rows[i]] in line i, with white between them."""
     height, width, channels = images.shape[1:]
     gap = max(1, width // 14)
-    shape = (len(rows), _SAMPLES_PER_CLASS, height + 2 * gap, width + 2 * gap, channels)
+    shape = (len(rows), _SAMPLES_PER_LINE, height + 2 * gap, width + 2 * gap, channels)
     tiles = np.full(shape, 255, np.uint8)
     for line, chosen in enumerate(rows):
         tiles[line, : len(chosen), gap:-gap, gap:-gap] = images[chosen]
