@@ -50,7 +50,7 @@ def resample(images: tf.Tensor, box: Box | None, strengths: Augmentation, draws:
     """
     height, width, _ = image_shape(images)
     side = float(min(height, width))
-    across, down = _scales(box, side, strengths, draws)
+    across, down = _scales(box, height, width, strengths, draws)
     right, lower = _shifts(side, strengths, draws)
     cosine, sine = _turn(draws.symmetric("rotation", strengths.rotation))
     slant = _tangent(draws.symmetric("shear", strengths.shear))
@@ -91,8 +91,10 @@ def _middle_and_size(occupied: tf.Tensor, length: int) -> tuple[tf.Tensor, tf.Te
     return (first + last - (length - 1)) / 2, last - first + 1
 
 
-def _scales(box: Box | None, side: float, strengths: Augmentation, draws: Draws) -> tuple[tf.Tensor, tf.Tensor]:
-    """The factors of width and height."""
+def _scales(
+    box: Box | None, height: int, width: int, strengths: Augmentation, draws: Draws
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The factors of width and height, bounded so that the box fits into the image."""
     limit = min(MILD_STRETCH, max(abs(strengths.min_stretch), abs(strengths.max_stretch)))
     stretch = draws.between("stretch", (strengths.min_stretch, strengths.max_stretch), (-limit, limit))
     zoom = _exp(draws.symmetric("zoom", strengths.zoom))
@@ -101,9 +103,10 @@ def _scales(box: Box | None, side: float, strengths: Augmentation, draws: Draws)
         return across, down
     low, high = strengths.min_size, strengths.max_size
     least, most = (min(max(size, low), high) for size in MILD_SIZES)
+    across, down = across * box.width, down * box.height
     size = draws.between("size", (low, high), (least, most)) * tf.maximum(box.width, box.height)
-    factor = tf.minimum(size, side) / tf.maximum(across * box.width, down * box.height)
-    return across * factor, down * factor
+    factor = tf.minimum(size / tf.maximum(across, down), tf.minimum(width / across, height / down))
+    return factor * across / box.width, factor * down / box.height
 
 
 def _shifts(side: float, strengths: Augmentation, draws: Draws) -> tuple[tf.Tensor, tf.Tensor]:

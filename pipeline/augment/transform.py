@@ -38,7 +38,7 @@ def augment(images: tf.Tensor, strengths: Augmentation, state: StepState, dark_b
     changed = images if dark_background else 1 - images
     changed = _move(changed, strengths, draws)
     if strengths.thicken or strengths.thin or strengths.sharpen:
-        changed = _stroke(changed, strengths, draws)
+        changed = stroke(changed, strengths, draws)
     if strengths.line or strengths.speck:
         changed = draw_marks(changed, strengths, draws)
     if not dark_background:
@@ -60,7 +60,7 @@ def _move(images: tf.Tensor, strengths: Augmentation, draws: Draws) -> tf.Tensor
     return images
 
 
-def _stroke(images: tf.Tensor, strengths: Augmentation, draws: Draws) -> tf.Tensor:
+def stroke(images: tf.Tensor, strengths: Augmentation, draws: Draws) -> tf.Tensor:
     """Strokes thicker or thinner by a blend with the 3x3 maximum or minimum, then edges sharpened around 0.45.
 
     clip((1.15 f - 0.45) g + 0.45) of the blend f: without it, resampling and blending grey and lose thin strokes.
