@@ -178,10 +178,18 @@ def test_more_thickness_is_more_ink():
     np.testing.assert_allclose(ink[2], images.numpy().sum((1, 2, 3)), rtol=1e-5)  # 0.375 of -0.3 .. 0.5 is 0
 
 
+def test_thickness_follows_the_image_size():
+    images, strengths = glyphs(), parse_augmentation("none,thicken=0.5")
+    small = stroke(tf.constant(images), strengths, GivenDraws(ROWS, thickness=1.0)).numpy()
+    enlarged = tf.constant(images.repeat(2, axis=1).repeat(2, axis=2))
+    large = stroke(enlarged, strengths, GivenDraws(ROWS, thickness=1.0)).numpy()
+    np.testing.assert_array_equal(large, small.repeat(2, axis=1).repeat(2, axis=2))
+
+
 def test_sharpening_moves_greys_apart_and_keeps_black_and_white():
-    images = tf.constant([0.0, 0.2, 0.6, 1.0], shape=(1, 1, 4, 1))
-    sharpened = stroke(images, parse_augmentation("none,sharpen=2"), GivenDraws(1, gain=1.0))
-    np.testing.assert_allclose(sharpened.numpy().ravel(), [0, 0.01, 0.93, 1], atol=1e-6)
+    images = np.tile(np.float32([0.0, 0.2, 0.6, 1.0]), 7 * 28).reshape(1, 28, 28, 1)
+    sharpened = stroke(tf.constant(images), parse_augmentation("none,sharpen=2"), GivenDraws(1, gain=1.0)).numpy()
+    np.testing.assert_allclose(sharpened.reshape(-1, 4), np.tile([0, 0.01, 0.93, 1], (196, 1)), atol=1e-6)
 
 
 def test_a_cut_takes_a_strip_off_one_side():

@@ -131,7 +131,7 @@ def _about_middle(inverse: tuple, right: tf.Tensor, lower: tf.Tensor, height: in
     return tf.stack([a0, a1, middle_x - a0 * x - a1 * y, b0, b1, middle_y - b0 * x - b1 * y, zero, zero], axis=1)
 
 
-# Only +, - and * below: tf.sin, tf.cos and tf.exp give other last bits for the rest of a vector that does not fill a
+# Series below: tf.sin, tf.cos and tf.exp give other last bits for the rest of a vector that does not fill a
 # register, so an image's result would depend on how many share its replica.
 
 

@@ -32,9 +32,9 @@ class Augmentation:
     far_shift: float = _strength("share of the side, either way, instead of shift for some images", 0.5)
     far: float = _strength("share of images with far_shift", 1)
     flip: float = _strength("share of images mirrored left to right", 1)
-    # Strokes.
-    thicken: float = _strength("share of a 3x3 maximum in the blend", 1)
-    thin: float = _strength("share of a 3x3 minimum in the blend", 1)
+    # Strokes. "Around" is 3x3 pixels in images of 28, more in larger ones; smaller ones get a smaller share and gain.
+    thicken: float = _strength("share of the maximum around a pixel in the blend", 1)
+    thin: float = _strength("share of the minimum around a pixel in the blend", 1)
     sharpen: float = _strength("greatest gain of contrast, which restores edges that resampling greyed", 10)
     # What scanners and paper add or take.
     cut: float = _strength("share of images that lose a strip of the glyph", 1)
