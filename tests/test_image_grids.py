@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from pipeline.augment.strengths import PRESETS
 from pipeline.evaluate import image_grids
 from pipeline.evaluate.metrics import evaluate
 from pipeline.evaluate.predict import Predictions
@@ -112,3 +113,21 @@ def test_evenly(count, limit, expected):
 )
 def test_caption(true, predicted, expected):
     assert image_grids.caption(true, predicted, 0.9) == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "image_shape", "labels"),
+    [
+        (LONG, (28, 28, 1), np.arange(30) % 2),
+        (DIGITS, (8, 8, 1), np.arange(30) % 10),
+        (ODD, (30, 8, 3), np.full(30, -1)),
+        (MANY, (6, 8, 2), np.arange(130)),
+        (DIGITS, (8, 8, 1), np.array([3])),
+    ],
+    ids=["two classes", "small", "unlabelled, tall colour", "130 classes", "one row"],
+)
+@pytest.mark.parametrize("preset", ["none", "digits", "photos"])
+def test_augmented_samples(tmp_path, names, image_shape, labels, preset):
+    rows = images(len(labels), image_shape)
+    image_grids.augmented_samples(rows, labels, names, PRESETS[preset], 3, tmp_path / "figure.png")
+    check_picture(tmp_path / "figure.png")

@@ -28,19 +28,19 @@ class Draws:
 
     def happens(self, name: str, share: float) -> tf.Tensor:
         """bool [n], true with the probability `share`."""
-        return self._numbers[name] < share
+        return self.uniform(name) < share
 
     def symmetric(self, name: str, limit: float) -> tf.Tensor:
         """float32 [n] in [-limit, limit)."""
-        return self._numbers[name] * (2 * limit) - limit
+        return self.uniform(name) * (2 * limit) - limit
 
     def between(self, name: str, limits: tuple[float, float], mild: tuple[float, float] | None = None) -> tf.Tensor:
         """float32 [n] between the limits; between other ones for mild images."""
         low, high = limits
-        values = self._numbers[name] * (high - low) + low
+        values = self.uniform(name) * (high - low) + low
         if mild is None or self._mild is None:
             return values
-        return tf.where(self._mild, self._numbers[name] * (mild[1] - mild[0]) + mild[0], values)
+        return tf.where(self._mild, self.uniform(name) * (mild[1] - mild[0]) + mild[0], values)
 
     def many(self, name: str, units: int) -> tf.Tensor:
         """float32 [n, units] in [0, 1) of a stream of its own."""

@@ -9,10 +9,9 @@ from pipeline.augment.draws import Draws
 from pipeline.augment.strengths import Augmentation
 
 MILD_STRETCH = 0.225  # of mild images: logarithm, either way
-MILD_SIZES = (18 / 28, 20.5 / 28)  # of mild images: shares of the side
+MILD_SIZES = (0.9, 1.025)  # of mild images: factors of the longer side
 
 _INK = 0.3  # a pixel above it is ink; what scanners leave of paper is below
-_MAX_GROWTH = 2.0  # so that a dot is not blown up to the size of a glyph
 
 
 class Box(NamedTuple):
@@ -51,7 +50,7 @@ def resample(images: tf.Tensor, box: Box | None, strengths: Augmentation, draws:
     """
     height, width, _ = image_shape(images)
     side = float(min(height, width))
-    across, down = _scales(box, side, strengths, draws)
+    across, down = _scales(box, height, width, strengths, draws)
     right, lower = _shifts(side, strengths, draws)
     cosine, sine = _turn(draws.symmetric("rotation", strengths.rotation))
     slant = _tangent(draws.symmetric("shear", strengths.shear))
@@ -92,8 +91,10 @@ def _middle_and_size(occupied: tf.Tensor, length: int) -> tuple[tf.Tensor, tf.Te
     return (first + last - (length - 1)) / 2, last - first + 1
 
 
-def _scales(box: Box | None, side: float, strengths: Augmentation, draws: Draws) -> tuple[tf.Tensor, tf.Tensor]:
-    """The factors of width and height."""
+def _scales(
+    box: Box | None, height: int, width: int, strengths: Augmentation, draws: Draws
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The factors of width and height, bounded so that the box fits into the image."""
     limit = min(MILD_STRETCH, max(abs(strengths.min_stretch), abs(strengths.max_stretch)))
     stretch = draws.between("stretch", (strengths.min_stretch, strengths.max_stretch), (-limit, limit))
     zoom = _exp(draws.symmetric("zoom", strengths.zoom))
@@ -102,10 +103,10 @@ def _scales(box: Box | None, side: float, strengths: Augmentation, draws: Draws)
         return across, down
     low, high = strengths.min_size, strengths.max_size
     least, most = (min(max(size, low), high) for size in MILD_SIZES)
-    size = draws.between("size", (low, high), (least, most)) * side
-    factor = size / tf.maximum(across * box.width, down * box.height)
-    factor = tf.minimum(factor, _MAX_GROWTH)
-    return across * factor, down * factor
+    across, down = across * box.width, down * box.height
+    size = draws.between("size", (low, high), (least, most)) * tf.maximum(box.width, box.height)
+    factor = tf.minimum(size / tf.maximum(across, down), tf.minimum(width / across, height / down))
+    return factor * across / box.width, factor * down / box.height
 
 
 def _shifts(side: float, strengths: Augmentation, draws: Draws) -> tuple[tf.Tensor, tf.Tensor]:
@@ -130,7 +131,7 @@ def _about_middle(inverse: tuple, right: tf.Tensor, lower: tf.Tensor, height: in
     return tf.stack([a0, a1, middle_x - a0 * x - a1 * y, b0, b1, middle_y - b0 * x - b1 * y, zero, zero], axis=1)
 
 
-# Only +, - and * below: tf.sin, tf.cos and tf.exp give other last bits for the rest of a vector that does not fill a
+# Series below: tf.sin, tf.cos and tf.exp give other last bits for the rest of a vector that does not fill a
 # register, so an image's result would depend on how many share its replica.
 
 

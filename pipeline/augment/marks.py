@@ -6,6 +6,7 @@ from pipeline.augment.draws import Draws
 from pipeline.augment.geometry import Box, image_shape
 from pipeline.augment.strengths import Augmentation
 
+_MAX_CUT = 1 / 3  # of the glyph's width or height, so that narrow ones stay readable
 _LINE_BAND = 0.25  # lines lie within this share of the side from an edge
 _MIN_LINE = 0.6  # shortest line, as a share of the image's length
 _MIN_GREY = 0.4  # darkest line or speck
@@ -41,7 +42,7 @@ def draw_marks(images: tf.Tensor, strengths: Augmentation, draws: Draws) -> tf.T
 
 def _kept(middle: tf.Tensor, size: tf.Tensor, depth: tf.Tensor, length: int, side: tf.Tensor, near: float) -> tf.Tensor:
     """float32 [n, length]: 0 for what is cut from this axis; `near` and `near + 2` are its two sides."""
-    edge = (size / 2 - depth)[:, None]
+    edge = (size / 2 - tf.minimum(depth, _MAX_CUT * size))[:, None]
     places = tf.range(length, dtype=tf.float32) - (length - 1) / 2 - middle[:, None]
     lost = ((side == near)[:, None] & (places < -edge)) | ((side == near + 2)[:, None] & (places > edge))
     return tf.where(lost, 0.0, 1.0)

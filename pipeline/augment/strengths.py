@@ -25,17 +25,16 @@ class Augmentation:
     shear: float = _strength("degrees of slant, either way", 45)
     min_stretch: float = _strength("logarithm of the factor of width over height", 1, low=-1)
     max_stretch: float = _strength("logarithm of the factor of width over height", 1, low=-1)
-    min_size: float = _strength("share of the side that the ink box's longer side is refitted to; 0: not refitted", 1)
-    max_size: float = _strength("share of the side that the ink box's longer side is refitted to; 0: not refitted", 1)
+    min_size: float = _strength("factor of the ink box's longer side after any stretch; 0: size follows stretch", 4)
+    max_size: float = _strength("factor of the ink box's longer side after any stretch; 0: size follows stretch", 4)
     zoom: float = _strength("logarithm of the scale, either way", 1)
     shift: float = _strength("share of the side, either way", 0.5)
     far_shift: float = _strength("share of the side, either way, instead of shift for some images", 0.5)
     far: float = _strength("share of images with far_shift", 1)
     flip: float = _strength("share of images mirrored left to right", 1)
-    elastic: float = _strength("share of the side that a point moves, one standard deviation", 0.1)
-    # Strokes.
-    thicken: float = _strength("share of a 3x3 maximum in the blend", 1)
-    thin: float = _strength("share of a 3x3 minimum in the blend", 1)
+    # Strokes. "Around" is 3x3 pixels in images of 28, more in larger ones; smaller ones get a smaller share and gain.
+    thicken: float = _strength("share of the maximum around a pixel in the blend", 1)
+    thin: float = _strength("share of the minimum around a pixel in the blend", 1)
     sharpen: float = _strength("greatest gain of contrast, which restores edges that resampling greyed", 10)
     # What scanners and paper add or take.
     cut: float = _strength("share of images that lose a strip of the glyph", 1)
@@ -127,19 +126,17 @@ _FIELDS = {field.name: field for field in dataclasses.fields(Augmentation)}
 _MODIFIERS = {"far_shift", "cut_depth", "line_width", "mild", "untouched"}
 _NONE = Augmentation()
 
-# Sizes in pixels of a 28x28 image, which the strengths were chosen on.
-_PIXEL = 1 / 28
-
 PRESETS = {
     "none": _NONE,
-    # Handwriting of unseen writers and of other scanners. Not flipped: mirrored characters are other characters.
+    # Handwriting of unseen writers and of other scanners, chosen on 28x28 pixels: shifts of 3 and 5, a cut of 5, lines
+    # of 2. Not flipped, because mirrored characters are other characters; stretched in width more than in height.
     "digits": Augmentation(
         rotation=12,
         shear=12,
         min_stretch=-0.15,
         max_stretch=0.6,
-        min_size=0.57,
-        max_size=0.79,
+        min_size=0.8,
+        max_size=1.1,
         shift=0.107,
         far_shift=0.18,
         far=0.2,

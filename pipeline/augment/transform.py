@@ -14,6 +14,7 @@ from pipeline.augment.strengths import Augmentation
 
 MILD_THICKNESS = 0.2  # of mild images: share of the maximum or minimum in the blend
 
+_SIDE = 28  # pixels, on which strengths of strokes were chosen
 _GEOMETRY = ("rotation", "shear", "min_stretch", "max_stretch", "max_size", "zoom", "shift", "far", "flip")
 _COLOUR = ("brightness", "contrast", "saturation", "tint")
 
@@ -38,7 +39,7 @@ def augment(images: tf.Tensor, strengths: Augmentation, state: StepState, dark_b
     changed = images if dark_background else 1 - images
     changed = _move(changed, strengths, draws)
     if strengths.thicken or strengths.thin or strengths.sharpen:
-        changed = _stroke(changed, strengths, draws)
+        changed = stroke(changed, strengths, draws)
     if strengths.line or strengths.speck:
         changed = draw_marks(changed, strengths, draws)
     if not dark_background:
@@ -60,21 +61,24 @@ def _move(images: tf.Tensor, strengths: Augmentation, draws: Draws) -> tf.Tensor
     return images
 
 
-def _stroke(images: tf.Tensor, strengths: Augmentation, draws: Draws) -> tf.Tensor:
-    """Strokes thicker or thinner by a blend with the 3x3 maximum or minimum, then edges sharpened around 0.45.
+def stroke(images: tf.Tensor, strengths: Augmentation, draws: Draws) -> tf.Tensor:
+    """Strokes thicker or thinner by a blend with the maximum or minimum around a pixel, then edges sharpened.
 
     clip((1.15 f - 0.45) g + 0.45) of the blend f: without it, resampling and blending grey and lose thin strokes.
     """
+    scale = min(image_shape(images)[:2]) / _SIDE  # smaller images get a smaller share, larger ones a larger reach
+    reach = max(1, round(scale))
+    share = min(1.0, scale / reach)
     factor, pooled_factor, offset = tf.ones_like(draws.uniform("gain")), None, None
     if strengths.thicken or strengths.thin:
-        mild = -min(strengths.thin, MILD_THICKNESS), min(strengths.thicken, MILD_THICKNESS)
-        amount = draws.between("thickness", (-strengths.thin, strengths.thicken), mild)
+        mild = -min(strengths.thin, MILD_THICKNESS) * share, min(strengths.thicken, MILD_THICKNESS) * share
+        amount = draws.between("thickness", (-strengths.thin * share, strengths.thicken * share), mild)
         # The minimum is the negative of the negatives' maximum, so one pooling serves both.
         sign = tf.where(amount < 0, -1.0, 1.0)
-        pooled = tf.nn.max_pool2d(images * _per_image(sign), 3, 1, "SAME")
+        pooled = tf.nn.max_pool2d(images * _per_image(sign), 2 * reach + 1, 1, "SAME")
         factor, pooled_factor = 1 - tf.abs(amount), amount
     if strengths.sharpen:
-        gain = draws.between("gain", (1.0, max(1.0, strengths.sharpen)))
+        gain = draws.between("gain", (1.0, 1 + max(0.0, strengths.sharpen - 1) * share))
         factor, offset = factor * (1.15 * gain), 0.45 * (1 - gain)
         pooled_factor = None if pooled_factor is None else pooled_factor * (1.15 * gain)
     result = images * _per_image(factor)

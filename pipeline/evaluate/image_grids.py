@@ -1,4 +1,4 @@
-"""Grids of images: examples of each class, predictions with the wrong ones marked, and the classes confused most."""
+"""Grids of images: examples of each class, augmented images, predictions, and the classes confused most."""
 
 import os
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipeline.augment.strengths import Augmentation
 from pipeline.evaluate.figures import BLUE, GREY, RED, drawing, label_ticks, short_name
 from pipeline.evaluate.metrics import Evaluation
 from pipeline.evaluate.predict import Predictions
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _PER_LINE = 10  # images per class, and per confused pair
+_AUGMENTED_LINES = 10
 _MAX_CLASSES = 60  # rows of the grid; the picture has about 40 pixels for each
 _MAX_PAIRS = 10
 _CAPTION = 0.25  # height of a probability under an image, as a share of the image's width
@@ -38,6 +40,34 @@ def samples(
         if len(names) < len(class_names):
             title += f"\n(the first {len(names)} of {len(class_names):,} classes)"
         figure.suptitle(title)
+
+
+def augmented_samples(
+    images: np.ndarray,
+    labels: np.ndarray,
+    names: Sequence[str],
+    strengths: Augmentation,
+    seed: int,
+    path: str | os.PathLike,
+    dark_background: bool = True,
+) -> None:
+    """Up to ten of the images uint8 [n, H, W, C], of as many classes as possible, each with nine augmented versions.
+
+    The versions are those that steps 0 to 8 of a run with this seed would draw for a batch of these images.
+    """
+    from pipeline.augment.preview import augmented_versions  # imports TensorFlow
+
+    rows = _of_many_classes(labels, _AUGMENTED_LINES)
+    versions = augmented_versions(images[rows], strengths, seed, _PER_LINE - 1, dark_background)
+    tiles = np.concatenate([images[rows], *versions])
+    chosen = [np.arange(line, len(tiles), len(rows)) for line in range(len(rows))]
+    with drawing(path, _MIN_WIDTH, 0.62 * _aspect(images) * len(rows) + 1.0) as figure:
+        axes = _draw_lines(
+            figure, tiles, chosen, ["" if labels[row] < 0 else short_name(names[labels[row]]) for row in rows]
+        )
+        axes.set_xticks([0, (_PER_LINE - 1) / 2 + 0.5], ["original", "augmented versions of it"])
+        axes.tick_params(axis="x", length=0)
+        figure.suptitle("Images as training sees them")
 
 
 def predictions(
@@ -123,6 +153,28 @@ def caption(true: str | None, predicted: str, probability: float) -> str:
     if len(short_name(true)) + len(short_name(predicted)) <= 9:
         return f"{short_name(true)} {arrow} {short_name(predicted)} {percent}"
     return f"{short_name(true, 16)} {arrow}\n{short_name(predicted, 14)} {percent}"
+
+
+def _of_many_classes(labels: np.ndarray, limit: int) -> np.ndarray:
+    """Up to `limit` rows of the labels [n]: an equal number of evenly spread rows from each of as many classes."""
+    classes = evenly(np.unique(labels), limit)
+    share = max(1, limit // max(1, len(classes)))
+    rows = [evenly(np.flatnonzero(labels == label), share) for label in classes]
+    return np.concatenate([np.empty(0, np.int64), *rows])
+
+
+def _draw_lines(figure: "Figure", images: np.ndarray, chosen: Sequence[np.ndarray], names: Sequence[str]) -> "Axes":
+    """Draw images[chosen[i]] in line i, named names[i], all as one image, because 600 axes are slow to draw."""
+    axes = figure.subplots()
+    extent = (-0.5, _PER_LINE - 0.5, len(names) - 0.5, -0.5)  # one unit per image
+    mosaic = _mosaic(_drawable(images), chosen)
+    axes.imshow(mosaic, cmap="gray", vmin=0, vmax=255, extent=extent, aspect=_aspect(images), interpolation="nearest")
+    for line in (line for line, rows in enumerate(chosen) if not len(rows)):
+        axes.text(-0.4, line, "no rows", va="center", color=GREY)
+    axes.spines[:].set_visible(False)
+    axes.set_xticks([])
+    label_ticks(axes.yaxis, [*map(short_name, names)])
+    return axes
 
 
 def _title(split: str, predictions: Predictions, num_shown: int) -> str:

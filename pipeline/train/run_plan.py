@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from models.step_state import StepState
-from pipeline.augment.choose import choose_preset, is_dark_background
+from pipeline.augment.choice import choose_preset, is_dark_background
 from pipeline.augment.strengths import Augmentation, parse_augmentation
 from pipeline.augment.transform import augment
 from pipeline.errors import InputError, pluralize, size_text
