@@ -28,9 +28,9 @@ from pipeline.splits import HOLDOUT, TRAIN, VAL, ValidationSampler, splitmix64
 _SPLIT, _NONE, _FINAL = "split", "none", "final"
 _PATTERN = re.compile(
     rf"({_SPLIT}|{_NONE}|{_FINAL})"
-    r"|(random):(0?\.[0-9]{1,6})(?::([0-9]{1,18}))?"
+    r"|(random):(0?\.[0-9]{1,6})(?::([0-9]{1,19}))?"
     r"|(first|last):([0-9]{1,18})"
-    r"|(fold):([0-9]{1,9})/([0-9]{1,9})(?::([0-9]{1,18}))?"
+    r"|(fold):([0-9]{1,9})/([0-9]{1,9})(?::([0-9]{1,19}))?"
 )
 
 
