@@ -63,11 +63,12 @@ def train(config: TrainConfig) -> int:
             keras.utils.clear_session()
             if code := train_run(run, manifest, devices, reporter, skip_finished=is_series):
                 return code
-        try:
-            if is_series and devices.is_chief:
-                write_series(config, manifest, reporter)
-        finally:
-            devices.wait_for_all()
+        if is_series:
+            try:
+                if devices.is_chief:
+                    write_series(config, manifest, reporter)
+            finally:
+                devices.wait_for_all()
     return 0
 
 
