@@ -162,7 +162,7 @@ def write_series(config: TrainConfig, manifest: "Manifest", reporter: "Reporter"
         series = write_seeds(config.run_dir, paths, holdouts[0], *more)
     for line in series.table():
         reporter.line(line)
-    reporter.line(f"the series is in {config.run_dir}", event="series", run_dir=str(config.run_dir))
+    reporter.line(f"the series is in {config.run_dir}", event="series", run_dir=str(config.run_dir), **series.figures())
 
 
 def parse_config(argv: Sequence[str] | None) -> TrainConfig:

@@ -1,5 +1,6 @@
 """Series of runs: folds with out-of-fold predictions, and seeds with their ensemble; killed, resumed, refused."""
 
+import dataclasses
 import json
 import sys
 
@@ -10,6 +11,10 @@ import pytest
 
 import train
 from pipeline.errors import InputError
+from pipeline.evaluate.groups import measure_groups
+from pipeline.evaluate.metrics import evaluate
+from pipeline.evaluate.predict import Predictions
+from pipeline.evaluate.series import Series, SplitFigures
 from pipeline.feed.holdout import Holdout
 from pipeline.feed.resident import load_split
 from pipeline.format.manifest import load_manifest
@@ -76,7 +81,7 @@ def test_the_summary_of_folds_has_their_spread_and_all_groups(digits, folds):
         (np.mean(held["accuracies"]), np.std(held["accuracies"], ddof=1))
     )
     assert set(series["splits"]) == {"holdout", "val"}
-    joint = series["out of fold"]["holdout"]
+    joint = series["out_of_fold"]["holdout"]
     assert joint["accuracy"] == pytest.approx(right.mean())
     assert joint["groups"]["accuracies"] == pytest.approx(right.groupby(table.index // 20).mean().tolist())
     assert f"out of fold  {right.mean():.2%}" in out
@@ -114,6 +119,25 @@ def test_seeds_are_ordinary_runs_and_their_ensemble_is_evaluated(digits, tmp_pat
         accuracy = (mean.argmax(axis=1) == arrays.labels[rows]).mean()
         assert series["ensemble"][name]["accuracy"] == pytest.approx(accuracy)
     assert f"mean      {np.mean(own):.2%}" in out
+
+
+def test_the_table_has_a_row_per_run_and_the_worst_groups(digits):
+    runs = [{"accuracy": 0.9, "groups": {"worst": 0.5}}, {"accuracy": 0.8, "groups": {"worst": 0.7}}]
+    splits = {"holdout": SplitFigures.of(runs), "val": SplitFigures.of([{"accuracy": 0.25}, {"accuracy": 0.75}])}
+    correct = np.array([1, 1, 0, 1])
+    predictions = Predictions(np.zeros(4, int), 1 - correct, np.ones(4), np.ones(4))
+    groups = measure_groups(correct == 1, np.array([0, 0, 1, 1]), np.arange(7, 11))
+    joint = dataclasses.replace(evaluate("holdout", predictions, ["a", "b"]), groups=groups)
+    assert Series(("seed-0", "seed-1"), splits, "ensemble", {"holdout": joint}).table() == [
+        "run          holdout  val",
+        "seed-0       90.00%   25.00%",
+        "seed-1       80.00%   75.00%",
+        "mean         85.00%   50.00%",
+        "std          7.07%    35.36%",
+        "worst group  60.00%",
+        "ensemble     75.00%",
+        "ensemble, holdout: 2 groups: mean 75.00%, standard deviation 35.36%, worst 50.00% (2 rows from id 9 on)",
+    ]
 
 
 def test_runs_of_a_series_differ_in_nothing_else(digits, tmp_path):

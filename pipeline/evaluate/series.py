@@ -45,7 +45,7 @@ class SplitFigures:
 
 @dataclasses.dataclass(frozen=True)
 class Series:
-    """`splits` by name, except `train`; `joint` evaluates the runs' predictions together, as `label` says."""
+    """Figures by split, except `train`; `joint` are those of the runs' predictions together, as `label` says."""
 
     names: tuple[str, ...]
     splits: dict[str, SplitFigures]
@@ -71,12 +71,16 @@ class Series:
                 lines.append(f"{self.label}, {name}: {evaluation.groups.describe()}")
         return lines
 
+    def figures(self) -> dict:
+        """The runs and their accuracies by split, as plain values for JSON."""
+        splits = {name: dataclasses.asdict(figures) for name, figures in self.splits.items()}
+        return {"runs": self.names, "splits": splits}
+
     def to_dict(self) -> dict:
-        """Plain values for JSON."""
+        """All of it, as plain values for JSON."""
         return {
-            "runs": self.names,
-            "splits": {name: dataclasses.asdict(figures) for name, figures in self.splits.items()},
-            self.label: {name: evaluation.to_dict() for name, evaluation in self.joint.items()},
+            **self.figures(),
+            self.label.replace(" ", "_"): {name: joint.to_dict() for name, joint in self.joint.items()},
         }
 
 
