@@ -11,7 +11,7 @@ import train
 from pipeline.errors import InputError
 from pipeline.feed.holdout import Holdout, load_rows
 from pipeline.feed.resident import load_split
-from pipeline.format.manifest import load_manifest
+from pipeline.format.manifest import Validation, load_manifest
 from pipeline.train import run_plan
 from pipeline.train.config import TrainConfig
 from pipeline.train.devices import make_devices
@@ -128,6 +128,24 @@ def test_the_plan_counts_and_reports_what_is_held_out(plan, settings, rows, iden
 def test_what_cannot_be_held_out_is_refused(plan, settings, message):
     with pytest.raises(InputError, match=message):
         plan(**settings)
+
+
+@pytest.mark.parametrize("drawn", [None, 10, 20])
+def test_groups_that_the_conversion_drew_rows_from_are_refused(digits, drawn):
+    manifest = replace(load_manifest(digits), validation=Validation(0.1, drawn))
+    if drawn == 20:
+        assert Holdout.choose("first:20", False, 20, manifest).group_size == 20
+        return
+    with pytest.raises(InputError, match="--group-size 20: rows were drawn.*or with --val-group-size 20"):
+        Holdout.choose("first:20", False, 20, manifest)
+
+
+def test_a_split_named_as_the_rows_held_out_is_refused(digits):
+    manifest = load_manifest(digits)
+    manifest = replace(manifest, splits={**manifest.splits, "holdout": manifest.split("val")})
+    assert Holdout.choose(None, False, None, manifest).text == "split"
+    with pytest.raises(InputError, match="has a split named 'holdout'.*convert it under another name"):
+        Holdout.choose("first:20", False, None, manifest)
 
 
 def test_the_report_has_the_rows_held_out_and_their_groups(digits, tmp_path, capsys):

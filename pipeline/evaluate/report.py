@@ -78,7 +78,7 @@ def write_report(
     predict = make_predictor(model, normalization, manifest.image_shape, batch_size)
     evaluations = []
     # One split at a time, so that only one is in memory.
-    for part in _parts(data_dir, manifest, holdout):
+    for part in evaluated_parts(data_dir, manifest, holdout):
         rows = part.arrays
         batches = predict([(rows.images, rows.labels, rows.ids)], f"split {part.name}")
         predictions = Predictions.join([Predictions.of(values, labels) for (_, labels, _), values in batches])
@@ -97,7 +97,7 @@ def write_report(
     return Report(evaluations, calibration)
 
 
-class _Part(NamedTuple):
+class Part(NamedTuple):
     """Rows to evaluate together, of `num_examples` if they are a sample; the group of each, int64 [n], if known."""
 
     name: str
@@ -107,22 +107,23 @@ class _Part(NamedTuple):
     groups: np.ndarray | None = None
 
 
-def _parts(data_dir: str | pathlib.Path, manifest: Manifest, holdout: Holdout) -> Iterator[_Part]:
+def evaluated_parts(data_dir: str | pathlib.Path, manifest: Manifest, holdout: Holdout) -> Iterator[Part]:
+    """What a run that held this out is evaluated on: the rows trained on first, each other split, never both in one."""
     for split in manifest.splits.values():
         if split.name == TRAIN and holdout.in_memory:
             yield from _divided(load_rows(data_dir, manifest, holdout), holdout)
         elif split.name == VAL and holdout.uses_val:
             groups = holdout.groups(np.arange(split.num_examples))
-            yield _Part(VAL, load_split(data_dir, manifest, VAL), True, split.num_examples, groups)
+            yield Part(VAL, load_split(data_dir, manifest, VAL), True, split.num_examples, groups)
         elif split.name != VAL or not holdout.trains_on_val:
-            yield _Part(split.name, _load(data_dir, manifest, split), split.labelled, split.num_examples)
+            yield Part(split.name, _load(data_dir, manifest, split), split.labelled, split.num_examples)
 
 
-def _divided(loaded: LoadedRows, holdout: Holdout) -> Iterator[_Part]:
+def _divided(loaded: LoadedRows, holdout: Holdout) -> Iterator[Part]:
     train, held, held_rows = loaded
-    yield _Part(TRAIN, train.select(image_grids.evenly(np.arange(len(train)), _MAX_TRAIN_ROWS)), True, len(train))
+    yield Part(TRAIN, train.select(image_grids.evenly(np.arange(len(train)), _MAX_TRAIN_ROWS)), True, len(train))
     if held is not None:
-        yield _Part(HOLDOUT, held, True, len(held), holdout.groups(held_rows))
+        yield Part(HOLDOUT, held, True, len(held), holdout.groups(held_rows))
 
 
 def _calibrate(
@@ -153,7 +154,7 @@ def _load(data_dir: str | pathlib.Path, manifest: Manifest, split: Split) -> Spl
     return read_sample(data_dir, manifest, TRAIN, _MAX_TRAIN_ROWS)  # the same rows when a run is resumed
 
 
-def _draw_images(part: _Part, predictions: Predictions, manifest: Manifest, folder: pathlib.Path) -> None:
+def _draw_images(part: Part, predictions: Predictions, manifest: Manifest, folder: pathlib.Path) -> None:
     images, names, name = part.arrays.images.reshape(-1, *manifest.image_shape), manifest.class_names, part.name
     if name == TRAIN:
         image_grids.samples(images, part.arrays.labels, names, folder / "samples.png", TRAIN)

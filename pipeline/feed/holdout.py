@@ -27,10 +27,10 @@ from pipeline.splits import HOLDOUT, TRAIN, VAL, ValidationSampler, splitmix64
 
 _SPLIT, _NONE, _FINAL = "split", "none", "final"
 _PATTERN = re.compile(
-    rf"({_SPLIT}|{_NONE}|{_FINAL})"
-    r"|(random):(0?\.[0-9]{1,6})(?::([0-9]{1,18}))?"
-    r"|(first|last):([0-9]{1,18})"
-    r"|(fold):([0-9]{1,9})/([0-9]{1,9})(?::([0-9]{1,18}))?"
+    rf"{_SPLIT}|{_NONE}|{_FINAL}"
+    r"|random:0?\.[0-9]{1,6}(:[0-9]{1,19})?"
+    r"|(first|last):[0-9]{1,18}"
+    r"|fold:[0-9]{1,9}/[0-9]{1,9}(:[0-9]{1,19})?"
 )
 
 
@@ -60,9 +60,14 @@ class Holdout:
         """What to hold out of this data set if `text` may be None, by default: its split `val`, or no row.
 
         Raises:
-            InputError: the split `val` is requested, and there is none with labels.
+            InputError: the split `val` is requested and there is none with labels, or groups are no longer whole.
         """
-        default = cls.default(manifest)
+        default, drawn = cls.default(manifest), manifest.validation
+        if group_size is not None and drawn.fraction and drawn.group_size != group_size:
+            raise InputError(
+                f"--group-size {group_size}: rows were drawn out of the groups of {manifest.name} by its conversion; "
+                f"convert without --val-fraction, or with --val-group-size {group_size}"
+            )
         if text == _SPLIT != default:
             raise InputError(
                 f"--holdout split: {manifest.name} has no labelled split {VAL!r}; convert with --val-fraction, "

@@ -71,6 +71,10 @@ class TrainConfig(Recipe):
         None, "N consecutive rows belong together, as a writer's; random draws whole groups", "training", minimum=2
     )
     final: bool = setting(False, "train on all rows, those of the split val too, without validation", group="training")
+    folds: int | None = _count(
+        None, "N runs, each holding out another N-th of train: RUN_DIR/fold-0, ...", "training", 2
+    )
+    seeds: int | None = _count(None, "N runs, with N seeds from --seed on: RUN_DIR/seed-0, ...", "training", 2)
     seed: int = setting(0, "of weights, order, dropout and augmentation", group="training", minimum=0, below=2**63)
     patience: int | None = _count(None, "stop after N epochs without a better validation accuracy", "training")
     checkpoint_every: int | None = _count(None, "also within an epoch, every N steps", "training")
@@ -101,7 +105,13 @@ class TrainConfig(Recipe):
             raise InputError("--scale host cannot be used with --feed device, which scales in the step")
         if self.scale == "host" and self.augment != "none":
             raise InputError("--scale host needs --augment none: augmentation works on bytes, in the step")
+        self._check_holdout()
+
+    def _check_holdout(self) -> None:
         if self.holdout is not None:
-            Holdout(self.holdout, self.group_size)  # checks it
+            Holdout(self.holdout, self.group_size)  # raises InputError if it is invalid
         if self.final and self.holdout is not None:
             raise InputError(f"--final trains on all rows; omit --holdout {self.holdout}")
+        if self.folds and (self.final or self.seeds or self.holdout):
+            other = "--final" if self.final else "--seeds" if self.seeds else "--holdout"
+            raise InputError(f"--folds holds out one fold per run; omit {other}")

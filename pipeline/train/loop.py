@@ -92,7 +92,7 @@ class Trainer:
         self._listeners.on_train_begin()
         if config.recover and state.global_step == 0:
             self._save(state)  # so that there is something to go back to
-        while not self._finished(state):
+        while not self.finished(state):
             try:
                 self._train(state)
             except Diverged as problem:
@@ -106,7 +106,7 @@ class Trainer:
         dataset = self._feeds.train(Position(state.epoch, state.step, self._config.epochs))
         try:
             with contextlib.closing(prefetch_to_devices(dataset, self._devices)) as feed:  # type: ignore[type-var]
-                while not self._finished(state):
+                while not self.finished(state):
                     self._train_epoch(state, feed)
         finally:
             self._store.wait()
@@ -193,7 +193,8 @@ class Trainer:
         with contextlib.closing(prefetch_to_devices(dataset, self._devices)) as elements:  # type: ignore[type-var]
             yield from elements
 
-    def _finished(self, state: TrainState) -> bool:
+    def finished(self, state: TrainState) -> bool:
+        """Whether there is nothing left to train from this state on."""
         patience, scores = self._config.patience, [_score(row) for row in state.history]
         # Early stopping follows from the history alone, so that a resumed run stops where an uninterrupted one does.
         too_long = patience is not None and bool(scores) and len(scores) - 1 - scores.index(max(scores)) >= patience
