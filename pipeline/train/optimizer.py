@@ -14,7 +14,7 @@ _NO_DECAY = ["bias", "gamma", "beta"]  # names of variables that scale or shift
 
 def make_optimizer(recipe: Recipe, total_steps: int, precision: str) -> keras.optimizers.Optimizer:
     """The optimizer for a run of so many steps, not built yet; float16 gets a loss scale."""
-    options: dict[str, Any] = {"use_ema": recipe.ema > 0, "ema_momentum": recipe.ema}
+    options: dict[str, Any] = {"use_ema": recipe.ema > 0, "ema_momentum": recipe.ema, "name": recipe.optimizer}
     if recipe.optimizer == "sgd":
         options.update(momentum=recipe.momentum, nesterov=recipe.momentum > 0)
     else:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from pipeline.feed.dataset import Position
@@ -22,13 +23,15 @@ class Feeds:
     """What a run trains on.
 
     `train(position)`, and `validation()` if there is such a split, make data sets of calls; `table` is the split that
-    the device feed looks up in; `read_ids` gives the ids of rows of the training split.
+    the device feed looks up in; `read_ids` gives the ids of rows trained on, `class_counts` int64 [num_classes] how many
+    of them each class has.
     """
 
     train: Callable[[Position], tf.data.Dataset]
     validation: Callable[[], tf.data.Dataset] | None
     table: SplitArrays | None
     read_ids: ReadIds
+    class_counts: np.ndarray
 
 
 def prefetch_to_devices(dataset: tf.data.Dataset, devices: Devices) -> Iterator[tuple[Any, tf.Tensor]]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 import msgspec
+import numpy as np
 import tensorflow as tf
 
 from models import parse_network
@@ -121,6 +122,7 @@ def make_feeds(plan: RunPlan, devices: Devices) -> Feeds:
             _make_validation(plan, devices, scaling),
             None,
             lambda rows: [int(reader.read_rows(row, row + 1).ids[0]) for row in rows],
+            np.array(manifest.split(TRAIN).class_counts),
         )
     arrays, held_out, _ = load_rows(config.data, manifest, plan.holdout)
     fed, fed_scaling, table = (None, None, arrays) if plan.feed_plan.feed == "device" else (arrays, scaling, None)
@@ -129,6 +131,7 @@ def make_feeds(plan: RunPlan, devices: Devices) -> Feeds:
         _make_validation(plan, devices, scaling, held_out),
         table,
         lambda rows: arrays.ids[rows],
+        np.bincount(arrays.labels, minlength=manifest.num_classes),
     )
 
 
@@ -137,7 +140,7 @@ def make_compiled_steps(
 ) -> CompiledSteps:
     """The compiled training and evaluation of the model on elements of these feeds."""
     audit = EpochAudit(devices.strategy, plan.steps.num_examples) if plan.config.audit else None
-    return CompiledSteps(plan, devices, model, optimizer, feeds.table, audit)
+    return CompiledSteps(plan, devices, model, optimizer, feeds, audit)
 
 
 def make_inference_model(model: keras.Model, plan: RunPlan) -> keras.Model:

@@ -10,11 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from models.step_state import StepState, step_state
-from pipeline.feed.resident import SplitArrays, host_tensor
-from pipeline.splits import TRAIN
+from pipeline.feed.resident import host_tensor
 from pipeline.train.audit import EpochAudit
 from pipeline.train.devices import Devices
 from pipeline.train.optimizer import WeightAverage
+from pipeline.train.prefetch import Feeds
 from pipeline.train.run_plan import RunPlan
 
 _SUMS = 4  # a call adds up loss, correct, examples and stop, in this order; then the loss of each step
@@ -49,7 +49,7 @@ class CompiledSteps:
         devices: Devices,
         model: keras.Model,
         optimizer: keras.optimizers.Optimizer,
-        table: SplitArrays | None = None,
+        feeds: Feeds,
         audit: EpochAudit | None = None,
     ) -> None:
         self._plan, self._devices = plan, devices
@@ -58,7 +58,7 @@ class CompiledSteps:
         # Cross-entropy from logits is exact even if probabilities have rounded to 0 or 1.
         self._logits = keras.Model(model.input, model.get_layer("logits").output)
         self._average = WeightAverage(model, optimizer)
-        self._class_weights = _class_weights(plan)
+        self._class_weights = _class_weights(plan, feeds.class_counts)
         with devices.strategy.scope():
             self._totals = tf.Variable(
                 tf.zeros(_SUMS + self._per_call),
@@ -67,7 +67,7 @@ class CompiledSteps:
                 aggregation=tf.VariableAggregation.SUM,
             )
             self._table: Any = None
-            if table is not None:
+            if (table := feeds.table) is not None:
                 # In each replica's memory: a mirrored variable has a copy on every device of the strategy.
                 images = tf.Variable(host_tensor(table.images), trainable=False, dtype=tf.uint8)
                 # TensorFlow keeps int32 in the host's memory: GPUs have no kernel for a variable of that type.
@@ -160,8 +160,8 @@ class CompiledSteps:
         with tf.GradientTape() as tape, step_state(state):
             losses, correct = self._losses(image, label, weight, training=True)
             loss = tf.reduce_sum(losses) / count
-            if extra := self._logits.losses:  # regularizers of a user's own network: once per step, not per replica
-                loss += tf.add_n(extra) / self._devices.replicas.total
+            if self._logits.losses:  # regularizers of a user's own network: once per step, not per replica
+                loss += tf.add_n(self._logits.losses) / self._devices.replicas.total
             scales = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
             scaled = self.optimizer.scale_loss(loss) if scales else loss
         variables = self.model.trainable_variables
@@ -213,7 +213,8 @@ class CompiledSteps:
     def _losses(self, image, label, weight, training):
         logits, known = tf.cast(self._logits(image, training=training), tf.float32), tf.maximum(label, 0)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(known, logits)
-        if training and (smoothing := self._plan.config.label_smoothing):
+        smoothing = self._plan.config.label_smoothing
+        if training and smoothing:
             uniform = tf.reduce_logsumexp(logits, axis=1) - tf.reduce_mean(logits, axis=1)
             losses = (1 - smoothing) * losses + smoothing * uniform
         if training and self._class_weights is not None:
@@ -242,11 +243,10 @@ def _is_bytes(image: tf.Tensor) -> bool:
     return image.dtype == tf.uint8
 
 
-def _class_weights(plan: RunPlan) -> tf.Tensor | None:
+def _class_weights(plan: RunPlan, counts: np.ndarray) -> tf.Tensor | None:
     """float32 [num_classes] n / (classes * n of the class), as of scikit-learn's "balanced"; None if all count 1."""
     if plan.config.class_weights == "none":
         return None
-    counts = np.array(plan.manifest.split(TRAIN).class_counts, np.float64)
     return tf.constant(counts.sum() / (len(counts) * np.maximum(counts, 1)), tf.float32)
 
 
