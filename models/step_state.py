@@ -20,8 +20,8 @@ _PER_COUNT = 4  # uint32 numbers that one value of Philox's counter gives (Salmo
 class StepState:
     """The run's seed, the global step, and the position of this replica's first row in the global batch.
 
-    `weight` has 1 for each of this replica's examples and 0 for padding; `is_full` says that there is no padding, and
-    is None if there never is. `statistics_share` is the share of this batch in the moving statistics, None if the layer
+    `weight` has 1 for each of this replica's examples and 0 for padding, or is None if no row is padding.
+    `statistics_share` is the share of this batch in the moving statistics, None if the layer
     decides.
     """
 
@@ -29,7 +29,6 @@ class StepState:
     step: tf.Tensor  # int64 scalar
     first_row: tf.Tensor  # int32 scalar
     weight: tf.Tensor | None = None  # float32 [n]
-    is_full: tf.Tensor | None = None  # bool scalar, on the host
     statistics_share: tf.Tensor | None = None  # float32 scalar
 
     def uniform(self, stream: str, rows: tf.Tensor, units: int) -> tf.Tensor:

@@ -7,8 +7,8 @@ from models.normalization import StepNormalization
 from models.step_state import StepState, step_state
 
 
-def state(weight=None, is_full=None, share=None):
-    return StepState(0, tf.constant(0, tf.int64), tf.constant(0), weight, is_full, share)
+def state(weight=None, share=None):
+    return StepState(0, tf.constant(0, tf.int64), tf.constant(0), weight, share)
 
 
 @pytest.fixture
@@ -39,15 +39,15 @@ def test_padding_rows_change_nothing(images):
     padded = np.concatenate([images[:4], np.full_like(images[:2], 99)])
     weight = tf.constant([1.0, 1, 1, 1, 0, 0])
     expected = normalize(images[:4])
-    result = normalize(padded, weight=weight, is_full=tf.constant(False))
+    result = normalize(padded, weight=weight)
     np.testing.assert_allclose(result[0][:4], expected[0], rtol=1e-4, atol=1e-5)
     for values, wanted in zip(result[1:], expected[1:], strict=True):
         np.testing.assert_allclose(values, wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_a_full_batch_gives_the_same_by_either_way(images):
-    sums = normalize(images, weight=tf.ones(6), is_full=tf.constant(False))
-    for values, wanted in zip(sums, normalize(images, weight=tf.ones(6), is_full=tf.constant(True)), strict=True):
+    sums = normalize(images, weight=tf.ones(6))
+    for values, wanted in zip(sums, normalize(images), strict=True):
         np.testing.assert_allclose(values, wanted, rtol=1e-4, atol=1e-4)
 
 

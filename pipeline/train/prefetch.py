@@ -23,8 +23,8 @@ class Feeds:
     """What a run trains on.
 
     `train(position)`, and `validation()` if there is such a split, make data sets of calls; `table` is the split that
-    the device feed looks up in; `read_ids` gives the ids of rows trained on, `class_counts` int64 [num_classes] how many
-    of them each class has.
+    the device feed looks up in; `read_ids` gives the ids of rows trained on; `class_counts` int64 [num_classes] counts
+    them by class.
     """
 
     train: Callable[[Position], tf.data.Dataset]

@@ -20,6 +20,10 @@ from pipeline.train.run_plan import RunPlan
 _SUMS = 4  # a call adds up loss, correct, examples and stop, in this order; then the loss of each step
 
 
+# AutoGraph is for the loops over steps alone: translating all that a step calls took half of the time to the first one.
+_as_written = tf.autograph.experimental.do_not_convert
+
+
 class CallResult(NamedTuple):
     """What one host call computed, summed over all replicas of all workers."""
 
@@ -57,6 +61,10 @@ class CompiledSteps:
         self._per_call = plan.steps.steps_per_call
         # Cross-entropy from logits is exact even if probabilities have rounded to 0 or 1.
         self._logits = keras.Model(model.input, model.get_layer("logits").output)
+        # Statistics of a batch must not count padding. One replica drops it, as fused kernels take no weights; XLA would
+        # compile the shorter batch again, and of several replicas some would get no rows, so those weigh it.
+        alone = devices.replicas.total == 1 and not plan.config.xla
+        self._trims = alone and plan.steps.padding > 0 and bool(model.non_trainable_variables)
         self._average = WeightAverage(model, optimizer)
         self._class_weights = _class_weights(plan, feeds.class_counts)
         with devices.strategy.scope():
@@ -147,16 +155,18 @@ class CompiledSteps:
             share = 1 / (1 + tf.cast(first + k, tf.float32))
             self._devices.strategy.run(self._statistics_step, args=(parts, k, count[k], first + k, share))
 
+    @_as_written
     def _train_step(self, part, k, count, step):
         index, image, label, state = self._training_batch(part, k, count, step)
-        losses, correct = self._update_network(image, label, count, state.weight, step, state.first_row)
-        self._add(k, losses, correct, state.weight)
+        weight = tf.cast(index >= 0, tf.float32)
+        losses, correct = self._update_network(image, label, count, weight, step, state.first_row)
+        self._add(k, losses, correct, weight)
         if self.audit is not None:
-            self.audit.count(index, state.weight)
+            self.audit.count(index, weight)
 
     def _update(self, image, label, count, weight, step, first_row):
         """One step of the optimizer; returns the examples' losses and whether each was right, float32 [n]."""
-        state = self._state(count, weight, step, first_row)
+        state = self._state(weight, step, first_row)
         with tf.GradientTape() as tape, step_state(state):
             losses, correct = self._losses(image, label, weight, training=True)
             loss = tf.reduce_sum(losses) / count
@@ -168,11 +178,13 @@ class CompiledSteps:
         self.optimizer.apply(tape.gradient(scaled, variables), variables)
         return losses, correct
 
+    @_as_written
     def _statistics_step(self, part, k, count, step, share):
         _, image, _, state = self._training_batch(part, k, count, tf.cast(step, tf.int64))
         with step_state(dataclasses.replace(state, statistics_share=share)):
             self._logits(image, training=True)
 
+    @_as_written
     def _evaluate_step(self, part, k):
         index, image, label = self._batch(part, k)
         weight = tf.cast(index >= 0, tf.float32)
@@ -181,25 +193,22 @@ class CompiledSteps:
 
     def _training_batch(self, part, k, count, step):
         """Index [n], augmented and normalized images in the compute dtype, labels [n], and the state of the step."""
-        index, image, label = self._batch(part, k)
+        index, image, label = self._batch(part, k, tf.cast(count, tf.int32) if self._trims else None)
         first_row = tf.distribute.get_replica_context().replica_id_in_sync_group * tf.shape(index)[0]
-        state = self._state(count, tf.cast(index >= 0, tf.float32), step, tf.cast(first_row, tf.int32))
+        state = self._state(tf.cast(index >= 0, tf.float32), step, tf.cast(first_row, tf.int32))
         if _is_bytes(image):
             image = self._plan.augmented(image, state)
         return index, image, label, state
 
-    def _state(self, count, weight, step, first_row):
-        full = None
-        if self._plan.steps.padding:
-            with tf.device("CPU:0"):  # `count` is on the host, and a branch on a device's value would wait for it
-                full = tf.equal(tf.cast(count, tf.int32), self._plan.steps.batch_size)
-        return StepState(self._plan.config.seed, step, first_row, weight, full)
+    def _state(self, weight, step, first_row):
+        padded = self._plan.steps.padding and not self._trims
+        return StepState(self._plan.config.seed, step, first_row, weight if padded else None)
 
-    def _batch(self, part, k):
-        """One step's index [n], images [n, H, W, C] (bytes, or scaled by the host), labels [n]."""
-        index = part["index"][k]
+    def _batch(self, part, k, rows=None):
+        """Index [n], images [n, H, W, C] (bytes, or scaled by the host) and labels [n] of a step's first `rows`."""
+        index = part["index"][k][:rows]
         if "image" in part:
-            image, label = part["image"][k], part["label"][k]
+            image, label = part["image"][k][:rows], part["label"][k][:rows]
         else:
             # `tf.gather` would first read all of a mirrored variable, which GPUs cannot gather from as uint8.
             image, label = (
