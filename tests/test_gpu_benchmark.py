@@ -27,7 +27,7 @@ def measure(digits, out, cases, devices=1, budget=600.0, **settings):
 
 
 def test_the_command_measures_two_replicas_and_records_what_they_cannot_do(digits, tmp_path, capsys, monkeypatch):
-    cases = [SMALL, SMALL._replace(steps_per_call=5, xla=True), SMALL._replace(feed="host")]
+    cases = [SMALL, SMALL._replace(batch_size=15), SMALL._replace(feed="host")]
     monkeypatch.setattr(gpu_cases, "default_cases", lambda: cases)
     arguments = ["--data", digits, "--out", tmp_path / "gpu.json", "--devices", 2, "--rounds", 2, "--seconds", 0.02]
     assert benchmark.main(["gpu", *map(str, arguments)]) == 0
@@ -36,7 +36,9 @@ def test_the_command_measures_two_replicas_and_records_what_they_cannot_do(digit
     assert [row["id"] for row in results["rows"]] == [f"{case}_{what}" for case in ids for what in ("step", "train")]
     assert list(results["cases"]) == ids
     (case, reason) = results["failed"].popitem()
-    assert case.endswith("_k5_xla") and reason.startswith("InputError: --xla compiles the step of one replica")
+    assert case.endswith("_b15_k4") and reason.startswith(
+        "InputError: --batch-size 15 does not divide among 2 replicas"
+    )
     out = capsys.readouterr().out
     assert f"{ids[0]}: " in out and "; utilisation " in out
     assert results["machine"]["replicas"] == 2 and results["machine"]["matmul"]["float32"] > 0

@@ -1,6 +1,6 @@
 """The compiled part of training: several steps per host call, on every replica, with nothing read back in between."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -33,8 +33,8 @@ class CompiledSteps:
     The loss of a step is the mean cross-entropy over the examples it holds: a replica adds the losses of its own and
     divides by the count of the whole step, and the optimizer sums gradients over replicas. Padding has weight 0.
 
-    With `--xla` the training step of a replica is compiled, which must then be the only one: the optimizer adds up
-    gradients over replicas inside the step, and XLA cannot wait for another device there.
+    With `--xla` a step is compiled: all of it if there is one replica, else forward and backward pass. The optimizer
+    adds up gradients over replicas, which XLA cannot do for devices of one strategy, so that stays outside.
     """
 
     def __init__(
@@ -65,8 +65,10 @@ class CompiledSteps:
                 # TensorFlow keeps int32 in the host's memory: GPUs have no kernel for a variable of that type.
                 labels = tf.cast(host_tensor(table.labels), tf.int64)
                 self._table = images, tf.Variable(labels, trainable=False)
-        compiled = tf.function(self._train_step, jit_compile=True)
-        self._replica_step = compiled if plan.config.xla else self._train_step
+        # One function per step for XLA; a tf.function is traced for each device, so replicas can share it.
+        alone = devices.replicas.total == 1
+        self._replica_step = _compile(self._train_step) if plan.config.xla and alone else self._train_step
+        self._gradients = _compile(self._gradients_of) if plan.config.xla and not alone else self._gradients_of
         self._train_call = tf.function(self._train, reduce_retracing=True)
         self._evaluate_call = tf.function(self._evaluate, reduce_retracing=True)
         self._finite_call = tf.function(lambda: _are_finite([*model.weights, *optimizer.variables]))
@@ -111,20 +113,24 @@ class CompiledSteps:
         return self._totals.read_value()
 
     def _train_step(self, part, k, count, step):
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        gradients, (index, losses, correct, weight) = self._gradients(part, k, count, step, replica)
+        self.optimizer.apply(gradients, self.model.trainable_variables)
+        self._add(k, losses, correct, weight)
+        if self.audit is not None:
+            self.audit.count(index, weight)
+
+    def _gradients_of(self, part, k, count, step, replica):
+        """The gradients of a replica's part of a step, and its index, losses, correct, weight; all [n]."""
         index, image, label = self._batch(part, k)
-        context = tf.distribute.get_replica_context()
-        first_row = context.replica_id_in_sync_group * tf.shape(index)[0]
+        first_row = replica * tf.shape(index)[0]
         state = StepState(self._plan.config.seed, step, tf.cast(first_row, tf.int32))
         with tf.GradientTape() as tape, step_state(state):
             losses, correct, weight = self._losses(index, image, label, training=True)
             loss = tf.reduce_sum(losses) / count
             scales = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
             scaled = self.optimizer.scale_loss(loss) if scales else loss
-        variables = self.model.trainable_variables
-        self.optimizer.apply(tape.gradient(scaled, variables), variables)
-        self._add(k, losses, correct, weight)
-        if self.audit is not None:
-            self.audit.count(index, weight)
+        return tape.gradient(scaled, self.model.trainable_variables), (index, losses, correct, weight)
 
     def _evaluate_step(self, part, k):
         index, image, label = self._batch(part, k)
@@ -162,6 +168,10 @@ class CompiledSteps:
         # Chosen rather than multiplied into place, because 0 * NaN would put NaN in every step's.
         of_step = tf.where(tf.range(self._per_call) == k, sums[0], 0.0)
         self._totals.assign_add(tf.concat([[*sums, 0.0], of_step], axis=0))
+
+
+def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
+    return tf.function(function, jit_compile=True)
 
 
 def _number_of_steps(count: tf.Tensor) -> tf.Tensor:
