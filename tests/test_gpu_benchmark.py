@@ -5,14 +5,16 @@ import json
 import numpy as np
 import pytest
 
-from pipeline.benchmark import gpu_cases
+from pipeline.benchmark import gpu, gpu_cases
 from pipeline.benchmark.gpu import GpuBenchmark, textbook_elements
 from pipeline.benchmark.gpu_cases import FLOAT32, Case, default_cases
 from pipeline.feed.resident import load_split
 from pipeline.format.manifest import load_manifest
 from pipeline.train.config import TrainConfig
 from pipeline.train.devices import make_devices
+from pipeline.train.gpu_monitor import GpuMonitor
 from pipeline.train.run_plan import make_run_plan
+from tests.helpers.nvml import Nvml
 from tools import benchmark
 
 SMALL = Case(16, 4, precision=FLOAT32)
@@ -42,6 +44,16 @@ def test_the_command_measures_two_replicas_and_records_what_they_cannot_do(digit
     out = capsys.readouterr().out
     assert f"{ids[0]}: " in out and "; utilisation " in out
     assert results["machine"]["replicas"] == 2 and results["machine"]["matmul"]["float32"] > 0
+
+
+def test_counters_are_read_while_training_and_while_fitting(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu, "make_gpu_monitor", lambda devices: GpuMonitor(Nvml(), [1]))
+    monkeypatch.setattr(gpu, "_COUNTER_SECONDS", 0.6)
+    results = measure(digits, tmp_path / "gpu.json", [SMALL, SMALL._replace(what="fit", steps_per_call=13)])
+    assert results["failed"] == {}
+    ours, fit = results["cases"].values()
+    assert (ours["gpu_utilisation"], ours["gpu_memory_gib"]) == (0.4, 1.0)
+    assert fit["gpu_utilisation"] == 0.4
 
 
 @pytest.mark.parametrize("what", ["fit", "textbook_cached"])

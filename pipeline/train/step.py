@@ -33,7 +33,7 @@ class CompiledSteps:
     The loss of a step is the mean cross-entropy over the examples it holds: a replica adds the losses of its own and
     divides by the count of the whole step, and the optimizer sums gradients over replicas. Padding has weight 0.
 
-    With `--xla` a step is compiled: all of it if there is one replica, else forward and backward pass. The optimizer
+    With `--xla` a step is compiled: all of it on one device, else the forward and backward pass. The optimizer
     adds up gradients over replicas, which XLA cannot do for devices of one strategy, so that stays outside.
     """
 
@@ -66,7 +66,7 @@ class CompiledSteps:
                 labels = tf.cast(host_tensor(table.labels), tf.int64)
                 self._table = images, tf.Variable(labels, trainable=False)
         # One function per step for XLA; a tf.function is traced for each device, so replicas can share it.
-        alone = devices.replicas.total == 1
+        alone = devices.name == "one"
         self._replica_step = _compile(self._train_step) if plan.config.xla and alone else self._train_step
         self._gradients = _compile(self._gradients_of) if plan.config.xla and not alone else self._gradients_of
         self._train_call = tf.function(self._train, reduce_retracing=True)
