@@ -16,7 +16,6 @@ from tools import benchmark, csv_to_tfrecord, make_sample_csv
         ("step --precision float32 int8", "invalid choice: 'int8'"),
         ("step --steps-per-call 4 0", "--steps-per-call 0: it must be at least 1"),
         ("step --batch-size 16 15 --devices 2", "--batch-size 15 does not divide among 2 replicas"),
-        ("step --xla off on --devices 2", "--xla compiles the step of one replica"),
         ("step --rounds 0", "^--rounds 0: it must be at least 1$"),
         ("step --seconds nan", "^--seconds nan: it must be above 0 and below 3600$"),
         ("feed --json .", r"^--json \.: give a file in an existing directory$"),

@@ -14,7 +14,7 @@ def test_the_command_checks_everything_and_leaves_nothing_behind(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     table, summary = done.stdout.split("\n\n")
     names = [line.split()[0] for line in table.splitlines()]
-    assert names == ["memory", "data", "runs", "temporary", "versions", "devices"], done.stderr
+    assert names == ["memory", "data", "runs", "temporary", "versions", "devices", "CUDA"], done.stderr
     # The package itself need not be installed where its tests run.
     to_fix = [line for line in summary.splitlines() if line.startswith("1. ") and "versions" not in line]
     assert to_fix == [] and done.returncode == int(summary != "nothing to fix\n")
@@ -91,6 +91,29 @@ def test_a_tensorflow_that_does_not_start_is_to_fix(tmp_path, monkeypatch, capsy
 def test_devices(gpus, driver, visible, text, to_fix):
     check = doctor.check_devices(gpus, driver, visible)
     assert (check.text, bool(check.fix)) == (text, to_fix)
+
+
+def test_capability_and_missing_libraries_are_named():
+    ok = doctor.check_devices(["NVIDIA H100"], "NVIDIA driver 580", None, [[9, 0]])
+    assert ok == Check("devices", "NVIDIA H100 (compute capability 9.0); NVIDIA driver 580")
+    assert "6.0" in doctor.check_devices(["NVIDIA K80"], "NVIDIA driver 450", None, [[3, 7]]).fix
+    check = doctor.check_devices([], "NVIDIA driver 580", None, (), ["libcudnn.so.9"])
+    assert check.text.endswith("no GPU; not found: libcudnn.so.9") and "'.[cuda]'" in check.fix
+    check = doctor.check_devices([], "NVIDIA driver 580", None, (), ["libnvidia-ml.so.1"])
+    assert "LD_LIBRARY_PATH" in check.fix
+
+
+def test_libraries_that_cannot_be_opened_are_listed(monkeypatch):
+    monkeypatch.setattr(doctor, "_DRIVER_LIBRARIES", ("libc.so.6", "libabsent.so.1"))
+    monkeypatch.setattr(doctor, "_CUDA_LIBRARIES", ())
+    assert doctor.missing_libraries() == ["libabsent.so.1"]
+
+
+def test_the_extra_for_cuda_is_to_fix_only_with_a_driver(monkeypatch):
+    monkeypatch.setattr(doctor, "_version", {"nvidia-cudnn-cu12": "9.3"}.get)
+    assert not doctor.check_cuda_packages(False).fix
+    check = doctor.check_cuda_packages(True)
+    assert check.text == "nvidia-cudnn-cu12 9.3, nvidia-ml-py missing" and check.fix.endswith("'.[cuda]'")
 
 
 @pytest.mark.parametrize(

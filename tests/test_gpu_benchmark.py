@@ -5,14 +5,16 @@ import json
 import numpy as np
 import pytest
 
-from pipeline.benchmark import gpu_cases
+from pipeline.benchmark import gpu, gpu_cases
 from pipeline.benchmark.gpu import GpuBenchmark, textbook_elements
 from pipeline.benchmark.gpu_cases import FLOAT32, Case, default_cases
 from pipeline.feed.resident import load_split
 from pipeline.format.manifest import load_manifest
 from pipeline.train.config import TrainConfig
 from pipeline.train.devices import make_devices
+from pipeline.train.gpu_monitor import GpuMonitor
 from pipeline.train.run_plan import make_run_plan
+from tests.helpers.nvml import Nvml
 from tools import benchmark
 
 SMALL = Case(16, 4, precision=FLOAT32)
@@ -27,7 +29,7 @@ def measure(digits, out, cases, devices=1, budget=600.0, **settings):
 
 
 def test_the_command_measures_two_replicas_and_records_what_they_cannot_do(digits, tmp_path, capsys, monkeypatch):
-    cases = [SMALL, SMALL._replace(steps_per_call=5, xla=True), SMALL._replace(feed="host")]
+    cases = [SMALL, SMALL._replace(batch_size=15), SMALL._replace(feed="host")]
     monkeypatch.setattr(gpu_cases, "default_cases", lambda: cases)
     arguments = ["--data", digits, "--out", tmp_path / "gpu.json", "--devices", 2, "--rounds", 2, "--seconds", 0.02]
     assert benchmark.main(["gpu", *map(str, arguments)]) == 0
@@ -36,10 +38,22 @@ def test_the_command_measures_two_replicas_and_records_what_they_cannot_do(digit
     assert [row["id"] for row in results["rows"]] == [f"{case}_{what}" for case in ids for what in ("step", "train")]
     assert list(results["cases"]) == ids
     (case, reason) = results["failed"].popitem()
-    assert case.endswith("_k5_xla") and reason.startswith("InputError: --xla compiles the step of one replica")
+    assert case.endswith("_b15_k4") and reason.startswith(
+        "InputError: --batch-size 15 does not divide among 2 replicas"
+    )
     out = capsys.readouterr().out
     assert f"{ids[0]}: " in out and "; utilisation " in out
     assert results["machine"]["replicas"] == 2 and results["machine"]["matmul"]["float32"] > 0
+
+
+def test_counters_are_read_while_training_and_while_fitting(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu, "make_gpu_monitor", lambda devices: GpuMonitor(Nvml(), [1]))
+    monkeypatch.setattr(gpu, "_COUNTER_SECONDS", 0.6)
+    results = measure(digits, tmp_path / "gpu.json", [SMALL, SMALL._replace(what="fit", steps_per_call=13)])
+    assert results["failed"] == {}
+    ours, fit = results["cases"].values()
+    assert ours["gpu_utilisation"] == pytest.approx(0.4) and ours["gpu_memory_gib"] == 1.0
+    assert fit["gpu_utilisation"] == pytest.approx(0.4)
 
 
 @pytest.mark.parametrize("what", ["fit", "textbook_cached"])

@@ -41,6 +41,12 @@ def test_for_machines_every_line_is_an_object_with_typed_fields():
     assert json.loads(out.getvalue()) == {"event": "note", "text": "ready"}
 
 
+def test_the_line_of_an_epoch_shows_what_the_gpus_counters_say():
+    out = io.StringIO()
+    Reporter(out=out).epoch(2, {"epoch": 1, **LOGS, "gpu_utilisation": 0.974, "gpu_memory_gib": 3.14})
+    assert out.getvalue() == f"{LINE}  GPU 97% busy  3.1 GiB of its memory in use\n"
+
+
 def test_quiet_prints_nothing():
     assert report(Terminal(), quiet=True) == ""
 

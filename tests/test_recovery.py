@@ -9,8 +9,9 @@ from pipeline.errors import InputError
 from pipeline.feed.order import epoch_order
 from pipeline.train import setup
 from pipeline.train.devices import make_devices
+from pipeline.train.optimizer import ReplicaSafeLossScaleOptimizer, rate_at
 from pipeline.train.progress import StopRequested
-from pipeline.train.recovery import RATE_FACTOR, Diverged, ReplicaSafeLossScaleOptimizer, rate_at
+from pipeline.train.recovery import RATE_FACTOR, Diverged
 from tests.helpers.small_run import SmallRun, StopAfter, assert_same_weights, without_times
 
 # From it the tiny network's logits overflow float32 after the first step, and some halvings below they do not.

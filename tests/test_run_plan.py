@@ -44,14 +44,13 @@ def unchanged(manifest):
         (lambda m: replace(m, splits={}), {}, "no split 'train'"),
         (unchanged, {"devices": 4, "batch_size": 30}, "--batch-size 30 does not divide among 4 replicas; use 28"),
         (unchanged, {"feed": "host", "memory_budget": 1000}, "^feed host: .* use feed stream"),
-        (unchanged, {"devices": 4, "xla": True}, "--xla compiles the step of one replica, not of 4; omit it"),
         (
             unchanged,
             {"batch_size": 2_000_000_000, "memory_budget": 1 << 30},
             "--batch-size 2000000000: 8 calls of 1 step take .* GiB, over the .* of 1.0 GiB; use a smaller one$",
         ),
     ],
-    ids=["no labels", "one class", "no split", "uneven batch", "too large to hold", "XLA on 4", "batches too large"],
+    ids=["no labels", "one class", "no split", "uneven batch", "too large to hold", "batches too large"],
 )
 def test_what_cannot_be_trained_on_is_refused(make_run_plan, change, settings, message):
     with pytest.raises(InputError, match=message):

@@ -29,11 +29,13 @@ def make_model() -> keras.Model:
 def train(digits):
     """Trains an epoch of the digits; returns the results of its calls, and the weights after it."""
 
-    def run(xla: bool, feed: str) -> tuple[list[CallResult], list[np.ndarray]]:
+    def run(xla: bool, feed: str, replicas: int = 1) -> tuple[list[CallResult], list[np.ndarray]]:
         settings = {"batch_size": 16, "steps_per_call": 5, "precision": "float32", "xla": xla, "feed": feed}
         config = TrainConfig(data=digits, run_dir=pathlib.Path("run"), **settings)
-        devices, model, optimizer = make_devices(), make_model(), keras.optimizers.Adam(0.01)
-        optimizer.build(model.trainable_variables)
+        devices = make_devices("auto", replicas)
+        with devices.strategy.scope():
+            model, optimizer = make_model(), keras.optimizers.Adam(0.01)
+            optimizer.build(model.trainable_variables)
         plan = make_run_plan(config, load_manifest(digits), devices)
         feeds = make_feeds(plan, devices)
         compiled = make_compiled_steps(plan, devices, model, optimizer, feeds)
@@ -43,8 +45,9 @@ def train(digits):
     return run
 
 
-def test_xla_computes_the_same_steps(train):
-    (plain, weights), (compiled, compiled_weights) = train(False, "host"), train(True, "device")
+@pytest.mark.parametrize(("feed", "replicas"), [("device", 1), ("host", 2), ("device", 2)])
+def test_xla_computes_the_same_steps(train, feed, replicas):
+    (plain, weights), (compiled, compiled_weights) = train(False, "host"), train(True, feed, replicas)
     for expected, result in zip(plain, compiled, strict=True):
         assert result[1:4] == expected[1:4]
         np.testing.assert_allclose(result.step_losses, expected.step_losses, rtol=1e-4, atol=1e-5)

@@ -130,7 +130,7 @@ def make_parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         add = command.add_argument
         add("--data", type=pathlib.Path, required=True, metavar="DIR", help="data set directory")
-        rounds, seconds = (3, 0.3) if name == "gpu" else (5, 1.0)
+        rounds, seconds = (3, 0.25) if name == "gpu" else (5, 1.0)
         add("--rounds", type=int, default=rounds, metavar="N", help="measurements per row, interleaved (%(default)s)")
         add("--seconds", type=float, default=seconds, metavar="S", help="length of one measurement (%(default)s)")
         if name == "gpu":

@@ -33,9 +33,20 @@ gpus = tf.config.list_physical_devices("GPU")
 for index in range(len(gpus)):
     with tf.device(f"GPU:{index}"):
         assert float(tf.reduce_sum(tf.linalg.matmul(tf.ones((64, 64)), tf.ones((64, 64))))) == 64.0**3
-details = tf.config.experimental.get_device_details
-print(json.dumps([details(gpu).get("device_name", gpu.name) for gpu in gpus]))
+details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+print(json.dumps({
+    "gpus": [detail.get("device_name", gpu.name) for gpu, detail in zip(gpus, details)],
+    "capabilities": [detail.get("compute_capability", [0, 0]) for detail in details],
+}))
 """
+# What TensorFlow 2.21 opens before it lists a GPU, from xla/tsl/platform/default/dlopen_checker.cc: without one of them
+# it lists none. The first two come with the driver, the others with the extra `cuda`.
+_DRIVER_LIBRARIES = ("libcuda.so.1", "libnvidia-ml.so.1")
+_CUDA_LIBRARIES = (
+    *("libcudart.so.12", "libcublas.so.12", "libcublasLt.so.12", "libcufft.so.11"),
+    *("libcusolver.so.11", "libcusparse.so.12", "libcudnn.so.9"),
+)
+_MIN_CAPABILITY = (6, 0)  # the oldest that TensorFlow's wheels hold code for
 
 
 class Check(NamedTuple):
@@ -77,22 +88,75 @@ def check_tensorflow() -> Check:
         reason = (err.strip().splitlines() or [f"exit code {code}"])[-1]
         fix = f"{_INSTALL}, or reboot if the GPU driver is at fault; then try again"
         return Check("TensorFlow", f"does not start or compute ({reason})", fix)
-    return check_devices(json.loads(out.splitlines()[-1]), nvidia_driver(), os.getenv("CUDA_VISIBLE_DEVICES"))
+    probe = json.loads(out.splitlines()[-1])
+    driver, visible = nvidia_driver(), os.getenv("CUDA_VISIBLE_DEVICES")
+    missing = missing_libraries() if driver and not probe["gpus"] else []
+    return check_devices(probe["gpus"], driver, visible, probe["capabilities"], missing)
 
 
-def check_devices(gpus: Sequence[str], driver: str, visible: str | None) -> Check:
-    """Whether TensorFlow detects the GPUs of the NVIDIA driver."""
+def check_devices(
+    gpus: Sequence[str],
+    driver: str,
+    visible: str | None,
+    capabilities: Sequence[Sequence[int]] = (),
+    missing: Sequence[str] = (),
+) -> Check:
+    """Whether TensorFlow detects the GPUs of the NVIDIA driver, and can compute on them.
+
+    Args:
+        gpus: names of the GPUs that TensorFlow lists.
+        driver: as of `nvidia_driver`.
+        visible: CUDA_VISIBLE_DEVICES, if it is set.
+        capabilities: (major, minor) of each GPU.
+        missing: as of `missing_libraries`.
+    """
     if gpus:
-        return Check("devices", f"{', '.join(gpus)}; {driver or 'driver unknown'}")
+        versions = [f"{gpu} (compute capability {a}.{b})" for gpu, (a, b) in zip(gpus, capabilities, strict=False)]
+        text = f"{', '.join(versions or gpus)}; {driver or 'driver unknown'}"
+        old = any(tuple(capability) < _MIN_CAPABILITY for capability in capabilities)
+        return Check("devices", text, "hide the older GPU with CUDA_VISIBLE_DEVICES: needs 6.0" if old else "")
     if driver.startswith("nvidia-smi failed"):
         return Check("devices", driver, "the NVIDIA driver does not answer: reboot, or install it again")
     # Any other value hides devices on purpose.
     if driver and visible in (None, "all"):
         text = f"{driver} found, but TensorFlow detects no GPU"
+        if missing:
+            text += f"; not found: {', '.join(missing)}"
+        if set(missing) & set(_DRIVER_LIBRARIES):
+            return Check("devices", text, "put the driver's folder of these on LD_LIBRARY_PATH, or install it again")
         return Check("devices", text, f"{_INSTALL[:-1]}'.[cuda]', then try again")
     if driver:
         return Check("devices", f"{driver}, hidden by CUDA_VISIBLE_DEVICES={visible}")
     return Check("devices", "no GPU; training runs on the processor")
+
+
+def missing_libraries() -> list[str]:
+    """Which of the libraries that TensorFlow opens before it lists a GPU cannot be opened, each in a fresh process."""
+    code = (
+        "import ctypes, glob, json, os, site, sys\n"
+        "roots = [*site.getsitepackages(), site.getusersitepackages(), *sys.path]\n"
+        "missing = []\n"
+        "for name in sys.argv[1:]:\n"
+        # TensorFlow finds them beside itself, by the RUNPATH of its own library.
+        "    paths = [path for root in roots for path in glob.glob(os.path.join(root, 'nvidia', '*', 'lib', name))]\n"
+        "    try:\n"
+        "        ctypes.CDLL(name)\n"
+        "    except OSError:\n"
+        "        missing += [] if paths else [name]\n"
+        "print(json.dumps(missing))"
+    )
+    exit_code, out, _ = _run([sys.executable, "-c", code, *_DRIVER_LIBRARIES, *_CUDA_LIBRARIES], _DRIVER_SECONDS)
+    return json.loads(out) if exit_code == 0 else []
+
+
+def check_cuda_packages(gpu_machine: bool) -> Check:
+    """Whether what the extra `cuda` adds is installed, on a machine with an NVIDIA driver."""
+    versions = {name: _version(name) for name in ("nvidia-cudnn-cu12", "nvidia-ml-py")}
+    text = ", ".join(f"{name} {version or 'missing'}" for name, version in versions.items())
+    if not gpu_machine:
+        return Check("CUDA packages", "not needed without an NVIDIA driver")
+    # cuDNN may come from elsewhere; TensorFlow tells. Without nvidia-ml-py only the counters of training are missing.
+    return Check("CUDA packages", text, "" if versions["nvidia-ml-py"] else f"{_INSTALL[:-1]}'.[cuda]'")
 
 
 def nvidia_driver() -> str:
@@ -158,6 +222,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_temporary_directory(),
         check_versions(),
         check_tensorflow(),
+        check_cuda_packages(bool(nvidia_driver())),
     ]
     print_checks(checks)
     return int(any(check.fix for check in checks))

@@ -155,7 +155,7 @@ class GpuBenchmark:
             raise InputError("fit is measured on one device: under a strategy it runs one step per call")
         with self._monitor:
             self._monitor.read()
-            rates, model = fit_rates(plan, case, self.devices, self.rounds, self.rounds * self.seconds)
+            rates, model = fit_rates(plan, case, self.rounds, self.rounds * self.seconds)
             counters = self._monitor.read()
         self._add(case, f"{case.id}_{TRAIN}", rates, training_flops(model))
         milliseconds = 1e3 * case.batch_size / rates.median

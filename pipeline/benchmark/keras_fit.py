@@ -5,18 +5,16 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
-from models.cnn import make_cnn
 
+from models.tutorial import make_tutorial
 from pipeline.benchmark.gpu_cases import Case
 from pipeline.benchmark.timing import Rates
 from pipeline.feed.resident import load_split
 from pipeline.splits import TRAIN
-from pipeline.train.devices import Devices
 from pipeline.train.run_plan import RunPlan
 
 
-def fit_rates(plan: RunPlan, case: Case, devices: Devices, rounds: int, seconds: float) -> tuple[Rates, keras.Model]:
+def fit_rates(plan: RunPlan, case: Case, rounds: int, seconds: float) -> tuple[Rates, keras.Model]:
     """Images per second of Keras `fit` on arrays per epoch, without the first, and the model that it trained.
 
     Its best case: the arrays are bytes, which are normalized on the device as ours are, and nothing is validated.
@@ -26,21 +24,20 @@ def fit_rates(plan: RunPlan, case: Case, devices: Devices, rounds: int, seconds:
     """
     arrays = load_split(plan.config.data, plan.manifest, TRAIN)
     shape = plan.manifest.image_shape
-    with tf.device(devices.names[0]):
-        inputs = keras.Input(shape, dtype="uint8")
-        scaled = keras.layers.Rescaling(1 / 255, dtype=plan.compute_dtype)(inputs)
-        network = make_cnn(shape, plan.manifest.num_classes, plan.precision)
-        model = keras.Model(inputs, network(scaled))
-        model.compile(
-            keras.optimizers.Adam(plan.config.peak_learning_rate),
-            "sparse_categorical_crossentropy",
-            metrics=["accuracy"],
-            steps_per_execution=case.steps_per_call,
-            jit_compile=case.xla,
-        )
-        timer = _EpochTimer(rounds, seconds)
-        images = arrays.images.reshape(-1, *shape)
-        model.fit(images, arrays.labels, case.batch_size, epochs=10_000, verbose=0, callbacks=[timer])
+    inputs = keras.Input(shape, dtype="uint8")
+    scaled = keras.layers.Rescaling(1 / 255, dtype=plan.compute_dtype)(inputs)
+    network = make_tutorial(shape, plan.manifest.num_classes, plan.precision)
+    model = keras.Model(inputs, network(scaled))
+    model.compile(
+        keras.optimizers.Adam(plan.config.peak_learning_rate),
+        "sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+        steps_per_execution=case.steps_per_call,
+        jit_compile=case.xla,
+    )
+    timer = _EpochTimer(rounds, seconds)
+    images = arrays.images.reshape(-1, *shape)
+    model.fit(images, arrays.labels, case.batch_size, epochs=10_000, verbose=0, callbacks=[timer])
     return timer.rates(len(arrays)), network
 
 

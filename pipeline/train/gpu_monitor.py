@@ -11,6 +11,7 @@ from pipeline.train.devices import Devices
 
 # NVML itself averages over a sixth of a second to a second, depending on the GPU.
 _SECONDS = 0.2
+_BUSY, _WAITING = 0.9, 0.1  # shares of an epoch: a GPU that is so busy has no problem; waiting for so long is one
 
 
 class GpuMonitor:
@@ -89,6 +90,24 @@ def make_gpu_monitor(devices: Devices, nvml: Any = None) -> GpuMonitor:
         return GpuMonitor(nvml, [nvml.nvmlDeviceGetHandleByPciBusId(address) for address in bus_addresses(devices)])
     except nvml.NVMLError:
         return GpuMonitor()
+
+
+def idle_reason(utilisation: float, feed_wait: float) -> str | None:
+    """One line on what held a GPU back, with the options that may help; None if it was busy.
+
+    Args:
+        utilisation: share of an epoch in which the GPUs had work.
+        feed_wait: share of it in which the loop waited for a batch.
+    """
+    if utilisation >= _BUSY:
+        return None
+    stage, options = (
+        "the host, which starts the GPU's kernels",
+        "more --steps-per-call, a larger --batch-size, or --xla",
+    )
+    if feed_wait > _WAITING:
+        stage, options = f"the feed (waited for {feed_wait:.0%} of the time)", "--feed device"
+    return f"the GPU was busy {utilisation:.0%} of epoch 2, held back by {stage}; try {options}; see tools/benchmark.py"
 
 
 def bus_addresses(devices: Devices) -> list[str]:

@@ -12,6 +12,7 @@ from pipeline.feed.dataset import Position
 from pipeline.train.audit import check_epoch
 from pipeline.train.checkpoint import CheckpointStore, TrainState
 from pipeline.train.devices import Devices
+from pipeline.train.gpu_monitor import idle_reason, make_gpu_monitor
 from pipeline.train.prefetch import Feeds, prefetch_to_devices
 from pipeline.train.progress import Reporter, StopRequested, StopSignal, ThroughputMeter
 from pipeline.train.recovery import RATE_FACTOR, Diverged, FiniteGuard, advice, go_back
@@ -41,6 +42,7 @@ class Trainer:
         self._config, self._steps, self._devices, self._feeds = plan.config, plan.steps, devices, feeds
         self._compiled, self._model, self._optimizer = compiled, compiled.model, compiled.optimizer
         self._store, self._reporter = store, reporter
+        self._gpus, self._waited = make_gpu_monitor(devices), 0.0  # seconds of this epoch without a batch
         self._guard = FiniteGuard(devices, compiled, feeds.read_ids)
         self._listeners = keras.callbacks.CallbackList()
         self._stop_signal = StopSignal()
@@ -105,7 +107,7 @@ class Trainer:
         self._start_audit(state)
         dataset = self._feeds.train(Position(state.epoch, state.step, self._config.epochs))
         try:
-            with contextlib.closing(prefetch_to_devices(dataset, self._devices)) as feed:  # type: ignore[type-var]
+            with contextlib.closing(prefetch_to_devices(dataset, self._devices)) as feed, self._gpus:  # type: ignore[type-var]
                 while not self.finished(state):
                     self._train_epoch(state, feed)
         finally:
@@ -114,6 +116,8 @@ class Trainer:
     def _train_epoch(self, state: TrainState, feed: Iterator[Any]) -> None:
         self._listeners.on_epoch_begin(state.epoch)
         meter = ThroughputMeter()
+        self._waited = 0.0
+        self._gpus.read()  # validation's
         for first, count in self._steps.calls(state.step):
             result, parts = self._train_call(state, feed, first, count, meter)
             in_epoch = state.step < self._steps.per_epoch
@@ -134,6 +138,7 @@ class Trainer:
         self._listeners.on_train_batch_begin(first)
         started = time.perf_counter()
         parts, counts = next(feed)
+        self._waited += time.perf_counter() - started
         result = self._compiled.train(parts, counts, state.global_step, bool(self._stop_signal))
         state.seconds += time.perf_counter() - started
         self._guard.check_call(state, parts, result, count)
@@ -148,6 +153,8 @@ class Trainer:
         return result, parts
 
     def _end_epoch(self, state: TrainState, meter: ThroughputMeter) -> None:
+        if gpus := self._gpus.read():  # before validation, whose work is another
+            gpus["feed_wait"] = min(1.0, self._waited / state.seconds)
         self._end_audit(state)
         self._listeners.on_test_begin()
         validation = self._validate(state)
@@ -165,7 +172,10 @@ class Trainer:
         state.history.append(row)
         state.epoch, state.step, state.seconds, state.totals = state.epoch + 1, 0, 0.0, (0.0, 0.0, 0.0)
         self._save(state, best)
-        self._reporter.epoch(self._config.epochs, row)
+        self._reporter.epoch(self._config.epochs, {**row, **gpus})
+        # The first epoch compiles; one line is enough for all after it.
+        if state.epoch == 2 and gpus and (text := idle_reason(gpus["gpu_utilisation"], gpus["feed_wait"])):
+            self._reporter.line(text, event="bottleneck", epoch=2, **gpus)
         self._listeners.on_epoch_end(state.epoch - 1, logs)
         if self._on_epoch is not None:
             self._on_epoch(state.history)

@@ -42,7 +42,7 @@ class Reporter:
             self._line_open = True
 
     def epoch(self, epochs: int, row: Mapping[str, Any]) -> None:
-        """The figures of a finished epoch: a row of the history."""
+        """The figures of a finished epoch: a row of the history, and what `GpuMonitor.read` gave."""
         self.line(f"epoch {row['epoch']}/{epochs}  {_figures(row)}", event="epoch", **row)
 
 
@@ -54,6 +54,8 @@ def _figures(logs: Mapping[str, Any]) -> str:
         "val_accuracy": "val accuracy {:.2%}",
         "images_per_second": "{:,.0f} images/s",
         "seconds": "{:.1f} s",
+        "gpu_utilisation": "GPU {:.0%} busy",
+        "gpu_memory_gib": "{:.1f} GiB of its memory in use",
     }
     return "  ".join(form.format(logs[key]) for key, form in forms.items() if key in logs)
 

@@ -204,8 +204,6 @@ def check_possible(config: TrainConfig, manifest: Manifest, devices: Devices) ->
             f"--batch-size {config.batch_size} does not divide among {replicas} replicas; "
             f"use {config.batch_size // replicas * replicas or replicas}"
         )
-    if config.xla and replicas > 1:
-        raise InputError(f"--xla compiles the step of one replica, not of {replicas}; omit it")
     if devices.num_workers > 1 and config.feed == "device":
         raise InputError("--feed device: TensorFlow cannot copy a table of bytes to other workers; use --feed host")
 

@@ -40,6 +40,11 @@ def make_model(plan: RunPlan, devices: Devices) -> tuple[keras.Model, keras.opti
     keras.utils.set_random_seed(config.seed % 2**32)
     with devices.strategy.scope():
         model = make_network(config.model, manifest, plan.precision, training_layers())
+        if config.xla and devices.replicas.total > 1 and model.non_trainable_variables:
+            raise InputError(
+                f"--xla cannot compile {config.model} for {devices.replicas.total} replicas, which share the statistics of "
+                "its normalization; omit it"
+            )
         optimizer = make_optimizer(config, plan.steps.per_epoch * config.epochs, plan.precision)
         optimizer.build(model.trainable_variables)
         # Callbacks look for the optimizer on the model; training itself does not go through fit().

@@ -42,9 +42,9 @@ class CompiledSteps:
     divides by the count of the whole step, and the optimizer sums gradients over replicas. Padding has weight 0.
     Evaluation uses the moving average of the weights if the recipe keeps one.
 
-    With `--xla` the network's step of a replica is compiled, which must then be the only one: the optimizer adds up
-    gradients over replicas inside the step, and XLA cannot wait for another device there. Augmentation stays outside,
-    because XLA has no kernel for its resampling.
+    With `--xla` a step is compiled, without the augmentation, for whose resampling XLA has no kernel: all of it on one
+    device, else the forward and backward pass. The optimizer adds up gradients over replicas, which XLA cannot do for
+    devices of one strategy, so that stays outside.
     """
 
     def __init__(
@@ -61,8 +61,8 @@ class CompiledSteps:
         self._per_call = plan.steps.steps_per_call
         # Cross-entropy from logits is exact even if probabilities have rounded to 0 or 1.
         self._logits = keras.Model(model.input, model.get_layer("logits").output)
-        # Statistics of a batch must not count padding. One replica drops it, as fused kernels take no weights; XLA would
-        # compile the shorter batch again, and of several replicas some would get no rows, so those weigh it.
+        # Statistics of a batch must not count padding. One replica drops it, as fused kernels take no weights; XLA
+        # would compile the shorter batch again, and of several replicas some would get no rows, so those weigh it.
         alone = devices.replicas.total == 1 and not plan.config.xla
         self._trims = alone and plan.steps.padding > 0 and bool(model.non_trainable_variables)
         self._average = WeightAverage(model, optimizer)
@@ -81,7 +81,10 @@ class CompiledSteps:
                 # TensorFlow keeps int32 in the host's memory: GPUs have no kernel for a variable of that type.
                 labels = tf.cast(host_tensor(table.labels), tf.int64)
                 self._table = images, tf.Variable(labels, trainable=False)
-        self._update_network = tf.function(self._update, jit_compile=True) if plan.config.xla else self._update
+        # One function per step for XLA; a tf.function is traced for each device, so replicas can share it.
+        alone = devices.name == "one"
+        self._update = _compile(self._update_once) if plan.config.xla and alone else self._update_once
+        self._gradients = _compile(self._gradients_of) if plan.config.xla and not alone else self._gradients_of
         self._train_call = tf.function(self._train, reduce_retracing=True)
         self._evaluate_call = tf.function(self._evaluate, reduce_retracing=True)
         self._statistics_call = tf.function(self._collect_statistics, reduce_retracing=True)
@@ -159,24 +162,27 @@ class CompiledSteps:
     def _train_step(self, part, k, count, step):
         index, image, label, state = self._training_batch(part, k, count, step)
         weight = tf.cast(index >= 0, tf.float32)
-        losses, correct = self._update_network(image, label, count, weight, step, state.first_row)
+        losses, correct = self._update(image, label, count, weight, step, state.first_row)
         self._add(k, losses, correct, weight)
         if self.audit is not None:
             self.audit.count(index, weight)
 
-    def _update(self, image, label, count, weight, step, first_row):
+    def _update_once(self, *batch):
         """One step of the optimizer; returns the examples' losses and whether each was right, float32 [n]."""
-        state = self._state(weight, step, first_row)
-        with tf.GradientTape() as tape, step_state(state):
+        gradients, losses, correct = self._gradients(*batch)
+        self.optimizer.apply(gradients, self.model.trainable_variables)
+        return losses, correct
+
+    def _gradients_of(self, image, label, count, weight, step, first_row):
+        """The gradients of a replica's part of a step, and the results of its examples."""
+        with tf.GradientTape() as tape, step_state(self._state(weight, step, first_row)):
             losses, correct = self._losses(image, label, weight, training=True)
             loss = tf.reduce_sum(losses) / count
             if self._logits.losses:  # regularizers of a user's own network: once per step, not per replica
                 loss += tf.add_n(self._logits.losses) / self._devices.replicas.total
             scales = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
             scaled = self.optimizer.scale_loss(loss) if scales else loss
-        variables = self.model.trainable_variables
-        self.optimizer.apply(tape.gradient(scaled, variables), variables)
-        return losses, correct
+        return tape.gradient(scaled, self.model.trainable_variables), losses, correct
 
     @_as_written
     def _statistics_step(self, part, k, count, step, share):
@@ -240,6 +246,10 @@ class CompiledSteps:
         # Chosen rather than multiplied into place, because 0 * NaN would put NaN in every step's.
         of_step = tf.where(tf.range(self._per_call) == k, sums[0], 0.0)
         self._totals.assign_add(tf.concat([[*sums, 0.0], of_step], axis=0))
+
+
+def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
+    return tf.function(function, jit_compile=True)
 
 
 def _number_of_steps(count: tf.Tensor) -> tf.Tensor:
