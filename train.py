@@ -123,7 +123,7 @@ def write_results(
 ) -> None:
     """Evaluate and export the model, and draw the figures of the run."""
     from pipeline.evaluate.metrics import print_evaluations
-    from pipeline.evaluate.report import write_report
+    from pipeline.evaluate.report import draw_augmented, write_report
     from pipeline.train.setup import make_inference_model
 
     config = plan.config
@@ -137,6 +137,7 @@ def write_results(
         batch_size=min(1024, config.batch_size),  # training has shown that this many fit
         holdout=plan.holdout,
     )
+    draw_augmented(run_dir, plan.manifest, config.data, plan.augmentation, config.seed, plan.dark_background)
     if not config.log_json:
         print_evaluations(evaluations)
         if calibration is not None:

@@ -24,9 +24,8 @@ class StepDropout(keras.layers.Layer):
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         if not training or self.rate == 0:
             return inputs
-        rows, shape = tf.shape(inputs)[0], inputs.shape[1:]
-        uniform = current_state().uniform(self.name, rows, shape.num_elements())
-        kept = tf.reshape(uniform, tf.concat([[rows], shape], axis=0)) >= self.rate
+        uniform = current_state().uniform(self.name, tf.shape(inputs)[0], inputs.shape[1:].num_elements())
+        kept = tf.reshape(uniform, tf.shape(inputs)) >= self.rate
         scaled = inputs * tf.cast(1 / (1 - self.rate), inputs.dtype)
         return tf.where(kept, scaled, tf.zeros_like(inputs))
 

@@ -67,7 +67,7 @@ class StepNormalization(keras.layers.Layer):
         values = tf.cast(inputs, tf.float32)
         axes = list(range(values.shape.rank - 1))
         weighted = values * tf.reshape(weight, (-1, *[1] * len(axes)))
-        positions = tf.cast(tf.size(values[0, ..., 0]), tf.float32)
+        positions = tf.cast(tf.reduce_prod(tf.shape(values)[1:-1]), tf.float32)
         sums = [tf.reduce_sum(weighted, axes), tf.reduce_sum(weighted * values, axes)]
         totals = tf.concat([*sums, [tf.reduce_sum(weight) * positions]], axis=0)
         context = tf.distribute.get_replica_context()

@@ -163,20 +163,6 @@ def _of_many_classes(labels: np.ndarray, limit: int) -> np.ndarray:
     return np.concatenate([np.empty(0, np.int64), *rows])
 
 
-def _draw_lines(figure: "Figure", images: np.ndarray, chosen: Sequence[np.ndarray], names: Sequence[str]) -> "Axes":
-    """Draw images[chosen[i]] in line i, named names[i], all as one image, because 600 axes are slow to draw."""
-    axes = figure.subplots()
-    extent = (-0.5, _PER_LINE - 0.5, len(names) - 0.5, -0.5)  # one unit per image
-    mosaic = _mosaic(_drawable(images), chosen)
-    axes.imshow(mosaic, cmap="gray", vmin=0, vmax=255, extent=extent, aspect=_aspect(images), interpolation="nearest")
-    for line in (line for line, rows in enumerate(chosen) if not len(rows)):
-        axes.text(-0.4, line, "no rows", va="center", color=GREY)
-    axes.spines[:].set_visible(False)
-    axes.set_xticks([])
-    label_ticks(axes.yaxis, [*map(short_name, names)])
-    return axes
-
-
 def _title(split: str, predictions: Predictions, num_shown: int) -> str:
     num_labelled = (predictions.labels != UNLABELLED).sum()
     if not num_labelled:

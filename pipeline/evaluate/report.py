@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from pipeline.augment.strengths import Augmentation
 from pipeline.evaluate import figures, image_grids
 from pipeline.evaluate.calibration import Calibration, calibrate
 from pipeline.evaluate.groups import measure_groups
@@ -28,6 +29,7 @@ FIGURES_NAME = "figures"
 
 # The loss of the training split is a reference for the others; so many rows give it to about 1 %.
 _MAX_TRAIN_ROWS = 10_000
+_AUGMENTED_FROM = 300  # rows, of which a few are drawn
 
 
 class Report(NamedTuple):
@@ -95,6 +97,24 @@ def write_report(
                 _draw_confused(rows.images.reshape(-1, *manifest.image_shape), predictions, evaluation, folder)
     write_evaluations(run_dir / FILE_NAME, evaluations, calibration)
     return Report(evaluations, calibration)
+
+
+def draw_augmented(
+    run_dir: pathlib.Path,
+    manifest: Manifest,
+    data_dir: str | pathlib.Path,
+    strengths: Augmentation,
+    seed: int,
+    dark_background: bool,
+) -> None:
+    """Draw images of `train` as the training saw them into figures/augmented.png, if it changed them."""
+    path = run_dir / FIGURES_NAME / "augmented.png"
+    if not strengths:
+        path.unlink(missing_ok=True)  # of an earlier run in this directory
+        return
+    rows = read_sample(data_dir, manifest, TRAIN, _AUGMENTED_FROM)
+    images = rows.images.reshape(-1, *manifest.image_shape)
+    image_grids.augmented_samples(images, rows.labels, manifest.class_names, strengths, seed, path, dark_background)
 
 
 class Part(NamedTuple):

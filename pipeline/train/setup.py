@@ -42,8 +42,8 @@ def make_model(plan: RunPlan, devices: Devices) -> tuple[keras.Model, keras.opti
         model = make_network(config.model, manifest, plan.precision, training_layers())
         if config.xla and devices.replicas.total > 1 and model.non_trainable_variables:
             raise InputError(
-                f"--xla cannot compile {config.model} for {devices.replicas.total} replicas, which share the statistics of "
-                "its normalization; omit it"
+                f"--xla cannot compile {config.model} for {devices.replicas.total} replicas, which share the "
+                "statistics of its normalization; omit it"
             )
         optimizer = make_optimizer(config, plan.steps.per_epoch * config.epochs, plan.precision)
         optimizer.build(model.trainable_variables)

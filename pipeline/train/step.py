@@ -195,7 +195,8 @@ class CompiledSteps:
         index, image, label = self._batch(part, k)
         weight = tf.cast(index >= 0, tf.float32)
         image = self._plan.normalization.apply(image, self._plan.compute_dtype) if _is_bytes(image) else image
-        self._add(k, *self._losses(image, label, weight, training=False), weight)
+        losses, correct = self._losses(image, label, weight, training=False)
+        self._add(k, losses, correct, weight)
 
     def _training_batch(self, part, k, count, step):
         """Index [n], augmented and normalized images in the compute dtype, labels [n], and the state of the step."""
