@@ -101,12 +101,10 @@ def _configs(args: argparse.Namespace) -> list[TrainConfig]:
     """One per combination of the settings that `step` takes several values of."""
     common = {name: getattr(args, name) for name in ("data", "strategy", "devices", "feed", "scale")}
     common["run_dir"] = pathlib.Path("benchmark")  # nothing is written there
-    return [
-        TrainConfig(**common, batch_size=batch_size, precision=precision, steps_per_call=steps, xla=xla == "on")
-        for batch_size, precision, steps, xla in itertools.product(
-            args.batch_size, args.precision, args.steps_per_call, args.xla
-        )
-    ]
+    names = ("model", "augment", "batch_size", "precision", "steps_per_call", "xla")
+    combinations = itertools.product(*(getattr(args, name) for name in names))
+    settings = [dict(zip(names, values, strict=True)) for values in combinations]
+    return [TrainConfig(**{**common, **each, "xla": each["xla"] == "on"}) for each in settings]
 
 
 def _run_all(args: argparse.Namespace) -> int:
@@ -152,6 +150,8 @@ def _add_settings(command: argparse.ArgumentParser, several: bool) -> None:
     add("--feed", choices=FEEDS, default="auto")
     add("--scale", choices=SCALES, default="device", help="where bytes are scaled to floats")
     values: dict[str, Any] = {"nargs": "+" if several else 1}
+    add("--model", metavar="NAME", default=["tutorial"], help="network, as of train.py (tutorial)", **values)
+    add("--augment", metavar="NAME", default=["none"], help="augmentation, as of train.py (none)", **values)
     add("--batch-size", type=int, metavar="N", default=[TrainConfig.batch_size], help="global batch", **values)
     add("--precision", choices=PRECISIONS, default=["auto"], **values)
     steps = [1, None] if several else [None]

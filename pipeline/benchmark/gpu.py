@@ -29,6 +29,7 @@ from pipeline.train import setup
 from pipeline.train.config import TrainConfig
 from pipeline.train.devices import Devices
 from pipeline.train.gpu_monitor import make_gpu_monitor
+from pipeline.train.recipe import RECIPES
 from pipeline.train.run_plan import RunPlan, make_run_plan
 
 # NVML averages over up to a second, so the first half of this time is not read.
@@ -104,9 +105,9 @@ class GpuBenchmark:
     def _plan(self, case: Case) -> RunPlan:
         # The textbook's elements hold images, so they go where the host feed's go; `fit` has arrays on the host too.
         config = TrainConfig(
+            **{**RECIPES[case.recipe], "batch_size": case.batch_size},
             data=self.data,
             run_dir=pathlib.Path("benchmark"),  # nothing is written there
-            batch_size=case.batch_size,
             steps_per_call=case.steps_per_call,
             precision=case.precision,
             xla=case.xla,

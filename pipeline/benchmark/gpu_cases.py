@@ -19,11 +19,13 @@ class Case(NamedTuple):
     precision: str = BFLOAT16
     feed: str = "device"
     what: str = "ours"
+    recipe: str = "tutorial"
 
     @property
     def id(self) -> str:
         """Such as ours_device_mixed_bfloat16_b256_k16_xla."""
         feed = f"_{self.feed}" if self.what == "ours" else ""
+        feed += f"_{self.recipe}" if self.recipe != "tutorial" else ""
         settings = f"{self.precision}_b{self.batch_size}_k{self.steps_per_call}{'_xla' * self.xla}"
         return f"{self.what}{feed}_{settings}"
 
@@ -31,6 +33,7 @@ class Case(NamedTuple):
     def text(self) -> str:
         """For people."""
         feed = f" {self.feed}" if self.what == "ours" else ""
+        feed += f", recipe {self.recipe}" if self.recipe != "tutorial" else ""
         xla = ", XLA" if self.xla else ""
         return (
             f"{self.what}{feed}: batch {self.batch_size}, {self.steps_per_call} steps per call, {self.precision}{xla}"
@@ -41,6 +44,7 @@ def default_cases() -> list[Case]:
     """Utilisation with both feeds, XLA, what others reach, then one setting after another."""
     ours = [Case(batch, feed=feed) for batch in (256, 4096, 1024) for feed in ("device", "host")]
     ours += [Case(batch, xla=True) for batch in (256, 4096, 1024)]
+    ours += [Case(256, xla=xla, recipe="best") for xla in (False, True)]
     fit = [Case(256, 16, True, what="fit"), Case(4096, 16, True, what="fit"), Case(256, 16, what="fit")]
     fit += [Case(256, 1, what="fit"), Case(4096, 16, what="fit"), Case(256, 64, True, what="fit")]
     textbook = [Case(256, 1, what=what) for what in ("textbook", "textbook_cached")]

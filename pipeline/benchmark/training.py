@@ -228,10 +228,12 @@ def make_matmul(compute_dtype: str, devices: Devices) -> Callable[[], int]:
 
 def _id_of(plan: RunPlan) -> str:
     xla = "_xla" if plan.config.xla else ""
-    return f"{plan.precision}_b{plan.steps.batch_size}_k{plan.steps.steps_per_call}{xla}"
+    network = f"{plan.config.model}_{plan.augmentation.text()}"
+    return f"{network}_{plan.precision}_b{plan.steps.batch_size}_k{plan.steps.steps_per_call}{xla}"
 
 
 def _options_of(plan: RunPlan) -> str:
     steps = plan.steps
     options = f"--batch-size {steps.batch_size} --precision {plan.precision} --steps-per-call {steps.steps_per_call}"
-    return options + (" --xla" if plan.config.xla else "")
+    network = f"--model {plan.config.model} --augment {plan.augmentation.text()}"
+    return f"{network} {options}{' --xla' * plan.config.xla}"

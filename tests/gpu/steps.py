@@ -16,6 +16,7 @@ from pipeline.train.devices import Devices
 from pipeline.train.prefetch import Feeds, prefetch_to_devices
 from pipeline.train.run_plan import RunPlan, make_run_plan
 from pipeline.train.step import CompiledSteps
+from tests.helpers.small_run import PLAIN_RECIPE
 
 PER_CALL = 5
 
@@ -24,7 +25,10 @@ class Steps:
     """The network, feeds and compiled steps of `TrainConfig(**settings)` with batches of 16 and 5 steps per call."""
 
     def __init__(self, data: pathlib.Path, devices: Devices, dropout: bool = True, **settings: Any) -> None:
-        defaults = {"batch_size": 16, "steps_per_call": PER_CALL, "precision": "float32", "schedule": "constant"}
+        defaults = {
+            **{**PLAIN_RECIPE, "model": "tutorial", "schedule": "constant", "batch_size": 16},
+            **{"steps_per_call": PER_CALL, "precision": "float32"},
+        }
         config = TrainConfig(data=data, run_dir=pathlib.Path("run"), **{**defaults, **settings})
         self.devices = devices
         self.plan: RunPlan = make_run_plan(config, load_manifest(data), devices)

@@ -22,7 +22,8 @@ _SECONDS = 100
 def killed_run(digits, tmp_path_factory):
     """A run directory whose training was killed inside an epoch and resumed, and the events of the resumed start."""
     run = tmp_path_factory.mktemp("gpu") / "run"
-    settings = ["--batch-size", "16", "--epochs", "20", "--steps-per-call", "4", "--checkpoint-every", "4"]
+    settings = ["--recipe", "tutorial", "--batch-size", "16", "--epochs", "20"]
+    settings += ["--steps-per-call", "4", "--checkpoint-every", "4"]
     command = [sys.executable, "train.py", "--data", str(digits), "--run-dir", str(run), "--log-json", *settings]
     with subprocess.Popen(command, cwd=faults.ROOT, stdout=subprocess.DEVNULL) as training:
         end = time.monotonic() + _SECONDS
@@ -44,11 +45,11 @@ def test_a_killed_run_resumes_inside_an_epoch_and_learns(killed_run):
 
 
 def test_a_stopped_run_ends_as_an_uninterrupted_one(monkeypatch, digits, tmp_path):
-    whole, stopper = SmallRun(monkeypatch, digits, tmp_path / "whole"), StopAfter(2)
+    whole, stopper = SmallRun(digits, tmp_path / "whole"), StopAfter(2)
     expected = whole.fit().history
     with pytest.raises(StopRequested):
-        SmallRun(monkeypatch, digits, tmp_path / "stopped").fit([stopper], stopper.signal)
-    last = SmallRun(monkeypatch, digits, tmp_path / "stopped")
+        SmallRun(digits, tmp_path / "stopped").fit([stopper], stopper.signal)
+    last = SmallRun(digits, tmp_path / "stopped")
     history = last.fit().history
     assert_same_weights(whole, last, tolerance=1e-4)
     assert [row["loss"] for row in history] == pytest.approx([row["loss"] for row in expected], abs=1e-4)

@@ -71,6 +71,12 @@ def test_losses_are_those_of_the_processor(digits, gpu, cpu, feeds):
         np.testing.assert_allclose(Steps(digits, gpu, feed=feed).train(), expected, atol=1e-3, err_msg=feed)
 
 
+def test_augmented_steps_with_normalization_are_those_of_the_processor(digits, gpu, cpu):
+    settings = {"model": "residual,width=8", "augment": "digits", "optimizer": "sgd", "learning_rate": 0.01, "ema": 0.9}
+    expected = Steps(digits, cpu, **settings).train(calls=3)
+    np.testing.assert_allclose(Steps(digits, gpu, **settings).train(calls=3), expected, atol=5e-3)
+
+
 def test_dropout_masks_are_those_of_the_processor():
     layer, masks = StepDropout(0.5, name="dropout"), []
     for device in ("GPU:0", "CPU:0"):
