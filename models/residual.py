@@ -13,7 +13,7 @@ def make_residual(
     num_classes: int,
     dtype: str = "float32",
     layer_types: LayerTypes = PLAIN,
-    width: int = 32,
+    width: int = 48,
     pairs: int = 1,
     dropout: float = 0.2,
 ) -> keras.Model:
@@ -24,7 +24,7 @@ def make_residual(
     Source of the shape: airbench (Jordan, arXiv 2404.00498). Arguments as of `make_tutorial`.
 
     Args:
-        width: channels of the first stage; 32 gives 198,000 parameters at 28x28x1 and 10 classes.
+        width: channels of the first stage; 48 gives 443,000 parameters at 28x28x1 and 10 classes.
         pairs: residual pairs of each of the first two stages; the third has one less.
         dropout: of the head's features.
     """

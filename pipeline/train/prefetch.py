@@ -47,7 +47,11 @@ def prefetch_to_devices(dataset: tf.data.Dataset, devices: Devices) -> Iterator[
 
     def advance() -> tuple[Any, tf.Tensor] | None:
         try:
-            element = next(iterator, None)
+            # Not next(): an iterator's end is an error to TensorFlow, which operations of other threads on a GPU may
+            # then report as theirs.
+            with tf.device("CPU:0"):
+                following = iterator.get_next_as_optional()
+                element = following.get_value() if following.has_value() else None
         except tf.errors.OpError as error:
             if original := original_error(error):
                 raise original from error
