@@ -69,3 +69,21 @@ def test_weight_decay_is_for_kernels_only():
 def test_the_recipe_names_the_optimizer(optimizer, kind):
     assert type(make_optimizer(Recipe(optimizer=optimizer), 10, "float32")).__name__ == kind
     assert type(make_optimizer(Recipe(optimizer=optimizer), 10, "mixed_float16").inner_optimizer).__name__ == kind
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_the_fused_update_is_kerass(name, replicas):
+    settings = {"optimizer": name, "learning_rate": 0.1, "momentum": 0.8, "beta_2": 0.95, "weight_decay": 0.3}
+    optimizer, strategy, variable = make(replicas, **settings)
+    options = {"weight_decay": 0.3} if name == "adamw" else {}
+    expected = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW}[name](
+        0.1, beta_1=0.8, beta_2=0.95, **options
+    )
+    other = keras.Variable(np.ones(3, np.float32))
+    expected.build([other])
+    for count in range(4):
+        gradient = np.array([1.0, -2, 0.1 * count], np.float32)
+        step(optimizer, strategy, variable, [gradient / replicas] * replicas)
+        expected.apply([tf.constant(gradient)], [other])
+    np.testing.assert_allclose(np.asarray(variable), np.asarray(other), rtol=1e-5)

@@ -96,11 +96,30 @@ class _AcrossReplicas:
         tf.__internal__.distribute.interim.maybe_merge_call(update, self._distribution_strategy, pairs, share)
 
 
-class _Adam(_AcrossReplicas, keras.optimizers.Adam):
+class _FusedAdam(_AcrossReplicas):
+    """Adam by TensorFlow's one kernel per variable: Keras's twenty operations each are half of a GPU's step."""
+
+    def update_step(self: Any, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
+        count, index = tf.cast(self.iterations.value + 1, tf.float32), self._get_variable_index(variable)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[index].value.handle,
+            v=self._velocities[index].value.handle,
+            beta1_power=self.beta_1**count,
+            beta2_power=self.beta_2**count,
+            lr=learning_rate,
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon,
+            grad=gradient,
+        )
+
+
+class _Adam(_FusedAdam, keras.optimizers.Adam):
     pass
 
 
-class _AdamW(_AcrossReplicas, keras.optimizers.AdamW):
+class _AdamW(_FusedAdam, keras.optimizers.AdamW):
     pass
 
 
