@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline.feed.stream import SplitReader, plan_pages
+from pipeline.feed.stream import SplitReader, _spread, plan_pages, read_sample
 from pipeline.format.manifest import load_manifest
 from pipeline.format.records import page_rows
 from tests.helpers.datasets import bars
@@ -34,3 +34,13 @@ def test_runs_of_records_come_with_their_rows(reader):
 def test_windows_are_whole_calls_within_a_quarter_of_the_budget_and_at_least_one(budget, window_rows):
     pages = plan_pages((10_000, 5_000), stride=1000, memory_budget=budget, rows_per_call=300)
     assert (pages.window_rows, pages.page_rows, pages.num_examples) == (window_rows, page_rows(1000), 15_000)
+
+
+def test_a_sample_is_spread_over_the_split_and_meets_labels_that_repeat_in_a_cycle(digits):
+    manifest = load_manifest(digits)
+    arrays = read_sample(digits, manifest, "train", 20)
+    assert len(arrays) <= 20 and len(set(arrays.ids.tolist())) == len(arrays)
+    assert np.diff(arrays.ids).max() < 3 * 203 / 20
+    assert len(read_sample(digits, manifest, "train", 1000)) == 203
+    rows = _spread(60_000, 300)
+    assert set(rows % 10) == set(range(10)) and (np.diff(rows) > 0).all()

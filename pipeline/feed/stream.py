@@ -10,6 +10,7 @@ from pipeline.feed.resident import SplitArrays, open_shards
 from pipeline.format.manifest import Manifest
 from pipeline.format.records import page_rows
 
+_GOLDEN = (5**0.5 - 1) / 2
 _WINDOWS_ALIVE = 4  # consumed, waiting, being read, and the blocks gathered from the first
 
 
@@ -62,9 +63,18 @@ class SplitReader:
 
 
 def read_sample(directory: str | pathlib.Path, manifest: Manifest, split_name: str, limit: int) -> SplitArrays:
-    """Up to `limit` rows of a split, evenly spread: always the same ones; only their pages are read."""
+    """Up to `limit` rows of a split, spread over it: always the same ones; only their pages are read."""
     split = manifest.split(split_name)
-    rows = np.arange(min(limit, split.num_examples)) * split.num_examples // min(limit, split.num_examples)
+    rows = _spread(split.num_examples, limit)
     shards = np.searchsorted(split.shard_starts, rows, side="right") - 1
     reads = np.column_stack([shards, rows - split.shard_starts[shards], np.ones_like(rows)])
     return SplitReader(directory, manifest, split_name).read(reads)[0]
+
+
+def _spread(num_rows: int, limit: int) -> np.ndarray:
+    """About `limit` of the rows 0 .. num_rows - 1, one from each stretch of equal length."""
+    if num_rows <= limit:
+        return np.arange(num_rows)
+    # Not at equal distances, which would meet one class only if labels repeat in a cycle.
+    place = np.arange(limit) + np.arange(limit) * _GOLDEN % 1
+    return np.unique((place * num_rows / limit).astype(np.int64))
