@@ -12,8 +12,8 @@ from models.step_state import StepState, step_state
 from pipeline.feed.resident import load_split
 from pipeline.format.manifest import load_manifest
 from pipeline.train.devices import choose_precision, make_devices
-from tests.gpu.steps import PER_CALL, Steps
 from tests.helpers import faults
+from tests.helpers.steps import PER_CALL, Steps
 
 pytestmark = pytest.mark.gpu
 

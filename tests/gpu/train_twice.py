@@ -14,7 +14,7 @@ from pipeline.train.environment import import_tensorflow
 def main() -> None:
     import_tensorflow()
     from pipeline.train.devices import make_devices
-    from tests.gpu.steps import Steps
+    from tests.helpers.steps import Steps
 
     devices, weights = make_devices("one", 1), []
     for _ in range(2):

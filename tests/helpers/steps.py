@@ -1,4 +1,4 @@
-"""Some real steps of training on given devices, for the tests of GPUs."""
+"""Some real steps of training on given devices, without a run around them."""
 
 import itertools
 import pathlib
