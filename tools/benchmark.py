@@ -5,12 +5,14 @@ python tools/benchmark.py step --data data/mine --precision float32 mixed_bfloat
 python tools/benchmark.py train --data data/mine --strategy mirrored --json train.json
 python tools/benchmark.py all --data data/mine --out results
 python tools/benchmark.py gpu --data data/mine --out gpu.json
+python tools/benchmark.py accuracy --data data/mine --csv train.csv --target 0.99 --recipe fast --seeds 5
 
 The output is Markdown. --json keeps every round with the machine, versions and settings.
 """
 
 import argparse
 import itertools
+import os
 import pathlib
 import shlex
 import subprocess
@@ -18,6 +20,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from pipeline.benchmark.tutorial_program import check_target
 from pipeline.cli import Parser, run_command
 from pipeline.errors import InputError
 from pipeline.feed.plan import FEEDS
@@ -25,6 +28,7 @@ from pipeline.files import check_writable_file, write_text
 from pipeline.format.manifest import load_manifest
 from pipeline.train.config import PRECISIONS, SCALES, STRATEGIES, TrainConfig
 from pipeline.train.environment import import_tensorflow
+from pipeline.train.recipe import read_recipe
 
 _COMMANDS = {
     "feed": "every stage of every feed, next to baselines and limits of the machine",
@@ -32,6 +36,7 @@ _COMMANDS = {
     "train": "feed, step and both together: accelerator utilisation and the bottleneck",
     "all": "feed at two batch sizes, step and train; their JSON goes to --out",
     "gpu": "training per setting, next to Keras fit and the textbook pipeline; JSON goes to --out after each row",
+    "accuracy": "time until recipes of train.py reach a validation accuracy, in turn with the Keras tutorial's program",
 }
 ALL = {  # per JSON file; one process each, so that no threads or memory of an earlier one are left
     "feed_2048": "feed --batch-size 2048 --steps-per-call 16",
@@ -44,6 +49,8 @@ ALL = {  # per JSON file; one process each, so that no threads or memory of an e
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print the tables, and write the JSON if requested; returns the exit code."""
     args = make_parser().parse_args(argv)
+    if args.command == "accuracy":
+        return _run_accuracy(args)
     if args.rounds < 1:
         raise InputError(f"--rounds {args.rounds}: it must be at least 1")
     if not 0 < args.seconds < 3600:
@@ -54,16 +61,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.json = args.out
         if not 0 < args.budget < 86400:
             raise InputError(f"--budget {args.budget}: it must be above 0 and below 86400")
-    if args.json is not None and (args.json.is_dir() or not args.json.parent.is_dir()):
-        option = "--out" if args.command == "gpu" else "--json"
-        raise InputError(f"{option} {args.json}: give a file in an existing directory")
-    if args.json is not None:
-        check_writable_file(args.json)
+    _check_output("--out" if args.command == "gpu" else "--json", args.json)
     results = _measure_gpu(args) if args.command == "gpu" else _measure(args)
     print(results.to_markdown())
     if args.json is not None and args.command != "gpu":
         write_text(args.json, results.to_json())
     return 0
+
+
+def _check_output(option: str, path: pathlib.Path | None) -> None:
+    if path is not None and (path.is_dir() or not path.parent.is_dir()):
+        raise InputError(f"{option} {path}: give a file in an existing directory")
+    if path is not None:
+        check_writable_file(path)
 
 
 def _measure(args: argparse.Namespace) -> Any:
@@ -97,6 +107,32 @@ def _measure_gpu(args: argparse.Namespace) -> Any:
     )
 
 
+def _run_accuracy(args: argparse.Namespace) -> int:
+    """Check the options, run all programs, and print the tables."""
+    check_target(args.target)
+    if args.seeds < 1:
+        raise InputError(f"--seeds {args.seeds}: it must be at least 1")
+    if args.csv is not None and not args.csv.is_file():
+        raise InputError(f"--csv {args.csv}: no such file")
+    _check_output("--out", args.out)
+    names = ("data", "holdout", "strategy", "devices", "precision")
+    common = {name: getattr(args, name) for name in names}
+    common["run_dir"] = pathlib.Path("benchmark")  # runs get temporary directories
+    configs = {name: TrainConfig(**{**read_recipe(name), **common}) for name in args.recipe or ["fast"]}
+    manifest = load_manifest(args.data)
+    # Taken before our settings of TensorFlow are in it, because the tutorial's program has TensorFlow's own.
+    environment = dict(os.environ)
+    import_tensorflow()
+    from pipeline.benchmark.accuracy import measure_accuracy, prepare
+    from pipeline.train.devices import make_devices
+
+    devices = make_devices(args.strategy, args.devices)
+    programs, empty = prepare(configs, args.csv, args.target, manifest, devices)
+    results = measure_accuracy(programs, empty, args.seeds, args.out, args.to_end, environment)
+    print(f"\n{results.to_markdown()}")
+    return 0
+
+
 def _configs(args: argparse.Namespace) -> list[TrainConfig]:
     """One per combination of the settings that `step` takes several values of."""
     common = {name: getattr(args, name) for name in ("data", "strategy", "devices", "feed", "scale")}
@@ -128,6 +164,9 @@ def make_parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         add = command.add_argument
         add("--data", type=pathlib.Path, required=True, metavar="DIR", help="data set directory")
+        if name == "accuracy":
+            _add_accuracy(command)
+            continue
         rounds, seconds = (3, 0.25) if name == "gpu" else (5, 1.0)
         add("--rounds", type=int, default=rounds, metavar="N", help="measurements per row, interleaved (%(default)s)")
         add("--seconds", type=float, default=seconds, metavar="S", help="length of one measurement (%(default)s)")
@@ -157,6 +196,20 @@ def _add_settings(command: argparse.ArgumentParser, several: bool) -> None:
     steps = [1, None] if several else [None]
     add("--steps-per-call", type=int, metavar="K", default=steps, help="default: as train.py; step: also 1", **values)
     add("--xla", choices=("off", "on"), default=["off"], help="compile the step", **values)
+
+
+def _add_accuracy(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--target", type=float, default=0.99, metavar="SHARE", help="validation accuracy to reach (%(default)s)")
+    recipe = "recipes of train.py, by name or file (fast)"
+    add("--recipe", nargs="+", action="extend", metavar="NAME", help=recipe)
+    add("--seeds", type=int, default=5, metavar="N", help="runs per program, with the seeds 0 to N - 1 (%(default)s)")
+    add("--holdout", default="random:0.1", metavar="ROWS", help="validation rows, as of train.py (%(default)s)")
+    add("--csv", type=pathlib.Path, metavar="FILE", help="the data's CSV, for the Keras tutorial's program")
+    add("--to-end", action="store_true", help="let runs finish; otherwise they are stopped at the target")
+    add("--out", type=pathlib.Path, metavar="FILE", help="JSON of the runs so far, written after each")
+    add("--precision", choices=PRECISIONS, default="auto", help="of train.py (%(default)s)")
+    _add_devices(command)
 
 
 def _add_devices(command: argparse.ArgumentParser) -> None:

@@ -115,9 +115,9 @@ class Results:
 
     def to_markdown(self) -> str:
         """The same for people, in a terminal and in docs/benchmarks.md."""
-        parts = [_machine_line(self.machine), _table(_ROW_COLUMNS, self.rows)]
+        parts = [machine_line(self.machine), markdown_table(_ROW_COLUMNS, self.rows)]
         if self.compared:
-            parts.append(_table(_RATIO_COLUMNS, [self.ratio(*pair) for pair in self.compared]))
+            parts.append(markdown_table(RATIO_COLUMNS, [self.ratio(*pair) for pair in self.compared]))
         return "\n\n".join([*parts, self.diagnosis] if self.diagnosis else parts)
 
 
@@ -153,7 +153,8 @@ def describe_machine(plans: Sequence[RunPlan], devices: Devices) -> dict[str, An
     }
 
 
-def _machine_line(machine: Mapping[str, Any]) -> str:
+def machine_line(machine: Mapping[str, Any]) -> str:
+    """Date, machine, shared settings and versions, of `describe_machine`, in one line."""
     hardware = ", ".join(machine["hardware"])
     parts = [machine["date"], f"{hardware} ({', '.join(machine['instructions'])})", f"{machine['cores']} cores"]
     texts = {"batch_size": "batch {}", "steps_per_call": "{} steps per call", "precision": "{}", "xla": "XLA {}"}
@@ -176,14 +177,14 @@ _ROW_COLUMNS: dict[str, Callable[[Row], str]] = {
     "CPU us/image": _cpu_time,
     "what it is": lambda row: row.text,
 }
-_RATIO_COLUMNS: dict[str, Callable[[Ratio], str]] = {
+RATIO_COLUMNS: dict[str, Callable[[Ratio], str]] = {
     "ratio": lambda ratio: f"{ratio.above} / {ratio.below}",
     "median": lambda ratio: "unstable" if ratio.unstable else f"{ratio.median:,.2f}",
     "rounds": lambda ratio: ", ".join(f"{value:,.2f}" for value in ratio.rounds),
 }
 
 
-def _table(columns: Mapping[str, Callable[[Any], str]], items: Sequence[Any]) -> str:
+def markdown_table(columns: Mapping[str, Callable[[Any], str]], items: Sequence[Any]) -> str:
     """A Markdown table that also lines up in a terminal: text, columns of numbers, text. Empty columns are omitted."""
     filled = {title: cells for title, text in columns.items() if any(cells := [text(item) for item in items])}
     first, *_, last = columns
