@@ -24,7 +24,7 @@ def workspace(tmp_path_factory):
     splits = ["--split", "train=train.csv", "--split", "test=test.csv"]
     run(folder, "tools/csv_to_tfrecord.py", *splits, "--val-fraction", "0.1", "--shards", "2", "--out", "data/bars")
     train = ["--data", "data/bars", "--strategy", "mirrored", "--devices", "2", "--run-dir", "runs/first"]
-    options = ["--epochs", "4", "--batch-size", "32", "--precision", "float32", "--tensorboard"]
+    options = ["--recipe", "tutorial", "--epochs", "4", "--precision", "float32", "--tensorboard"]
     run(folder, "train.py", *train, *options)
     predict = ["--run", "runs/first", "--data", "data/bars", "--split", "test", "--out", "submission.csv"]
     run(folder, "tools/predict.py", *predict)
@@ -51,7 +51,7 @@ def test_commands_of_the_readme_leave_all_results(workspace):
 
 def test_the_same_command_again_trains_no_further(workspace):
     before = (workspace / "runs/first/history.csv").read_bytes()
-    train = ["--data", "data/bars", "--run-dir", "runs/first", "--epochs", "4", "--batch-size", "32"]
+    train = ["--data", "data/bars", "--run-dir", "runs/first", "--recipe", "tutorial", "--epochs", "4"]
     out, _ = run(workspace, "train.py", *train, "--precision", "float32", "--log-json")
     names = [json.loads(line)["event"] for line in out.splitlines()]
     assert [name for name in names if name != "note"] == ["resumed", "evaluation", "evaluation", "done"]

@@ -53,6 +53,6 @@ def test_tenth_of_it_is_learned_in_two_epochs(kannada):
     with (kannada / "train.csv").open() as whole, (kannada / "part.csv").open("w") as part:
         part.writelines(itertools.islice(whole, 6001))
     run(kannada, "tools/csv_to_tfrecord.py", "--split=train=part.csv", "--val-fraction", "0.1", "--out", "data/part")
-    run(kannada, "train.py", "--data", "data/part", "--epochs", "2", "--batch-size", "64", "--precision", "float32")
+    run(kannada, "train.py", "--data", "data/part", "--recipe", "fast", "--epochs", "2", "--precision", "float32")
     history = list(csv.DictReader((kannada / "runs/part/history.csv").open()))
     assert float(history[-1]["val_accuracy"]) > 0.95

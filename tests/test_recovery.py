@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from pipeline.errors import InputError
 from pipeline.feed.order import epoch_order
-from pipeline.train import setup
+from pipeline.train import optimizer as train_optimizer
 from pipeline.train.devices import make_devices
 from pipeline.train.optimizer import ReplicaSafeLossScaleOptimizer, rate_at
 from pipeline.train.progress import StopRequested
@@ -207,7 +207,7 @@ def test_overflow_on_any_replica_skips_the_step_on_all(gradients, weight, scale)
 def test_run_that_begins_with_overflows_skips_them_and_trains(start, monkeypatch):
     # Scaled by 2**40 every gradient overflows float16, on both replicas; each skipped step halves the scale.
     overflowing = functools.partial(ReplicaSafeLossScaleOptimizer, initial_scale=2**40)
-    monkeypatch.setattr(setup, "ReplicaSafeLossScaleOptimizer", overflowing)
+    monkeypatch.setattr(train_optimizer, "ReplicaSafeLossScaleOptimizer", overflowing)
     run = start(precision="mixed_float16", strategy="mirrored", devices=2, recover=1)
     state = run.fit()
     skipped = state.global_step - int(keras.ops.convert_to_numpy(run.optimizer.iterations))

@@ -27,7 +27,7 @@ FOLDS = ["--folds", "2", "--group-size", "20", "--seed", "3"]
 
 
 def settings(digits, run_dir, *more):
-    fixed = ["--epochs", "1", "--batch-size", "64", "--precision", "float32", "--strategy", "one"]
+    fixed = ["--recipe", "fast", "--epochs", "1", "--batch-size", "64", "--precision", "float32", "--strategy", "one"]
     return [str(value) for value in ("--data", digits, "--run-dir", run_dir, *fixed, *more)]
 
 

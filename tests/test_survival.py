@@ -9,7 +9,18 @@ from tests.helpers.commands import WatchedCommand
 from tools.prove_resume import differences, newest_step
 
 # With calls of one step, checkpoints come after just so many steps.
-SETTINGS = ["--epochs", "4", "--batch-size", "16", "--checkpoint-every", "5", "--steps-per-call", "1"]
+SETTINGS = [
+    "--model",
+    "residual,width=4,pairs=0",
+    "--epochs",
+    "4",
+    "--batch-size",
+    "16",
+    "--checkpoint-every",
+    "5",
+    "--steps-per-call",
+    "1",
+]
 SETTINGS += ["--precision", "float32", "--log-json"]
 
 

@@ -17,12 +17,15 @@ def test_feed_step_and_both_are_measured(digits, tmp_path, capsys):
     assert capsys.readouterr().out.endswith(results["diagnosis"] + "\n")
 
 
+NAME = "tutorial_none_float32_b16_k1"
+
+
 def test_each_step_is_measured_against_the_peak(digits, tmp_path):
     settings = ["--batch-size", 16, "--precision", "float32", "--steps-per-call", 1, 1, "--xla", "off", "on"]
     results = run(tmp_path, "step", "--data", digits, *settings)
     rows = results["rows"]
-    assert list(rows) == ["float32_b16_k1", "float32_b16_k1_xla"]
-    assert rows["float32_b16_k1_xla"]["text"].endswith("--steps-per-call 1 --xla")
+    assert list(rows) == [NAME, f"{NAME}_xla"]
+    assert rows[f"{NAME}_xla"]["text"].endswith("--steps-per-call 1 --xla")
     # 8x8 pixels: convolutions on 8x8 and 4x4, then 2*2*64 -> 256 -> 3.
     forward = 2 * (25 * 32 * 64 + 25 * 32 * 32 * 64 + 9 * 32 * 64 * 16 + 9 * 64 * 64 * 16 + 256 * 256 + 256 * 3)
     assert {row["flops_per_image"] for row in rows.values()} == {3 * forward}

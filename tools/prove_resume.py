@@ -39,7 +39,10 @@ _ROWS, _VAL_ROWS = 280, 28
 _STEPS_PER_EPOCH = 16  # of 252 rows; the last step is padded
 _CHECKPOINT_EVERY = 2
 # Training amplifies rounding, the more the larger its steps, and this compares resuming, not rounding: hence the rate.
-_SETTINGS = "--batch-size 16 --steps-per-call 1 --precision float32 --learning-rate 1e-4 --audit --log-json"
+_SETTINGS = (
+    "--model residual,width=8,pairs=0 --optimizer sgd --learning-rate 1e-3 "
+    "--batch-size 16 --steps-per-call 1 --precision float32 --audit --log-json"
+)
 _TIMES = ("seconds", "images_per_second")  # columns of the history that the clock decides
 _ONE_DEVICE = "--strategy one"
 _TWO_REPLICAS = "--strategy mirrored --devices 2"
