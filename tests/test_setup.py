@@ -1,6 +1,7 @@
 import importlib.util
 import pathlib
 
+import keras
 import numpy as np
 import pytest
 
@@ -27,6 +28,34 @@ def test_the_inference_model_has_plain_layers_and_the_same_outputs(digits):
     images = np.random.default_rng(0).random((5, 8, 8, 1), np.float32)
     assert {type(layer).__module__.split(".")[0] for layer in copy.layers} == {"keras"}
     np.testing.assert_allclose(copy(images), model(images), atol=1e-6)
+
+
+def no_logits(image_shape, num_classes, dtype="float32", layer_types=None):
+    inputs = keras.Input(image_shape)
+    return keras.Model(inputs, keras.layers.Dense(num_classes)(keras.layers.Flatten()(inputs)))
+
+
+def no_softmax(image_shape, num_classes, dtype="float32", layer_types=None):
+    inputs = keras.Input(image_shape)
+    return keras.Model(inputs, keras.layers.Dense(num_classes, name="logits")(keras.layers.Flatten()(inputs)))
+
+
+def no_model(image_shape, num_classes, dtype="float32", layer_types=None):
+    raise RuntimeError("no weights here")
+
+
+@pytest.mark.parametrize(
+    ("builder", "message"),
+    [
+        (no_logits, "No such layer: logits"),
+        (no_softmax, "its output is not the softmax of its layer logits"),
+        (no_model, r"RuntimeError: no weights here \(.*test_setup.py, line [0-9]+\)"),
+    ],
+)
+def test_a_users_network_that_cannot_be_trained_is_refused(digits, builder, message):
+    name = f"{__name__}:{builder.__name__}"
+    with pytest.raises(InputError, match=f"--model {name}: {message}"):
+        setup.make_network(name, load_manifest(digits))
 
 
 def test_the_learning_rate_warms_up_and_falls(digits):

@@ -1,6 +1,7 @@
 """From a plan to a trainer: the network, the optimizer, the data and the run directory that it names."""
 
 import importlib.util
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -59,16 +60,33 @@ def make_network(name: str, manifest: Manifest, dtype: str = "float32", layer_ty
         InputError: there is no such network, or it is not one that can be trained (`models/__init__.py`).
     """
     shape, num_classes = manifest.image_shape, manifest.num_classes
+    network = parse_network(name)
     try:
-        model = parse_network(name).load()(shape, num_classes, dtype=dtype, layer_types=layer_types)
-        logits = model.get_layer("logits").output
+        model = network.load()(shape, num_classes, dtype=dtype, layer_types=layer_types)
+        logits, output = model.get_layer("logits").output, model.output
     except ValueError as error:  # also Keras's, if there is no such layer or a layer does not fit the images
         raise InputError(f"--model {name}: {error}") from error
-    if tuple(model.output.shape) != (None, num_classes) or logits.shape != model.output.shape:
+    except Exception as error:  # a user's function raises anything
+        places = traceback.extract_tb(error.__traceback__)[2:3]  # after this function and Network.load's
+        where = "".join(f" ({place.filename}, line {place.lineno})" for place in places)
         raise InputError(
-            f"--model {name}: its output is {model.output.shape}, not probabilities of {num_classes} classes"
-        )
+            f"--model {name}: {type(error).__name__}: {error}{where}; models/__init__.py describes a builder"
+        ) from error
+    if tuple(output.shape) != (None, num_classes) or logits.shape != output.shape:
+        raise InputError(f"--model {name}: its output is {output.shape}, not probabilities of {num_classes} classes")
+    if network.is_own:
+        _check_softmax(name, keras.Model(model.input, [logits, output]), shape)
     return model
+
+
+def _check_softmax(name: str, model: keras.Model, shape: tuple[int, int, int]) -> None:
+    """InputError unless `model`, of logits and output, gives the softmax: training and evaluation would disagree."""
+    logits, output = (np.asarray(tf.cast(values, tf.float32)) for values in model(tf.ones((1, *shape))))
+    if not np.allclose(tf.nn.softmax(logits), output, atol=0.02):
+        raise InputError(
+            f"--model {name}: its output is not the softmax of its layer logits, which the loss is computed from; "
+            "end it with keras.layers.Softmax"
+        )
 
 
 def claim_run(
