@@ -46,7 +46,8 @@ class StepNormalization(keras.layers.Layer):
     def _normalize(self, inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Normalized inputs, mean and unbiased variance."""
         weight = current_state().weight
-        if weight is None and tf.distribute.get_strategy().num_replicas_in_sync == 1:
+        single = tf.distribute.get_strategy().num_replicas_in_sync == 1
+        if weight is None and single and inputs.shape.rank == 4:
             return self._normalize_fused(inputs)
         return self._normalize_by_sums(inputs, tf.ones(tf.shape(inputs)[0]) if weight is None else weight)
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import InputError
+from pipeline.feed.stream import SplitReader
 from pipeline.format.manifest import load_manifest
 from pipeline.train import setup
 from pipeline.train.config import TrainConfig
@@ -66,6 +67,22 @@ def test_the_learning_rate_warms_up_and_falls(digits):
         optimizer.iterations.assign(step)
         rates.append(float(optimizer.learning_rate.numpy()) / planned.config.peak_learning_rate)
     assert rates == pytest.approx([0.1, 1.0, 0.53, 0.01], abs=0.03)
+
+
+def test_a_stream_reads_no_window_for_statistics(digits, monkeypatch):
+    # A window takes a quarter of the budget, and training's stay in memory beside it.
+    planned = plan(digits, batch_size=8, steps_per_call=2, feed="stream", memory_budget=10**6)
+    feeds = setup.make_feeds(planned, make_devices())
+    read, lengths = SplitReader.read, []
+
+    def counted(self, reads):
+        lengths.append(int(reads[:, 2].sum()))
+        return read(self, reads)
+
+    monkeypatch.setattr(SplitReader, "read", counted)
+    (element,) = feeds.statistics().take(1)
+    assert (element["replicas"][0]["index"].numpy() >= 0).all()
+    assert max(lengths) == 16
 
 
 def test_tensorboard_is_a_callback_if_requested_and_installed(monkeypatch):

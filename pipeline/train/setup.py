@@ -13,7 +13,13 @@ import tensorflow as tf
 from models import parse_network
 from models.layer_types import PLAIN, LayerTypes, training_layers
 from pipeline.errors import InputError
-from pipeline.feed.dataset import HostScaling, make_evaluation_dataset, make_resident_dataset, make_stream_dataset
+from pipeline.feed.dataset import (
+    HostScaling,
+    Position,
+    make_evaluation_dataset,
+    make_resident_dataset,
+    make_stream_dataset,
+)
 from pipeline.feed.holdout import load_rows
 from pipeline.feed.order import Steps
 from pipeline.feed.resident import SplitArrays, load_split
@@ -33,6 +39,8 @@ from pipeline.train.run_dir import RunDirectory
 from pipeline.train.run_plan import RunPlan
 from pipeline.train.step import CompiledSteps
 from pipeline.train.stored import Stamp, network_fingerprint
+
+_START = Position(0, 0, 1)
 
 
 def make_model(plan: RunPlan, devices: Devices) -> tuple[keras.Model, keras.optimizers.Optimizer]:
@@ -140,8 +148,14 @@ def make_feeds(plan: RunPlan, devices: Devices) -> Feeds:
     scaling = HostScaling(plan.normalization, manifest.image_shape, plan.compute_dtype) if on_host else None
     if plan.feed_plan.feed == "stream":
         reader, budget = SplitReader(config.data, manifest, TRAIN), plan.feed_plan.budget
+
+        def stream(at: Position, budget: int) -> tf.data.Dataset:
+            return make_stream_dataset(reader, budget, steps, config.seed, at, replicas, scaling)
+
         return Feeds(
-            lambda at: make_stream_dataset(reader, budget, steps, config.seed, at, replicas, scaling),
+            lambda at: stream(at, budget),
+            # In windows of one call: training's stay in memory beside them, and are larger than all that is needed.
+            lambda: stream(_START, 0),
             _make_validation(plan, devices, scaling),
             None,
             lambda rows: [int(reader.read_rows(row, row + 1).ids[0]) for row in rows],
@@ -149,8 +163,13 @@ def make_feeds(plan: RunPlan, devices: Devices) -> Feeds:
         )
     arrays, held_out, _ = load_rows(config.data, manifest, plan.holdout)
     fed, fed_scaling, table = (None, None, arrays) if plan.feed_plan.feed == "device" else (arrays, scaling, None)
+
+    def resident(at: Position) -> tf.data.Dataset:
+        return make_resident_dataset(fed, steps, config.seed, at, replicas, fed_scaling)
+
     return Feeds(
-        lambda at: make_resident_dataset(fed, steps, config.seed, at, replicas, fed_scaling),
+        resident,
+        lambda: resident(_START),
         _make_validation(plan, devices, scaling, held_out),
         table,
         lambda rows: arrays.ids[rows],
