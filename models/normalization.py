@@ -11,7 +11,7 @@ from models.step_state import current_state
 class StepNormalization(keras.layers.Layer):
     """Like `keras.layers.BatchNormalization`, with the statistics of the surrounding step's whole batch.
 
-    Padding rows are left out, and the sums are added over replicas, so that 1 and 8 replicas agree and an epoch's last
+    Padding rows do not count, and the sums are added over replicas, so that 1 and 8 replicas agree and an epoch's last
     batch does not count its padding. Its weights are those of Keras's layer in the same order, which it is exported as.
     Training needs a `step_state`; statistics are float32.
     """

@@ -47,7 +47,7 @@ class Recipe:
         group="recipe",
     )
     weight_decay: float = setting(0.02, "adamw, sgd: of kernels, times the rate", group="recipe", minimum=0)
-    momentum: float = setting(0.9, "adam, adamw: beta 1", group="recipe", minimum=0, below=1)
+    momentum: float = setting(0.9, "sgd; adam, adamw: beta 1", group="recipe", minimum=0, below=1)
     beta_2: float = setting(0.99, "adam, adamw", group="recipe", minimum=0, below=1)
     schedule: str = setting("one-cycle", "after the warm-up; one-cycle: linear to 0", choices=SCHEDULES, group="recipe")
     warmup: float = setting(0.15, "share of all steps in which the rate rises", group="recipe", minimum=0, below=1)

@@ -63,8 +63,8 @@ class CompiledSteps:
         self._logits = keras.Model(model.input, model.get_layer("logits").output)
         # Statistics of a batch must not count padding. One replica drops it, as fused kernels take no weights; XLA
         # would compile the shorter batch again, and of several replicas some would get no rows, so those weigh it.
-        alone = devices.replicas.total == 1 and not plan.config.xla
-        self._trims = alone and plan.steps.padding > 0 and bool(model.non_trainable_variables)
+        can_trim = devices.replicas.total == 1 and not plan.config.xla
+        self._trims = can_trim and plan.steps.padding > 0 and bool(model.non_trainable_variables)
         self._average = WeightAverage(model, optimizer)
         self._class_weights = _class_weights(plan, feeds.class_counts)
         with devices.strategy.scope():
