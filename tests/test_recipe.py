@@ -1,6 +1,7 @@
 import json
 import pathlib
 
+import keras
 import numpy as np
 import pytest
 
@@ -52,6 +53,28 @@ def test_a_stopped_run_ends_with_the_same_bits(start, devices):
     last = start("stopped", **options)
     assert without_times(last.fit().history) == without_times(expected)
     assert_same_weights(whole, last)
+
+
+def keras_layers(image_shape, num_classes, dtype="float32", layer_types=None):
+    """A user's own network, with Keras's layers that have state."""
+    inputs = keras.Input(image_shape)
+    x = keras.layers.Dense(8)(keras.layers.Flatten()(inputs))
+    x = keras.layers.Dropout(0.2)(keras.layers.BatchNormalization()(x))
+    return keras.Model(inputs, keras.layers.Softmax()(keras.layers.Dense(num_classes, name="logits")(x)))
+
+
+def test_state_of_keras_layers_is_kept_and_averaged_over_replicas(start):
+    settings = {"model": f"{__name__}:keras_layers", "strategy": "mirrored", "devices": 2, "ema": 0.0}
+    whole, stopped, stopper = start("whole", **settings), start("stopped", **settings), StopAfter(1)
+    expected = whole.fit().history
+    with pytest.raises(StopRequested):
+        stopped.fit([stopper], stopper.signal)
+    resumed = start("stopped", **settings)
+    assert without_times(resumed.fit().history) == without_times(expected)
+    assert_same_weights(whole, resumed)
+    mean = next(weight for weight in whole.model.weights if weight.name == "moving_mean").value
+    first, second = whole.devices.strategy.experimental_local_results(mean)
+    np.testing.assert_array_equal(first, second)
 
 
 def test_xla_trains_with_all_of_a_recipe(start):
