@@ -10,7 +10,7 @@ import msgspec
 from models import NETWORKS, parse_network
 from pipeline.augment.strengths import parse_augmentation
 from pipeline.cli import check_settings, setting
-from pipeline.errors import InputError
+from pipeline.errors import InputError, shorten
 
 AUTO = "auto"  # chosen by what the images look like
 OPTIMIZERS = ("adam", "adamw", "sgd")
@@ -66,8 +66,10 @@ class Recipe:
             parse_network(self.model)
         except ValueError as error:
             raise InputError(f"--model {self.model}: {error}") from error
-        if self.augment != AUTO:
-            parse_augmentation(self.augment)
+        try:
+            parse_augmentation("none" if self.augment == AUTO else self.augment)
+        except InputError as error:
+            raise InputError(f"--augment {shorten(self.augment)}: {error}") from error
         if not 0 < self.peak_learning_rate < math.inf:
             raise InputError(f"--learning-rate {self.peak_learning_rate}: it must be a number above 0")
         if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:
