@@ -67,7 +67,7 @@ def test_what_holds_a_gpu_back_is_named_with_the_options(utilisation, feed_wait,
 
 
 def test_epochs_and_their_bottleneck_are_events(monkeypatch, digits, tmp_path):
-    run = SmallRun(monkeypatch, digits, tmp_path / "run", epochs=2)
+    run = SmallRun(digits, tmp_path / "run", epochs=2)
     reading = {"gpu_utilisation": 0.25, "gpu_memory_gib": 2.0}
     monkeypatch.setattr(run.trainer._gpus, "read", lambda: dict(reading))
     history = run.fit().history

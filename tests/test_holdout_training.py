@@ -33,8 +33,8 @@ def digits_split(digits, name="train"):
     ],
     ids=["host feed", "device feed", "2 replicas"],
 )
-def test_rows_held_out_are_never_trained_on(monkeypatch, digits, tmp_path, settings, held):
-    run = SmallRun(monkeypatch, digits, tmp_path / "run", epochs=2, **settings)
+def test_rows_held_out_are_never_trained_on(digits, tmp_path, settings, held):
+    run = SmallRun(digits, tmp_path / "run", epochs=2, **settings)
     history = run.fit().history
     # The audit has counted each row of the feed once, so these are the rows trained on.
     ids = run.trainer._feeds.read_ids(np.arange(run.plan.steps.num_examples))
@@ -46,28 +46,28 @@ def test_rows_held_out_are_never_trained_on(monkeypatch, digits, tmp_path, setti
     assert history[-1]["val_accuracy"] == pytest.approx((predicted == arrays.labels[list(held)]).mean())
 
 
-def test_the_final_run_trains_on_the_validation_split_too(monkeypatch, digits, tmp_path):
-    run = SmallRun(monkeypatch, digits, tmp_path / "run", epochs=1, final=True)
+def test_the_final_run_trains_on_the_validation_split_too(digits, tmp_path):
+    run = SmallRun(digits, tmp_path / "run", epochs=1, final=True)
     assert "val_accuracy" not in run.fit().history[0]
     assert run.events("audit") == [{"epoch": 1, "complete": True, "examples": ROWS + 50}]
     ids = np.concatenate([digits_split(digits).ids, digits_split(digits, "val").ids])
     assert run.trainer._feeds.read_ids(np.arange(ROWS + 50)).tolist() == ids.tolist()
 
 
-def test_no_validation_but_the_split_stays_out_of_training(monkeypatch, digits, tmp_path):
-    run = SmallRun(monkeypatch, digits, tmp_path / "run", epochs=1, holdout="none")
+def test_no_validation_but_the_split_stays_out_of_training(digits, tmp_path):
+    run = SmallRun(digits, tmp_path / "run", epochs=1, holdout="none")
     assert "val_accuracy" not in run.fit().history[0]
     assert run.events("audit") == [{"epoch": 1, "complete": True, "examples": ROWS}]
 
 
-def test_a_stopped_run_resumes_with_the_same_rows(monkeypatch, digits, tmp_path):
+def test_a_stopped_run_resumes_with_the_same_rows(digits, tmp_path):
     settings = {"holdout": "random:0.2", "group_size": 10}
-    whole = SmallRun(monkeypatch, digits, tmp_path / "whole", **settings)
+    whole = SmallRun(digits, tmp_path / "whole", **settings)
     expected = whole.fit().history
     stopper = StopAfter(3)
     with pytest.raises(Exception, match="stopped"):
-        SmallRun(monkeypatch, digits, tmp_path / "run", **settings).fit([stopper], stopper.signal)
-    resumed = SmallRun(monkeypatch, digits, tmp_path / "run", **settings)
+        SmallRun(digits, tmp_path / "run", **settings).fit([stopper], stopper.signal)
+    resumed = SmallRun(digits, tmp_path / "run", **settings)
     assert without_times(resumed.fit().history) == without_times(expected)
     assert_same_weights(whole, resumed)
 

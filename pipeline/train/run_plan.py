@@ -257,8 +257,7 @@ def _plan_feed(
         option = f"--holdout {holdout.text}" if holdout.from_train else "--final"
         raise InputError(
             f"{option} divides or joins splits in memory, and the feed is a stream ({feed_plan.reason}); raise "
-            "--memory-budget or omit --feed, or convert with --val-fraction (and --val-group-size), or without it for "
-            "--final"
+            "--memory-budget, or convert with --val-fraction (and --val-group-size), or without it for --final"
         )
     return dataclasses.replace(feed_plan, reason="as at the first start") if feed != config.feed else feed_plan
 
