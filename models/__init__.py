@@ -45,7 +45,9 @@ class Network(NamedTuple):
         try:
             builder = getattr(importlib.import_module(module_name), function_name)
         except (ImportError, AttributeError) as error:
-            raise ValueError(f"cannot import it ({error}); give package.module:function") from error
+            raise ValueError(
+                f"cannot import it ({error}); give package.module:function, with its folder on PYTHONPATH"
+            ) from error
         known = [name for name in inspect.signature(builder).parameters][len(_ARGUMENTS) :]
         if unknown := [name for name in self.settings if name not in known]:
             raise ValueError(f"it has no setting {unknown[0]}; it has {', '.join(known) or 'none'}")
@@ -61,12 +63,14 @@ _ARGUMENTS = ("image_shape", "num_classes", "dtype", "layer_types")
 
 def parse_network(text: str) -> Network:
     """The network that a text such as "residual,width=48" names; ValueError, for users, if it names none."""
-    name, *pairs = text.split(",")
+    name, *pairs = map(str.strip, text.split(","))
     if name not in NETWORKS and ":" not in name:
         raise ValueError(f"choose one of {', '.join(NETWORKS)}, or package.module:function")
-    settings = {}
+    settings: dict[str, float] = {}
     for pair in pairs:
         key, _, value = pair.partition("=")
+        if key in settings:
+            raise ValueError(f"{key} is given twice; give it once")
         try:
             settings[key] = int(value) if value.lstrip("-").isdigit() else float(value)
         except ValueError as error:

@@ -11,7 +11,7 @@ from models.step_state import current_state
 class StepNormalization(keras.layers.Layer):
     """Like `keras.layers.BatchNormalization`, with the statistics of the surrounding step's whole batch.
 
-    Padding rows are left out, and the sums are added over replicas, so that 1 and 8 replicas agree and an epoch's last
+    Padding rows do not count, and the sums are added over replicas, so that 1 and 8 replicas agree and an epoch's last
     batch does not count its padding. Its weights are those of Keras's layer in the same order, which it is exported as.
     Training needs a `step_state`; statistics are float32.
     """
@@ -46,7 +46,8 @@ class StepNormalization(keras.layers.Layer):
     def _normalize(self, inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Normalized inputs, mean and unbiased variance."""
         weight = current_state().weight
-        if weight is None and tf.distribute.get_strategy().num_replicas_in_sync == 1:
+        single = tf.distribute.get_strategy().num_replicas_in_sync == 1
+        if weight is None and single and inputs.shape.rank == 4:
             return self._normalize_fused(inputs)
         return self._normalize_by_sums(inputs, tf.ones(tf.shape(inputs)[0]) if weight is None else weight)
 

@@ -21,8 +21,7 @@ class StepState:
     """The run's seed, the global step, and the position of this replica's first row in the global batch.
 
     `weight` has 1 for each of this replica's examples and 0 for padding, or is None if no row is padding.
-    `statistics_share` is the share of this batch in the moving statistics, None if the layer
-    decides.
+    `statistics_share` is the share of this batch in the moving statistics, None if the layer decides.
     """
 
     seed: int

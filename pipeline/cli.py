@@ -100,6 +100,8 @@ def check_settings(settings: Any) -> None:
         if option["choices"] and value not in option["choices"]:
             raise InputError(f"{flag_of(field.name)} {value!r}: choose one of {', '.join(option['choices'])}")
         if isinstance(value, (int, float)):
+            if not math.isfinite(value):  # no comparison with NaN holds, so the bounds below would let it pass
+                raise InputError(f"{flag_of(field.name)} {value}: it must be a finite number")
             if value < option["minimum"]:
                 raise InputError(f"{flag_of(field.name)} {value}: it must be at least {option['minimum']}")
             if value >= option["below"]:

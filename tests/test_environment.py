@@ -43,6 +43,11 @@ def test_keras_settings_of_the_user_do_not_matter(hostile_home):
     assert [path.name for path in (hostile_home / ".keras").iterdir()] == ["keras.json"]
 
 
+def test_functions_of_many_runs_are_traced_without_a_warning(tmp_path):
+    code = SHOW + "import tensorflow as tf\nfor _ in range(8):\n    tf.function(lambda: tf.zeros(1))()\n"
+    assert run(code, tmp_path).stderr == ""
+
+
 def test_keras_imported_with_other_settings_is_refused(hostile_home):
     done = run("import keras\n" + SHOW, hostile_home, KERAS_BACKEND="tensorflow")
     assert "InputError: Keras was imported with image_data_format 'channels_first', but 'channels_last'" in done.stderr

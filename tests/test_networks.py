@@ -49,6 +49,7 @@ def test_settings_of_a_network_change_it():
         ("resnet", "choose one of tutorial, fast, residual, or package.module:function"),
         ("residual,width", "'width' is not a setting such as width=48"),
         ("residual,width=wide", "'width=wide' is not a setting such as width=48"),
+        ("residual,width=4,width=8", "width is given twice"),
         ("residual,depth=3", "it has no setting depth; it has width, pairs, dropout"),
         ("no.such:thing", "cannot import it .No module named 'no'.; give package.module:function"),
         ("models.fast:make_slow", "cannot import it .*make_slow"),

@@ -35,6 +35,12 @@ def test_it_computes_what_kerass_layer_does(images):
     np.testing.assert_allclose(variance, 0.5 + 0.5 * images.var(axis=(0, 1, 2), ddof=1), rtol=1e-5)
 
 
+def test_features_without_a_height_and_width_are_normalized_too(images):
+    features = images[:, 0, 0]
+    keras_layer = keras.layers.BatchNormalization(momentum=0.5)
+    np.testing.assert_allclose(normalize(features)[0], keras_layer(features, training=True), rtol=1e-4, atol=1e-5)
+
+
 def test_padding_rows_change_nothing(images):
     padded = np.concatenate([images[:4], np.full_like(images[:2], 99)])
     weight = tf.constant([1.0, 1, 1, 1, 0, 0])

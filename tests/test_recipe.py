@@ -1,6 +1,7 @@
 import json
 import pathlib
 
+import keras
 import numpy as np
 import pytest
 
@@ -49,6 +50,28 @@ def test_a_stopped_run_ends_with_the_same_bits(start):
     last = start("stopped")
     assert without_times(last.fit().history) == without_times(expected)
     assert_same_weights(whole, last)
+
+
+def keras_layers(image_shape, num_classes, dtype="float32", layer_types=None):
+    """A user's own network, with Keras's layers that have state."""
+    inputs = keras.Input(image_shape)
+    x = keras.layers.Dense(8)(keras.layers.Flatten()(inputs))
+    x = keras.layers.Dropout(0.2)(keras.layers.BatchNormalization()(x))
+    return keras.Model(inputs, keras.layers.Softmax()(keras.layers.Dense(num_classes, name="logits")(x)))
+
+
+def test_state_of_keras_layers_is_kept_and_averaged_over_replicas(start):
+    settings = {"model": f"{__name__}:keras_layers", "strategy": "mirrored", "devices": 2, "ema": 0.0}
+    whole, stopped, stopper = start("whole", **settings), start("stopped", **settings), StopAfter(1)
+    expected = whole.fit().history
+    with pytest.raises(StopRequested):
+        stopped.fit([stopper], stopper.signal)
+    resumed = start("stopped", **settings)
+    assert without_times(resumed.fit().history) == without_times(expected)
+    assert_same_weights(whole, resumed)
+    mean = next(weight for weight in whole.model.weights if weight.name == "moving_mean").value
+    first, second = whole.devices.strategy.experimental_local_results(mean)
+    np.testing.assert_array_equal(first, second)
 
 
 def test_xla_trains_with_all_of_a_recipe(start):
@@ -120,7 +143,7 @@ def test_a_recipe_that_does_not_exist_is_refused():
     ("settings", "message"),
     [
         ({"model": "resnet"}, "--model resnet: choose one of tutorial, fast, residual"),
-        ({"augment": "cats"}, "augmentation 'cats' is not a preset"),
+        ({"augment": "cats"}, "--augment 'cats': augmentation 'cats' is not a preset"),
         ({"ema": 1.0}, "--ema 1.0: it must be below 1"),
         ({"clip_norm": 0.0}, "--clip-norm 0.0: it must be a number above 0"),
         ({"optimizer": "lion"}, "--optimizer 'lion': choose one of adam, adamw, sgd"),

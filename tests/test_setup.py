@@ -1,10 +1,12 @@
 import importlib.util
 import pathlib
 
+import keras
 import numpy as np
 import pytest
 
 from pipeline.errors import InputError
+from pipeline.feed.stream import SplitReader
 from pipeline.format.manifest import load_manifest
 from pipeline.train import setup
 from pipeline.train.config import TrainConfig
@@ -29,6 +31,34 @@ def test_the_inference_model_has_plain_layers_and_the_same_outputs(digits):
     np.testing.assert_allclose(copy(images), model(images), atol=1e-6)
 
 
+def no_logits(image_shape, num_classes, dtype="float32", layer_types=None):
+    inputs = keras.Input(image_shape)
+    return keras.Model(inputs, keras.layers.Dense(num_classes)(keras.layers.Flatten()(inputs)))
+
+
+def no_softmax(image_shape, num_classes, dtype="float32", layer_types=None):
+    inputs = keras.Input(image_shape)
+    return keras.Model(inputs, keras.layers.Dense(num_classes, name="logits")(keras.layers.Flatten()(inputs)))
+
+
+def no_model(image_shape, num_classes, dtype="float32", layer_types=None):
+    raise RuntimeError("no weights here")
+
+
+@pytest.mark.parametrize(
+    ("builder", "message"),
+    [
+        (no_logits, "No such layer: logits"),
+        (no_softmax, "its output is not the softmax of its layer logits"),
+        (no_model, r"RuntimeError: no weights here \(.*test_setup.py, line [0-9]+\)"),
+    ],
+)
+def test_a_users_network_that_cannot_be_trained_is_refused(digits, builder, message):
+    name = f"{__name__}:{builder.__name__}"
+    with pytest.raises(InputError, match=f"--model {name}: {message}"):
+        setup.make_network(name, load_manifest(digits))
+
+
 def test_the_learning_rate_warms_up_and_falls(digits):
     planned = plan(digits, epochs=10, batch_size=16, schedule="cosine", warmup=0.05)
     _, optimizer = setup.make_model(planned, make_devices())
@@ -37,6 +67,22 @@ def test_the_learning_rate_warms_up_and_falls(digits):
         optimizer.iterations.assign(step)
         rates.append(float(optimizer.learning_rate.numpy()) / planned.config.peak_learning_rate)
     assert rates == pytest.approx([0.1, 1.0, 0.53, 0.01], abs=0.03)
+
+
+def test_a_stream_reads_no_window_for_statistics(digits, monkeypatch):
+    # A window takes a quarter of the budget, and training's stay in memory beside it.
+    planned = plan(digits, batch_size=8, steps_per_call=2, feed="stream", memory_budget=10**6)
+    feeds = setup.make_feeds(planned, make_devices())
+    read, lengths = SplitReader.read, []
+
+    def counted(self, reads):
+        lengths.append(int(reads[:, 2].sum()))
+        return read(self, reads)
+
+    monkeypatch.setattr(SplitReader, "read", counted)
+    (element,) = feeds.statistics().take(1)
+    assert (element["replicas"][0]["index"].numpy() >= 0).all()
+    assert max(lengths) == 16
 
 
 def test_tensorboard_is_a_callback_if_requested_and_installed(monkeypatch):

@@ -13,7 +13,7 @@ from pipeline.evaluate import figures, image_grids
 from pipeline.evaluate.calibration import Calibration, calibrate
 from pipeline.evaluate.groups import measure_groups
 from pipeline.evaluate.metrics import FILE_NAME, Evaluation, evaluate, write_evaluations
-from pipeline.evaluate.predict import Predictions, make_predictor
+from pipeline.evaluate.predict import Predictions, Predictor, make_predictor
 from pipeline.evaluate.saved_run import export_model
 from pipeline.feed.holdout import Holdout, LoadedRows, load_rows
 from pipeline.feed.normalize import Normalization
@@ -78,23 +78,9 @@ def write_report(
     if history:
         figures.curves(history, folder / "curves.png")
     predict = make_predictor(model, normalization, manifest.image_shape, batch_size)
-    evaluations = []
     # One split at a time, so that only one is in memory.
-    for part in evaluated_parts(data_dir, manifest, holdout):
-        rows = part.arrays
-        batches = predict([(rows.images, rows.labels, rows.ids)], f"split {part.name}")
-        predictions = Predictions.join([Predictions.of(values, labels) for (_, labels, _), values in batches])
-        _draw_images(part, predictions, manifest, folder)
-        if part.labelled:
-            evaluation = evaluate(part.name, predictions, names, part.num_examples)
-            if part.groups is not None:
-                groups = measure_groups(~predictions.wrong, part.groups, rows.ids)
-                evaluation = dataclasses.replace(evaluation, groups=groups)
-            evaluations.append(evaluation)
-            if part.name != TRAIN:  # its rows were learned, so their confusion says little
-                figures.confusion(evaluation, folder / f"confusion_{part.name}.png")
-                figures.confidence(predictions, evaluation, folder / f"confidence_{part.name}.png")
-                _draw_confused(rows.images.reshape(-1, *manifest.image_shape), predictions, evaluation, folder)
+    parts = (_evaluate(part, predict, manifest, folder) for part in evaluated_parts(data_dir, manifest, holdout))
+    evaluations = [evaluation for evaluation in parts if evaluation is not None]
     write_evaluations(run_dir / FILE_NAME, evaluations, calibration)
     return Report(evaluations, calibration)
 
@@ -165,6 +151,25 @@ def _calibrate(
     if rows is None:
         return None
     return calibrate(model, normalization, (rows.images, rows.labels, rows.ids), name, batch_size)
+
+
+def _evaluate(part: Part, predict: Predictor, manifest: Manifest, folder: pathlib.Path) -> Evaluation | None:
+    """Draw the figures of a part; its evaluation if it has labels."""
+    rows = part.arrays
+    batches = predict([(rows.images, rows.labels, rows.ids)], f"split {part.name}")
+    predictions = Predictions.join([Predictions.of(values, labels) for (_, labels, _), values in batches])
+    _draw_images(part, predictions, manifest, folder)
+    if not part.labelled:
+        return None
+    evaluation = evaluate(part.name, predictions, manifest.class_names, part.num_examples)
+    if part.groups is not None:
+        groups = measure_groups(~predictions.wrong, part.groups, rows.ids)
+        evaluation = dataclasses.replace(evaluation, groups=groups)
+    if part.name != TRAIN:  # its rows were learned, so their confusion says little
+        figures.confusion(evaluation, folder / f"confusion_{part.name}.png")
+        figures.confidence(predictions, evaluation, folder / f"confidence_{part.name}.png")
+        _draw_confused(rows.images.reshape(-1, *manifest.image_shape), predictions, evaluation, folder)
+    return evaluation
 
 
 def _load(data_dir: str | pathlib.Path, manifest: Manifest, split: Split) -> SplitArrays:

@@ -1,8 +1,9 @@
 """Checkpoints: one file each, complete or absent, with all a run needs to resume as if it had not stopped.
 
 A file is a NumPy archive (.npz) of the model's and the optimizer's variables and of one JSON text: the run's identity,
-what it was computed with, the position, the sums of the epoch so far and the history. Nothing in it is unpickled. There
-is no random state to keep: the feed's order and the dropout masks follow from (seed, epoch, step).
+what it was computed with, the position, the sums of the epoch so far and the history. Nothing in it is unpickled. The
+only random state is that of Keras's own layers in a user's network, which are variables of the model: the feed's order,
+augmentation and dropout masks follow from (seed, epoch, step).
 """
 
 import dataclasses
@@ -206,7 +207,7 @@ def _step_of(path: pathlib.Path) -> int:
 
 def _variables(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> dict[str, keras.Variable]:
     """The variables by their names in an archive."""
-    named = {f"model/{place:04d}": variable for place, variable in enumerate(model.weights)}
+    named = {f"model/{place:04d}": variable for place, variable in enumerate(model.variables)}
     return {**named, **{f"optimizer/{place:04d}": variable for place, variable in enumerate(optimizer.variables)}}
 
 

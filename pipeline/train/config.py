@@ -48,7 +48,7 @@ class TrainConfig(Recipe):
         InputError: a value is out of its bounds, or two settings exclude each other.
     """
 
-    data: pathlib.Path = setting(help="data set directory (default: sample data, with --batch-size 64 --epochs 2)")
+    data: pathlib.Path = setting(help="data set directory (default: sample data, with --batch-size 64 --epochs 6)")
     run_dir: pathlib.Path = setting(help="where results go (default: runs/NAME_OF_THE_DATA)")
     fresh: bool = setting(False, "start from scratch; an earlier run in the run directory is renamed, not deleted")
 

@@ -1,6 +1,7 @@
 """What must be set before TensorFlow is imported. Importing this module does not import it."""
 
 import contextlib
+import logging
 import os
 import pathlib
 import platform
@@ -53,10 +54,16 @@ def import_tensorflow() -> Any:
         import tensorflow as tf
 
         tf.config.list_physical_devices()
+    tf.get_logger().addFilter(_is_not_about_tracing)
     for name, needed in _KERAS_NEEDED.items():
         if (value := getattr(keras.config, name)()) != needed:
             raise InputError(f"Keras was imported with {name} {value!r}, but {needed!r} is needed; set it, then retry")
     return tf
+
+
+def _is_not_about_tracing(record: logging.LogRecord) -> bool:
+    # Each run of a series traces functions of its own, which TensorFlow takes for a mistake from the fifth on.
+    return "triggered tf.function retracing" not in record.getMessage()
 
 
 @contextlib.contextmanager

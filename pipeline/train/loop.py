@@ -197,7 +197,7 @@ class Trainer:
     def _statistics_elements(self) -> Iterator[tuple[Any, Any]]:
         """The first training elements, always the same ones: enough for the statistics of a layer."""
         elements = -(-_STATISTICS_STEPS // self._steps.steps_per_call)
-        return self._delivered(self._feeds.train(Position(0, 0, 1)).take(elements))
+        return self._delivered(self._feeds.statistics().take(elements))
 
     def _delivered(self, dataset: Any) -> Iterator[tuple[Any, Any]]:
         with contextlib.closing(prefetch_to_devices(dataset, self._devices)) as elements:  # type: ignore[type-var]

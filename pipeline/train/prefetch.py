@@ -22,12 +22,13 @@ AHEAD = 2  # calls on the devices or on their way there, besides the one trained
 class Feeds:
     """What a run trains on.
 
-    `train(position)`, and `validation()` if there is such a split, make data sets of calls; `table` is the split that
-    the device feed looks up in; `read_ids` gives the ids of rows trained on; `class_counts` int64 [num_classes] counts
-    them by class.
+    `train(position)`, and `validation()` if there is such a split, make data sets of calls; `statistics()` makes one of
+    training calls that are always the same; `table` is the split that the device feed looks up in; `read_ids` gives the
+    ids of rows trained on; `class_counts` int64 [num_classes] counts them by class.
     """
 
     train: Callable[[Position], tf.data.Dataset]
+    statistics: Callable[[], tf.data.Dataset]
     validation: Callable[[], tf.data.Dataset] | None
     table: SplitArrays | None
     read_ids: ReadIds

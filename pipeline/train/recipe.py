@@ -10,7 +10,7 @@ import msgspec
 from models import NETWORKS, parse_network
 from pipeline.augment.strengths import parse_augmentation
 from pipeline.cli import check_settings, setting
-from pipeline.errors import InputError
+from pipeline.errors import InputError, shorten
 
 AUTO = "auto"  # chosen by what the images look like
 OPTIMIZERS = ("adam", "adamw", "sgd")
@@ -47,7 +47,7 @@ class Recipe:
         group="recipe",
     )
     weight_decay: float = setting(0.02, "adamw, sgd: of kernels, times the rate", group="recipe", minimum=0)
-    momentum: float = setting(0.9, "adam, adamw: beta 1", group="recipe", minimum=0, below=1)
+    momentum: float = setting(0.9, "sgd; adam, adamw: beta 1", group="recipe", minimum=0, below=1)
     beta_2: float = setting(0.99, "adam, adamw", group="recipe", minimum=0, below=1)
     schedule: str = setting("one-cycle", "after the warm-up; one-cycle: linear to 0", choices=SCHEDULES, group="recipe")
     warmup: float = setting(0.15, "share of all steps in which the rate rises", group="recipe", minimum=0, below=1)
@@ -66,8 +66,10 @@ class Recipe:
             parse_network(self.model)
         except ValueError as error:
             raise InputError(f"--model {self.model}: {error}") from error
-        if self.augment != AUTO:
-            parse_augmentation(self.augment)
+        try:
+            parse_augmentation("none" if self.augment == AUTO else self.augment)
+        except InputError as error:
+            raise InputError(f"--augment {shorten(self.augment)}: {error}") from error
         if not 0 < self.peak_learning_rate < math.inf:
             raise InputError(f"--learning-rate {self.peak_learning_rate}: it must be a number above 0")
         if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:

@@ -269,7 +269,8 @@ def _plan_augmentation(config: TrainConfig, manifest: Manifest, earlier: StoredR
     images = read_sample(config.data, manifest, TRAIN, _IMAGES_LOOKED_AT).images.reshape(-1, *manifest.image_shape)
     text = config.augment
     if text == AUTO:
-        text = str(earlier.identity.recipe["augment"]) if earlier else choose_preset(images)
+        # A run of an earlier version recorded none, and is refused with its other settings.
+        text = str(earlier.identity.recipe.get("augment", "none")) if earlier else choose_preset(images)
     return parse_augmentation(text), is_dark_background(images)
 
 

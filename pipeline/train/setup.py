@@ -1,6 +1,7 @@
 """From a plan to a trainer: the network, the optimizer, the data and the run directory that it names."""
 
 import importlib.util
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,13 @@ import tensorflow as tf
 from models import parse_network
 from models.layer_types import PLAIN, LayerTypes, training_layers
 from pipeline.errors import InputError
-from pipeline.feed.dataset import HostScaling, make_evaluation_dataset, make_resident_dataset, make_stream_dataset
+from pipeline.feed.dataset import (
+    HostScaling,
+    Position,
+    make_evaluation_dataset,
+    make_resident_dataset,
+    make_stream_dataset,
+)
 from pipeline.feed.holdout import load_rows
 from pipeline.feed.order import Steps
 from pipeline.feed.resident import SplitArrays, load_split
@@ -32,6 +39,8 @@ from pipeline.train.run_dir import RunDirectory
 from pipeline.train.run_plan import RunPlan
 from pipeline.train.step import CompiledSteps
 from pipeline.train.stored import Stamp, network_fingerprint
+
+_START = Position(0, 0, 1)
 
 
 def make_model(plan: RunPlan, devices: Devices) -> tuple[keras.Model, keras.optimizers.Optimizer]:
@@ -59,16 +68,33 @@ def make_network(name: str, manifest: Manifest, dtype: str = "float32", layer_ty
         InputError: there is no such network, or it is not one that can be trained (`models/__init__.py`).
     """
     shape, num_classes = manifest.image_shape, manifest.num_classes
+    network = parse_network(name)
     try:
-        model = parse_network(name).load()(shape, num_classes, dtype=dtype, layer_types=layer_types)
-        logits = model.get_layer("logits").output
+        model = network.load()(shape, num_classes, dtype=dtype, layer_types=layer_types)
+        logits, output = model.get_layer("logits").output, model.output
     except ValueError as error:  # also Keras's, if there is no such layer or a layer does not fit the images
         raise InputError(f"--model {name}: {error}") from error
-    if tuple(model.output.shape) != (None, num_classes) or logits.shape != model.output.shape:
+    except Exception as error:  # a user's function raises anything
+        places = traceback.extract_tb(error.__traceback__)[2:3]  # after this function and Network.load's
+        where = "".join(f" ({place.filename}, line {place.lineno})" for place in places)
         raise InputError(
-            f"--model {name}: its output is {model.output.shape}, not probabilities of {num_classes} classes"
-        )
+            f"--model {name}: {type(error).__name__}: {error}{where}; models/__init__.py describes a builder"
+        ) from error
+    if tuple(output.shape) != (None, num_classes) or logits.shape != output.shape:
+        raise InputError(f"--model {name}: its output is {output.shape}, not probabilities of {num_classes} classes")
+    if network.is_own:
+        _check_softmax(name, keras.Model(model.input, [logits, output]), shape)
     return model
+
+
+def _check_softmax(name: str, model: keras.Model, shape: tuple[int, int, int]) -> None:
+    """InputError unless `model`, of logits and output, gives the softmax: training and evaluation would disagree."""
+    logits, output = (np.asarray(tf.cast(values, tf.float32)) for values in model(tf.ones((1, *shape))))
+    if not np.allclose(tf.nn.softmax(logits), output, atol=0.02):
+        raise InputError(
+            f"--model {name}: its output is not the softmax of its layer logits, which the loss is computed from; "
+            "end it with keras.layers.Softmax"
+        )
 
 
 def claim_run(
@@ -122,8 +148,14 @@ def make_feeds(plan: RunPlan, devices: Devices) -> Feeds:
     scaling = HostScaling(plan.normalization, manifest.image_shape, plan.compute_dtype) if on_host else None
     if plan.feed_plan.feed == "stream":
         reader, budget = SplitReader(config.data, manifest, TRAIN), plan.feed_plan.budget
+
+        def stream(at: Position, budget: int) -> tf.data.Dataset:
+            return make_stream_dataset(reader, budget, steps, config.seed, at, replicas, scaling)
+
         return Feeds(
-            lambda at: make_stream_dataset(reader, budget, steps, config.seed, at, replicas, scaling),
+            lambda at: stream(at, budget),
+            # In windows of one call: training's stay in memory beside them, and are larger than all that is needed.
+            lambda: stream(_START, 0),
             _make_validation(plan, devices, scaling),
             None,
             lambda rows: [int(reader.read_rows(row, row + 1).ids[0]) for row in rows],
@@ -131,8 +163,13 @@ def make_feeds(plan: RunPlan, devices: Devices) -> Feeds:
         )
     arrays, held_out, _ = load_rows(config.data, manifest, plan.holdout)
     fed, fed_scaling, table = (None, None, arrays) if plan.feed_plan.feed == "device" else (arrays, scaling, None)
+
+    def resident(at: Position) -> tf.data.Dataset:
+        return make_resident_dataset(fed, steps, config.seed, at, replicas, fed_scaling)
+
     return Feeds(
-        lambda at: make_resident_dataset(fed, steps, config.seed, at, replicas, fed_scaling),
+        resident,
+        lambda: resident(_START),
         _make_validation(plan, devices, scaling, held_out),
         table,
         lambda rows: arrays.ids[rows],

@@ -63,9 +63,10 @@ class CompiledSteps:
         self._logits = keras.Model(model.input, model.get_layer("logits").output)
         # Statistics of a batch must not count padding. One replica drops it, as fused kernels take no weights; XLA
         # would compile the shorter batch again, and of several replicas some would get no rows, so those weigh it.
-        alone = devices.replicas.total == 1 and not plan.config.xla
-        self._trims = alone and plan.steps.padding > 0 and bool(model.non_trainable_variables)
+        can_trim = devices.replicas.total == 1 and not plan.config.xla
+        self._trims = can_trim and plan.steps.padding > 0 and bool(model.non_trainable_variables)
         self._average = WeightAverage(model, optimizer)
+        self._replica_state = _replica_state(model) if devices.replicas.total > 1 else []
         self._class_weights = _class_weights(plan, feeds.class_counts)
         with devices.strategy.scope():
             self._totals = tf.Variable(
@@ -140,6 +141,7 @@ class CompiledSteps:
         for k in tf.range(_number_of_steps(count)):  # type: ignore[attr-defined]
             step = first_step + tf.cast(k, tf.int64)
             strategy.run(self._train_step, args=(parts, k, count[k], step))
+        strategy.run(self._average_state)
         # A loss can stay finite on weights that are not: relu takes NaN for 0.
         weights = tf.cast(_are_finite(self.model.weights), tf.float32)
         # Reading the totals outside the replicas sums them over all of them, on all workers.
@@ -157,6 +159,15 @@ class CompiledSteps:
         for k in tf.range(_number_of_steps(count)):  # type: ignore[attr-defined]
             share = 1 / (1 + tf.cast(first + k, tf.float32))
             self._devices.strategy.run(self._statistics_step, args=(parts, k, count[k], first + k, share))
+        self._devices.strategy.run(self._average_state)
+
+    @_as_written
+    def _average_state(self):
+        if self._replica_state:
+            values = [variable.value for variable in self._replica_state]
+            means = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, values)
+            for variable, mean in zip(self._replica_state, means, strict=True):
+                variable.assign(mean)
 
     @_as_written
     def _train_step(self, part, k, count, step):
@@ -261,6 +272,13 @@ def _number_of_steps(count: tf.Tensor) -> tf.Tensor:
 
 def _is_bytes(image: tf.Tensor) -> bool:
     return image.dtype == tf.uint8
+
+
+def _replica_state(model: keras.Model) -> list[keras.Variable]:
+    """State that layers of a user's own network, such as Keras's normalization, update on each replica by its rows."""
+    on_read = tf.VariableSynchronization.ON_READ  # ours, equal on all replicas
+    floats = (variable for variable in model.non_trainable_variables if variable.dtype == "float32")
+    return [variable for variable in floats if variable.value.synchronization != on_read]
 
 
 def _class_weights(plan: RunPlan, counts: np.ndarray) -> tf.Tensor | None:
