@@ -45,7 +45,7 @@ class ClassMetrics(NamedTuple):
 class Coverage(NamedTuple):
     """The share `coverage` of the rows that are predicted most confidently: their number, least confidence, accuracy.
 
-    A user who has a human look at all less confident rows gets this accuracy on the others.
+    If a human looks at all less confident rows, a user gets this accuracy on the others.
     """
 
     coverage: float

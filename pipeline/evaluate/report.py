@@ -112,6 +112,14 @@ class Part(NamedTuple):
     num_examples: int
     groups: np.ndarray | None = None
 
+    def evaluate(self, predictions: Predictions, class_names: Sequence[str]) -> Evaluation:
+        """The figures of predictions for these rows, by group too if groups are known."""
+        evaluation = evaluate(self.name, predictions, class_names, self.num_examples)
+        if self.groups is None:
+            return evaluation
+        groups = measure_groups(~predictions.wrong, self.groups, self.arrays.ids)
+        return dataclasses.replace(evaluation, groups=groups)
+
 
 def evaluated_parts(data_dir: str | pathlib.Path, manifest: Manifest, holdout: Holdout) -> Iterator[Part]:
     """What a run that held this out is evaluated on: the rows trained on first, each other split, never both in one."""
@@ -161,10 +169,7 @@ def _evaluate(part: Part, predict: Predictor, manifest: Manifest, folder: pathli
     _draw_images(part, predictions, manifest, folder)
     if not part.labelled:
         return None
-    evaluation = evaluate(part.name, predictions, manifest.class_names, part.num_examples)
-    if part.groups is not None:
-        groups = measure_groups(~predictions.wrong, part.groups, rows.ids)
-        evaluation = dataclasses.replace(evaluation, groups=groups)
+    evaluation = part.evaluate(predictions, manifest.class_names)
     if part.name != TRAIN:  # its rows were learned, so their confusion says little
         figures.confusion(evaluation, folder / f"confusion_{part.name}.png")
         figures.confidence(predictions, evaluation, folder / f"confidence_{part.name}.png")

@@ -8,9 +8,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from pipeline.evaluate.groups import measure_groups
 from pipeline.evaluate.metrics import FILE_NAME as EVALUATION_NAME
-from pipeline.evaluate.metrics import Evaluation, evaluate
+from pipeline.evaluate.metrics import Evaluation
 from pipeline.evaluate.predict import Predictions, Predictor, make_predictor
 from pipeline.evaluate.report import Part, evaluated_parts
 from pipeline.evaluate.saved_run import read_run
@@ -18,7 +17,7 @@ from pipeline.feed.holdout import Holdout
 from pipeline.feed.resident import SplitArrays, load_split
 from pipeline.files import replacing, write_text
 from pipeline.format.manifest import Manifest
-from pipeline.splits import TRAIN
+from pipeline.splits import HOLDOUT, TRAIN
 
 FILE_NAME, OOF_NAME = "series.json", "oof.csv"
 
@@ -113,7 +112,8 @@ def write_folds(
         fold[rows] = index
     _write_oof(run_dir / OOF_NAME, arrays, probabilities, fold, names)
     groups = holdouts[0].groups(np.arange(len(arrays)))
-    joint = _evaluate(Part("holdout", arrays, True, len(arrays), groups), probabilities, names)
+    part = Part(HOLDOUT, arrays, True, len(arrays), groups)
+    joint = part.evaluate(Predictions.of(probabilities, arrays.labels), names)
     return _write(run_dir, runs, "out of fold", {joint.split: joint})
 
 
@@ -135,7 +135,8 @@ def write_seeds(
     for part in evaluated_parts(data_dir, manifest, holdout):
         if part.labelled and part.name != TRAIN:
             total = sum(_probabilities(predict, part.arrays, run) for predict, run in predictors)
-            joint[part.name] = _evaluate(part, np.asarray(total) / np.float32(len(runs)), manifest.class_names)
+            mean = np.asarray(total) / np.float32(len(runs))
+            joint[part.name] = part.evaluate(Predictions.of(mean, part.arrays.labels), manifest.class_names)
     return _write(run_dir, runs, "ensemble", joint)
 
 
@@ -147,15 +148,6 @@ def _predictor(run: pathlib.Path, batch_size: int) -> Predictor:
 def _probabilities(predict: Predictor, arrays: SplitArrays, run: pathlib.Path) -> np.ndarray:
     batches = predict([(arrays.images, arrays.labels, arrays.ids)], str(run))
     return np.concatenate([probabilities for _, probabilities in batches])
-
-
-def _evaluate(part: Part, probabilities: np.ndarray, class_names: Sequence[str]) -> Evaluation:
-    predictions = Predictions.of(probabilities, part.arrays.labels)
-    evaluation = evaluate(part.name, predictions, class_names)
-    if part.groups is None:
-        return evaluation
-    groups = measure_groups(~predictions.wrong, part.groups, part.arrays.ids)
-    return dataclasses.replace(evaluation, groups=groups)
 
 
 def _write_oof(
