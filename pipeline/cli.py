@@ -40,11 +40,12 @@ def setting(
     help: str = "",
     *,
     choices: Sequence[str] = (),
-    metavar: str | None = None,
+    metavar: str | tuple[str, ...] | None = None,
     type: Callable[[str], Any] | None = None,
     group: str | None = None,
     minimum: float = -math.inf,
     below: float = math.inf,
+    **details: Any,
 ) -> Any:
     """A dataclass field that is also an option of a command line, with all that help and validation need.
 
@@ -54,10 +55,12 @@ def setting(
         group: heading in --help.
         minimum: smallest valid number.
         below: first number that is too large.
+        details: `flag`: the option that sets it to False; `nargs`: values of a tuple; `repeat`: the option may be
+            given several times, for a tuple.
     """
     bounds = {"choices": choices, "minimum": minimum, "below": below}
     return dataclasses.field(
-        default=default, metadata={"help": help, "metavar": metavar, "type": type, "group": group, **bounds}
+        default=default, metadata={"help": help, "metavar": metavar, "type": type, "group": group, **bounds, **details}
     )
 
 
@@ -67,25 +70,33 @@ def add_settings(parser: argparse.ArgumentParser, cls: type) -> None:
     types = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
         option = field.metadata
+        if not option:  # not for the command line
+            continue
         if option["group"] not in groups:
             groups[option["group"]] = parser.add_argument_group(option["group"])
-        automatic = any(field.default is value for value in (None, False, dataclasses.MISSING))
+        automatic = any(field.default is value for value in (None, False, True, (), dataclasses.MISSING))
         text = option["help"] if automatic else f"{option['help']} (default: {field.default})"
         annotation = types[field.name]
         kind = (typing.get_args(annotation) or (annotation,))[0]  # int of int | None
         if kind is bool:
             # None rather than False, so that the default of the dataclass applies (`settings_from`).
-            details: dict[str, Any] = {"action": "store_true", "default": None}
+            details: dict[str, Any] = {"action": "store_false" if "flag" in option else "store_true", "default": None}
         else:
             metavar = option["metavar"] or ("N" if kind is int else None)
             details = {"type": option["type"] or kind, "choices": option["choices"] or None, "metavar": metavar}
-        groups[option["group"]].add_argument(flag_of(field.name), help=text, **details)
+            if "nargs" in option:
+                details["nargs"] = option["nargs"]
+            if "repeat" in option:
+                details["action"] = "append"
+        flag = option.get("flag") or flag_of(field.name)
+        groups[option["group"]].add_argument(flag, dest=field.name, help=text, **details)
 
 
 def settings_from(cls: type[_Settings], args: argparse.Namespace, **overrides: Any) -> _Settings:
     """An instance of a dataclass from parsed options; `overrides` take precedence, defaults fill in the rest."""
     names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     given = {name: getattr(args, name) for name in names if getattr(args, name, None) is not None}
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
     return cls(**{**given, **overrides})
 
 

@@ -92,8 +92,10 @@ def find_columns(
     return columns
 
 
-def infer_image_shape(where: str, num_pixels: int, given: tuple[int, int, int] | None) -> tuple[int, int, int]:
-    """(height, width, channels) of `num_pixels` values: as given, or a square of one channel.
+def infer_image_shape(
+    where: str, num_pixels: int, given: tuple[int, int, int] | None, planes: bool = False
+) -> tuple[int, int, int]:
+    """(height, width, channels) of `num_pixels` values: as given, a square of one channel, or of three if in planes.
 
     Raises:
         InputError: the count does not fit.
@@ -103,9 +105,10 @@ def infer_image_shape(where: str, num_pixels: int, given: tuple[int, int, int] |
             shape = "x".join(map(str, given))
             raise InputError(f"{where}: {num_pixels} pixel columns, but --image-shape {shape} needs {math.prod(given)}")
         return given
-    side = math.isqrt(num_pixels)
-    if side * side == num_pixels:
-        return side, side, 1
+    channels = 3 if planes and num_pixels % 3 == 0 else 1
+    side = math.isqrt(num_pixels // channels)
+    if side * side * channels == num_pixels:
+        return side, side, channels
     raise InputError(f"{where}: {num_pixels} pixel columns are not a square image; {_shape_advice(num_pixels)}")
 
 

@@ -1,6 +1,5 @@
 """CSV files on disk: plain or compressed, read in blocks of whole lines from any row on."""
 
-import dataclasses
 import hashlib
 import io
 import os
@@ -14,11 +13,11 @@ from pipeline.convert.columns import Columns, find_columns
 from pipeline.convert.compressed import open_text
 from pipeline.convert.csv_parser import LineError, Rows, parse_lines, split_line
 from pipeline.convert.csv_scan import read_labels, row_spans
+from pipeline.convert.read_options import BLOCK_BYTES, ReadOptions
 from pipeline.convert.source import Mark, Scan, changed_error, check_unchanged, identify
 from pipeline.errors import InputError
 from pipeline.format.manifest import Source
 
-BLOCK_BYTES = 2 << 20  # larger ones cost memory and gain nothing
 # One unit of the first pass: a tenth of a second's work, so that cores share a file evenly. It is part of the format,
 # since the digest of a source is that of the digests of its stretches.
 SCAN_BYTES = 16 << 20
@@ -26,16 +25,6 @@ _MAX_HEADER_BYTES = 16 << 20
 _BYTES_PER_FIELD = 8  # "255", two quotes, a separator, and some room
 _LINE_MARGIN_BYTES = 4096
 _UTF8_BOM, _UTF16_BOMS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
-
-
-@dataclasses.dataclass(frozen=True)
-class ReadOptions:
-    """How a CSV is read; the first three are those of `columns.find_columns`. `block_bytes` changes no row."""
-
-    has_header: bool = True
-    label_column: str | None = None
-    id_column: str | None = None
-    block_bytes: int = BLOCK_BYTES
 
 
 class Block(NamedTuple):

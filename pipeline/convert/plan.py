@@ -129,10 +129,10 @@ def make_plan(inputs: Mapping[str, Sequence[SourceFile]], rules: Rules, workers:
         counts |= _class_counts(split, group, labels, drawn)
         num_shards = _num_shards(rules, split, sum(len(scan.labels) for scan in group))
         tasks += _plan_split(rules, split, group, num_shards, labels, drawn, len(tasks))
-        of_split = [source for scan in group if (source := scan.as_source(split)) is not None]
-        if of_split:
+        of_split = [scan.as_source(split) for scan in group]
+        if None not in of_split:  # else the split cannot be rebuilt, not even with some of its files
             shards[split] = num_shards
-        sources += of_split
+            sources += filter(None, of_split)
     return Plan(rules, tuple(tasks), tuple(sources), names, counts, shards)
 
 

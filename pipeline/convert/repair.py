@@ -127,7 +127,7 @@ def _open_sources(manifest: Manifest, split: str, shard: str, given: Sequence[st
             raise InputError(f"{path}: no such file")
     sources = [source for source in manifest.sources if source.split == split]
     if not sources:
-        raise InputError(f"{shard}: cannot be rebuilt, the data set was not converted from CSVs; create it again")
+        raise InputError(f"{shard}: cannot be rebuilt, its rows do not come from plain CSVs of numbers; convert again")
     for source in sources:
         if not paths:
             raise InputError(

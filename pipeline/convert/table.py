@@ -1,0 +1,173 @@
+"""Rows of any layout as a source for the converter: a reader gives them as the file has them, TableFile as we store them.
+
+A table is read from its first row on, by one task.
+"""
+
+import hashlib
+import pathlib
+import pickle
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from pipeline.convert.csv_parser import Rows
+from pipeline.convert.pixels import PixelError, Shape, arrange, find_shape, to_bytes
+from pipeline.convert.read_options import ReadOptions
+from pipeline.convert.source import Mark, Scan, changed_error, check_unchanged, identify
+from pipeline.errors import InputError
+from pipeline.files import sha256_of
+from pipeline.format.manifest import Source
+
+
+class RawRows(NamedTuple):
+    """Rows as a file has them.
+
+    `values` are [n, pixels], [n, H, W] or [n, H, W, C] of any numeric dtype; `labels` and `ids` are int64 [n], or an
+    object array of str [n] for names, or None if the file has none.
+    """
+
+    values: np.ndarray
+    labels: np.ndarray | None
+    ids: np.ndarray | None
+
+
+class Reader(Protocol):
+    """One file or folder of rows. Cheap to construct, and picklable: what it yields follows from the pickle and the file.
+
+    `image_shape` is None unless the file states it; flat values then have the order H, W, C. With `class_names` the
+    labels are numbers, the places of names in it.
+    """
+
+    path: pathlib.Path
+    image_shape: Shape | None
+    class_names: tuple[str, ...] | None
+    has_labels: bool
+    has_ids: bool
+
+    def blocks(self) -> Iterator[RawRows]:
+        """All rows in order, a few thousand at a time."""
+
+    def labels(self) -> Iterator[np.ndarray]:
+        """Only the labels, in order, as cheaply as the file allows; -1 for each row of a file without labels."""
+
+    def place_of(self, row: int) -> str:
+        """How messages name a row, counted from 0."""
+
+
+class Block(NamedTuple):
+    """Raw rows, the first of which is row `first` of its file."""
+
+    first: int
+    rows: RawRows
+
+
+class TableFile:
+    """A reader's rows with the pixels, order and classes that are stored.
+
+    `classes` maps names of labels to the numbers of classes, those of all files of a conversion.
+
+    Raises:
+        InputError: the file has no rows, or the shape of its images is unknown or another than the one given.
+    """
+
+    seekable = False
+    first_row = Mark(0, 0)
+
+    def __init__(
+        self, reader: Reader, options: ReadOptions = ReadOptions(), classes: Mapping[str, int] | None = None
+    ) -> None:
+        self.reader = reader
+        self.path = reader.path
+        self._options = options
+        self._classes = classes or {}
+        self._identity = identify(self.path) if self.path.is_file() else None
+        self.num_bytes = self._identity[2] if self._identity else 0
+        known, stored = reader.image_shape, reader.image_shape
+        if known is None or options.layout is not None:
+            first = next(iter(reader.blocks()), None)
+            if first is None or not len(first.values):
+                raise InputError(f"{self.path}: has no rows")
+            stored = first.values.shape[1:]
+        self.image_shape = find_shape(str(self.path), tuple(stored or ()), known, options)
+
+    @property
+    def has_labels(self) -> bool:
+        return self.reader.has_labels
+
+    @property
+    def has_ids(self) -> bool:
+        return self.reader.has_ids
+
+    def scan_starts(self) -> list[int]:
+        """The file is one stretch."""
+        return [0]
+
+    def scan(self, start: int, stop: int | None) -> Scan:
+        """Count the rows and read their labels; the digest is that of the file and of all that decides its rows."""
+        labels = [np.empty(0, np.int64)]
+        for block in self.reader.labels():
+            labels.append(self._to_numbers(sum(map(len, labels)), block) if self.has_labels else block)
+        digest = hashlib.sha256(pickle.dumps((self.reader, self._options, self._classes)))
+        if self._identity is not None:
+            digest.update(sha256_of(self.path).encode())
+        return Scan((self.first_row,), np.concatenate(labels), digest.digest())
+
+    def mark_of_row(self, mark: Mark, row: int) -> Mark:
+        return Mark(mark.offset, row)
+
+    def read(self, start: Mark, stop: int | None) -> Iterator[Block]:
+        """All rows of the file, in blocks.
+
+        Raises:
+            InputError: the file is corrupt or changed since it was opened.
+        """
+        first = 0
+        for rows in self.reader.blocks():
+            yield Block(first, rows)
+            first += len(rows.values)
+        if self._identity is not None:
+            check_unchanged(self.path, self._identity)
+
+    def parse(self, block: Block) -> Rows:
+        """Images, labels and ids of a block; ids that are names are left to `text_ids`.
+
+        Raises:
+            InputError: a value is not a pixel, or a label not a class.
+        """
+        values, labels, ids = block.rows
+        arranged = arrange(values, self.image_shape, self.reader.image_shape is not None, self._options)
+        try:
+            images = to_bytes(arranged, self._options.pixel_range)
+        except PixelError as error:
+            raise InputError(f"{self.place_of(block.first + error.row)}: {error}") from error
+        numbers = None if labels is None else self._to_numbers(block.first, labels)
+        return Rows(images, numbers, None if ids is None or ids.dtype == object else ids)
+
+    def text_ids(self) -> Iterator[np.ndarray]:
+        """Ids that are names, object arrays of str in the order of the rows; nothing if they are numbers or absent."""
+        for rows in self.reader.blocks() if self.has_ids else ():
+            if rows.ids is not None and rows.ids.dtype == object:
+                yield rows.ids
+
+    def place_of(self, row: int) -> str:
+        """How messages name a row."""
+        return self.reader.place_of(row)
+
+    def as_source(self, split: str, num_rows: int, sha256: str) -> Source | None:
+        """None: the manifest has no place for the options that read the file, so a repair cannot read it again."""
+
+    def _to_numbers(self, first: int, labels: np.ndarray) -> np.ndarray:
+        """int64 [n]: the class of each label, the first of which is that of row `first`."""
+        names = self.reader.class_names
+        if labels.dtype != object and names is None:
+            invalid = labels < 0
+            if invalid.any():
+                row = int(invalid.argmax())
+                raise InputError(f"{self.place_of(first + row)}: label {labels[row]} is negative")
+            return labels.astype(np.int64)
+        try:
+            of_row = labels.tolist() if names is None else [names[label] for label in labels.tolist()]
+            return np.array([self._classes[name] for name in of_row], np.int64)
+        except (KeyError, IndexError) as error:
+            raise changed_error(self.path) from error
