@@ -11,7 +11,7 @@ def make_fast(
     num_classes: int,
     dtype: str = "float32",
     layer_types: LayerTypes = PLAIN,  # noqa: ARG001  (every builder takes it)
-    width: int = 24,
+    width: int = 16,
 ) -> keras.Model:
     """5x5 convolution of `width`, pool, 3x3 of 4/3 `width`, pool, dense 256, softmax; arguments as of `make_tutorial`.
 

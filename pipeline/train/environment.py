@@ -5,6 +5,7 @@ import logging
 import os
 import pathlib
 import platform
+import sys
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -49,7 +50,7 @@ def import_tensorflow() -> Any:
         tempfile.gettempdir()
     except FileNotFoundError as error:
         raise InputError(f"{error.strerror}; make one of them writable, or set TMPDIR") from error
-    with _held_back_stderr():
+    with _held_back_stderr(), _hidden("matplotlib", "sklearn"):
         import keras
         import tensorflow as tf
 
@@ -64,6 +65,21 @@ def import_tensorflow() -> Any:
 def _is_not_about_tracing(record: logging.LogRecord) -> bool:
     # Each run of a series traces functions of its own, which TensorFlow takes for a mistake from the fifth on.
     return "triggered tf.function retracing" not in record.getMessage()
+
+
+@contextlib.contextmanager
+def _hidden(*names: str) -> Iterator[None]:
+    """Let packages that are not imported yet look as if they were not installed.
+
+    Keras imports these two for its plots and wrappers if it finds them: a second of every start.
+    """
+    hidden = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 @contextlib.contextmanager
