@@ -15,7 +15,31 @@ from pipeline.errors import InputError
 TRAIN, VAL = "train", "val"
 HOLDOUT = "holdout"  # rows of train that a training holds out, in its evaluation
 
+# Names that data sets use, in lower case, and the one of ours that they mean.
+_STORED_AS = {"validation": VAL, "valid": VAL}
+_SIMILAR = {"training": TRAIN, "dev": VAL, "development": VAL, "testing": "test"}
+_OF_VALUES = {
+    **{TRAIN: TRAIN, VAL: VAL, "test": "test", "publictest": VAL, "privatetest": "test"},  # the last two: FER2013
+    **_STORED_AS,
+    **_SIMILAR,
+}
+
 _MAX_DENOMINATOR = 10**6  # keeps row * numerator below 2**63
+
+
+def stored_name(name: str) -> str:
+    """The name under which a split is stored: `val` for validation and valid, else its own."""
+    return _STORED_AS.get(name.lower(), name)
+
+
+def similar_name(name: str) -> str | None:
+    """The split that trains or validates, if this one probably should; None if its name means nothing else."""
+    return _SIMILAR.get(name.lower())
+
+
+def split_of_value(value: str) -> str | None:
+    """The split that a value of a column names, by usual names; None for any other value."""
+    return _OF_VALUES.get(value.strip().lower())
 
 
 class ValidationSampler:

@@ -27,7 +27,6 @@ from pipeline.format.manifest import Validation
         ({"splits": (("all", "a"),)}, "'all'"),
         ({"splits": (("", "a"),)}, "''"),
         ({"splits": (("x" * 201, "a"),)}, "file names allow 200"),
-        ({"image_shape": (2, 0, 1)}, "--image-shape 2 0 1"),
         ({"seed": -1}, "--seed -1"),
         ({"out": "/"}, "needs a name"),
     ],

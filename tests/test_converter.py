@@ -16,6 +16,7 @@ from tests.helpers.conversion import (
     all_bytes,
     convert_texts,
     left_over,
+    make_config,
     read_split,
     table,
     table_with_ids,
@@ -277,7 +278,7 @@ def test_finished_tasks_are_not_run_again(tmp_path, monkeypatch, processes):
 def convert_texts_again(folder, on_progress=None, on_notice=None, **options):
     """Convert the CSVs that lie in a folder, unchanged."""
     splits = tuple((path.stem.rstrip("0123456789"), path) for path in sorted(folder.glob("*.csv")))
-    config = converter.ConvertConfig(splits=splits, out=folder / "data", **{**SMALL, **options})
+    config = make_config(splits, folder / "data", **{**SMALL, **options})
     return converter.convert(config, on_progress, on_notice)
 
 

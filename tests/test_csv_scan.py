@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.convert.columns import Columns
-from pipeline.convert.csv_parser import LineError, parse_strict
-from pipeline.convert.csv_scan import INVALID, read_labels, row_spans
+from pipeline.convert.csv_scan import read_labels, row_spans
+from pipeline.convert.csv_strict import NOT_A_NUMBER, LineError, parse_strict
 
 
 def spans(text):
@@ -27,7 +27,8 @@ def test_blank_lines_are_not_rows(text, rows):
     assert spans(text) == rows
 
 
-CELLS = st.sampled_from(["0", "7", "255", '"7"', "007", str(2**63 - 1), str(2**63), "9" * 18, "", "x", "-1", " 4", '"'])
+NUMBERS = ["0", "7", "255", '"7"', "007", str(2**63 - 1), str(2**63), "9" * 18, "6.0", "1e2", "+3 ", " 4"]
+CELLS = st.sampled_from([*NUMBERS, "", "x", "-1", "2.5", '"'])
 LINES = st.lists(st.lists(CELLS, min_size=1, max_size=4).map(",".join) | st.sampled_from(["", "  "]), max_size=6)
 
 
@@ -51,8 +52,8 @@ def test_labels_are_those_of_the_strict_parser(lines, newline, label):
 )
 def test_labels_have_the_smallest_signed_type(value, kind):
     labels = read_labels(f"{value},1\nx,1\n".encode(), Columns(2, label=0))
-    assert (labels.dtype, labels.tolist()) == (kind, [value, INVALID])
+    assert (labels.dtype, labels.tolist()) == (kind, [value, NOT_A_NUMBER])
 
 
 def test_without_a_label_column_rows_are_counted():
-    assert read_labels(b"1,2\n\n3,4\n", Columns(2)).tolist() == [INVALID] * 2
+    assert read_labels(b"1,2\n\n3,4\n", Columns(2)).tolist() == [NOT_A_NUMBER] * 2

@@ -34,7 +34,8 @@ def test_command_reports_a_mistake_in_one_line_with_exit_code_2(tmp_path):
     (tmp_path / "train.csv").write_text(GOOD + "1,2,3,4,300\n")
     done = run_command("--split", f"train={tmp_path}/train.csv", "--out", tmp_path / "data")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"error: {tmp_path}/train.csv, line 12: column 'p3': '300' is outside 0..255\n"
+    line = "line 12: column 'p3': '300' is outside 0..255; values here run from 246 to 300: --pixel-range 0 1023 scales"
+    assert done.stderr == f"error: {tmp_path}/train.csv, {line} them to 0..255\n"
     assert left_over(tmp_path) == []
 
 

@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.cli import EXIT_BAD_INPUT
+from pipeline.convert.columns import ID_NAMES, LABEL_NAMES
 from pipeline.feed.resident import load_split
 from pipeline.feed.stream import SplitReader
 from pipeline.format.manifest import load_manifest
@@ -63,22 +64,30 @@ def test_invalid_csvs(counts, data):
         path = pathlib.Path(folder) / "a.csv"
         path.write_bytes(data)
         out = pathlib.Path(folder) / "data"
-        code = hostile.run(csv_to_tfrecord.main, ["--split", f"train={path}", "--out", str(out), "--shards", "2"])
+        code = hostile.run(csv_to_tfrecord.main, ["--split", f"rows={path}", "--out", str(out), "--shards", "2"])
         counts["CSVs converted" if code == 0 else "CSVs refused"] += 1
         if code != 0:
             assert names_in(folder) == ["a.csv"]
             return
-        header, *rows = hostile.read_plainly(data)
-        source = load_manifest(out).sources[0]
-        names = [name.strip() for name in header]
-        pixels = [k for k, name in enumerate(names) if name not in (source.label_column, source.id_column)]
-        images, labels, ids = read_split(out, "train")
-        assert images.tolist() == [[int(row[k]) for k in pixels] for row in rows]
-        if source.label_column:
-            classes = [int(name) for name in load_manifest(out).class_names]
-            assert [classes[k] for k in labels] == [int(row[names.index(source.label_column)]) for row in rows]
-        if source.id_column:
-            assert ids.tolist() == [int(row[names.index(source.id_column)]) for row in rows]
+        check_converted(out, *hostile.read_plainly(data))
+
+
+def check_converted(out, header, *rows):
+    """The data set has the numbers of these fields; labels may be names, and ids names that it does not store."""
+    names = [name.strip().lower() for name in header]
+    label = next((k for k, name in enumerate(names) if name in LABEL_NAMES), None)
+    identity = next((k for k, name in enumerate(names) if name in ID_NAMES), None)
+    index = 0 if names[0] == "" else None
+    pixels = [k for k in range(len(names)) if k not in (label, identity, index)]
+    images, labels, ids = read_split(out, "rows")
+    assert images.tolist() == [[int(float(row[k])) for k in pixels] for row in rows]
+    classes = load_manifest(out).class_names
+    named = not all(name.isdigit() for name in classes)
+    texts = [row[label].strip() for row in rows] if label is not None else []
+    assert [classes[k] for k in labels if k >= 0] == [text if named else str(int(float(text))) for text in texts]
+    identity = index if identity is None else identity
+    if identity is not None and all(row[identity].strip().isdigit() for row in rows):
+        assert ids.tolist() == [int(row[identity]) for row in rows]
 
 
 def names_in(folder):

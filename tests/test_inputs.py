@@ -3,11 +3,11 @@ import pytest
 from pipeline.convert.config import ConvertConfig
 from pipeline.convert.inputs import open_inputs
 from pipeline.errors import InputError
-from tests.helpers.conversion import GOOD, table, write_sources
+from tests.helpers.conversion import GOOD, make_config, table, write_sources
 
 
 def open_texts(folder, texts, **options):
-    return open_inputs(ConvertConfig(splits=write_sources(folder, texts), out=folder / "data", **options))
+    return open_inputs(make_config(write_sources(folder, texts), folder / "data", **options)).files
 
 
 def test_files_are_grouped_by_split_in_the_order_given(tmp_path):

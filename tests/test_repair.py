@@ -173,7 +173,7 @@ def rewrite(directory, **fields):
 @pytest.mark.parametrize(
     ("fields", "fragment"),
     [
-        ({"sources": (), "validation": Validation(), "planned_shards": {}}, "the data set was not converted from CSVs"),
+        ({"sources": (), "validation": Validation(), "planned_shards": {}}, "its rows do not come from plain CSVs"),
         ({"planned_shards": {"test": 2, "train": 3}}, f"{TEST}: its CSVs give other records than were written"),
         ({"planned_shards": {"test": 99_999, "train": 3}}, f"{TEST}: its CSVs give other records than were written"),
         ({"planned_shards": {}}, f"{TEST}: its CSVs give other records than were written"),

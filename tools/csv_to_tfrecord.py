@@ -12,7 +12,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from pipeline.cli import Parser, run_command
+from pipeline.cli import Parser, add_settings, run_command, settings_from
+from pipeline.convert.read_options import ReadOptions
 from pipeline.errors import InputError
 
 
@@ -28,17 +29,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.val_fraction == 0:  # to ConvertConfig it means no validation; typed, it is rather a mistake
         raise InputError("--val-fraction 0 must lie between 0 and 1; omit it to take no rows")
     config = ConvertConfig(
-        splits=tuple(map(parse_split, args.split)),
+        splits=tuple(parse_split(text, nameless=args.split_column is not None) for text in args.split),
         out=args.out,
+        read=settings_from(ReadOptions, args),
+        labels=tuple(parse_split(text, "--labels") for text in args.labels),
+        split_column=args.split_column,
+        split_map=tuple(map(_parse_meaning, args.split_map)),
         shards=args.shards,
         workers=args.workers,
         seed=args.seed,
         val_fraction=args.val_fraction or 0.0,
         val_group_size=args.val_group_size,
-        image_shape=tuple(args.image_shape) if args.image_shape else None,
-        has_header=not args.no_header,
-        label_column=args.label_column,
-        id_column=args.id_column,
         overwrite=args.overwrite,
     )
     with _progress_bar() as on_progress:
@@ -50,12 +51,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"wrote {args.out} in {seconds:.2f} s, {rows / seconds:,.0f} rows/s")
 
 
-def parse_split(text: str, option: str = "--split") -> tuple[str, str]:
-    """Split name and file of an option's NAME=FILE."""
+def parse_split(text: str, option: str = "--split", nameless: bool = False) -> tuple[str, str]:
+    """Split name and file of an option's NAME=FILE; with `nameless` also of FILE, whose name is ""."""
     name, separator, path = text.partition("=")
+    if nameless and not separator and text:
+        return "", text
     if not separator or not path:
         raise InputError(f"{option} {text!r} must be NAME=FILE, as train=train.csv")
     return name, path
+
+
+def _parse_meaning(text: str) -> tuple[str, str]:
+    """Value and split of --split-map's VALUE=NAME."""
+    value, separator, name = text.rpartition("=")
+    if not separator or not name:
+        raise InputError(f"--split-map {text!r} must be VALUE=NAME, as Training=train")
+    return value, name
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -67,19 +78,26 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         required=True,
         metavar="NAME=FILE",
-        help="a CSV (plain, .gz, .zip, .bz2, .xz or .zst) and its split; repeat it for more splits and files",
+        help="a file (docs/inputs.md lists which kinds) and its split; repeat it for more splits and files",
     )
     add("--out", required=True, metavar="DIR", help="the directory to create")
+    splits = parser.add_argument_group("where splits and labels come from").add_argument
+    splits("--split-column", metavar="COLUMN", help="the column that names the split of each row; then --split FILE")
+    splits(
+        "--split-map",
+        nargs="+",
+        default=[],
+        metavar="VALUE=NAME",
+        help="splits that values of that column mean; NAME none ignores rows (default: Training=train, ...)",
+    )
+    splits("--labels", action="append", default=[], metavar="NAME=FILE", help="labels of a split in a second file")
     add("--val-fraction", type=float, metavar="F", help="share of each class in train to move to the split val")
     add("--val-group-size", type=int, metavar="G", help="draw val in groups of G rows, such as those of one writer")
     add("--seed", type=int, default=0, help="which rows become val (default: %(default)s)")
     add("--shards", type=int, metavar="N", help="files per split (default: about 128 MiB each)")
     add("--workers", type=int, metavar="N", help="cores to use (default: all; small files use two threads)")
-    add("--image-shape", type=int, nargs=3, metavar=("H", "W", "C"), help="required unless images are square and gray")
-    add("--no-header", action="store_true", help="the first line is data")
-    add("--label-column", metavar="COLUMN", help="name or 0-based index, or none (default: label, class, digit, ...)")
-    add("--id-column", metavar="COLUMN", help="name or 0-based index, or none (default: id, image_id, index, ...)")
     add("--overwrite", action="store_true", help="replace the data set in DIR once the new one is complete")
+    add_settings(parser, ReadOptions)
     return parser
 
 

@@ -1,67 +1,92 @@
 """Which column of a CSV is the label, the id or a pixel: from its header, or from options."""
 
-import collections
 import dataclasses
 import functools
-import itertools
 import math
 import re
 from collections.abc import Sequence
 
 import numpy as np
 
+from pipeline.convert.pixel_names import channel_order, check_pixel_names
 from pipeline.errors import InputError, shorten
 from pipeline.format.manifest import MAX_NAME
 
-LABEL_NAMES = ("label", "labels", "class", "target", "digit", "y")
+LABEL_NAMES = ("label", "labels", "class", "target", "digit", "y", "character", "letter", "emotion", "category")
 ID_NAMES = ("id", "imageid", "image_id", "index")
 NONE = "none"  # as a column option: there is no such column
-_NUMBER = re.compile("[0-9]+")
+_INDEX_NAME = re.compile(r"|Unnamed: 0")  # of the column that pandas writes for its index
+_IS_NUMBER = re.compile(r"[0-9.+eE-]*[0-9][0-9.+eE-]*")
 MAX_COLUMNS = 1 << 19  # bounds the memory of one row and of the header; an image of 724 x 724 fits
 
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
-    """The columns of one file: `label` and `id` are indices or None, all the others are pixels, row-major."""
+    """The columns of one file: `label` and `id` are indices or None, `others` hold neither; the rest are pixels.
+
+    `notes` say what was guessed. `layout` is that of `pixel_names.channel_order`.
+    """
 
     count: int
     label: int | None = None
     id: int | None = None
     names: tuple[str, ...] | None = None
+    others: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @functools.cached_property
     def pixels(self) -> slice | np.ndarray:
         """Index of the pixels within a row: a slice if they are adjacent, which NumPy reads without a copy."""
-        indices = [k for k in range(self.count) if k not in (self.label, self.id)]
+        indices = self.pixel_indices
         if indices and indices[-1] - indices[0] == len(indices) - 1:
             return slice(indices[0], indices[-1] + 1)
         return np.array(indices, np.intp)
 
+    @functools.cached_property
+    def pixel_indices(self) -> list[int]:
+        used = {self.label, self.id, *self.others}
+        return [k for k in range(self.count) if k not in used]
+
     @property
     def num_pixels(self) -> int:
-        return self.count - (self.label is not None) - (self.id is not None)
+        return len(self.pixel_indices)
 
     @property
     def pixel_names(self) -> tuple[str, ...] | None:
         if self.names is None:
             return None
-        return tuple(name for k, name in enumerate(self.names) if k not in (self.label, self.id))
+        return tuple(self.names[k] for k in self.pixel_indices)
+
+    @functools.cached_property
+    def layout(self) -> str | None:
+        return channel_order(self.pixel_names) if self.pixel_names else None
 
     def key(self, column: int | None) -> str | None:
         """The option that selects a column again: its name or, without a header, its index."""
         if column is None:
             return None
-        return str(column) if self.names is None else self.names[column]
+        return str(column) if self.names is None else self.names[column] or str(column)
+
+    def option(self, column: int) -> str:
+        """How messages write a column behind an option: its name if that is short and plain, else its index."""
+        name = self.key(column) or ""
+        return name if name.isprintable() and " " not in name and len(name) < 40 else str(column)
 
     def describe(self, column: int) -> str:
         """How messages name a column: by its name, or by its index as the options count it."""
-        if self.names is None:
+        if self.names is None or not self.names[column]:
             return f"column {column} (counted from 0)"
         return f"column {shorten(self.names[column])}"
 
 
 def find_columns(
-    where: str, fields: Sequence[str], has_header: bool, label_column: str | None, id_column: str | None
+    where: str,
+    fields: Sequence[str],
+    has_header: bool,
+    label_column: str | None,
+    id_column: str | None,
+    others: Sequence[int] = (),
+    only_images: bool = True,
 ) -> Columns:
     """Find label, id and pixels from the fields of a file's first line.
 
@@ -70,7 +95,9 @@ def find_columns(
         fields: the first line's fields; without a header only their number matters.
         has_header: whether they are names.
         label_column: a name, a 0-based index, "none", or None to look for one of LABEL_NAMES.
-        id_column: the same for the id and ID_NAMES.
+        id_column: the same for the id and ID_NAMES, or the column without a name that pandas writes first.
+        others: columns that are neither label nor id nor pixels.
+        only_images: whether there must be other columns, whose names are those of an image's pixels.
 
     Raises:
         InputError: a name is missing, repeated or ambiguous, or pixel columns are out of order.
@@ -79,16 +106,22 @@ def find_columns(
         raise InputError(f"{where}: {len(fields)} columns, at most {MAX_COLUMNS} are supported")
     names = tuple(field.strip() for field in fields) if has_header else None
     if names:
-        _check_names(where, names)
-    label = _find(where, names, len(fields), "label", label_column, LABEL_NAMES)
-    identity = _find(where, names, len(fields), "id", id_column, ID_NAMES)
+        _check_names(where, names, others)
+    free = tuple("" if k in others else name for k, name in enumerate(names)) if names and others else names
+    label = _find(where, free, len(fields), "label", label_column, LABEL_NAMES)
+    identity = _find(where, free, len(fields), "id", id_column, ID_NAMES)
     if label is not None and label == identity:
         raise InputError(f"{where}: column {label} is both label and id; give --label-column and --id-column")
-    columns = Columns(len(fields), label, identity, names)
-    if columns.num_pixels < 1:
+    notes: tuple[str, ...] = ()
+    if names and _INDEX_NAME.fullmatch(names[0]) and 0 not in (label, identity, *others):
+        is_id = identity is None and id_column is None
+        identity, others = (0, others) if is_id else (identity, (0, *others))
+        notes = (_index_note(where, names[0], is_id),)
+    columns = Columns(len(fields), label, identity, names, tuple(others), notes)
+    if columns.num_pixels < 1 and only_images:
         raise InputError(f"{where}: no pixel columns besides label and id")
-    if names:
-        _check_pixel_names(where, columns)
+    if names and only_images:
+        check_pixel_names(where, columns.pixel_names or ())
     return columns
 
 
@@ -119,19 +152,29 @@ def _shape_advice(num_pixels: int) -> str:
             return "is one of them the label or an id? give --label-column or --id-column, or else --image-shape H W C"
     side = math.isqrt(num_pixels // 3)
     if side * side * 3 == num_pixels:
-        return f"give --image-shape H W C, for instance --image-shape {side} {side} 3"
+        return f"give --image-shape H W C, for instance --image-shape {side} {side} 3, and --layout CHW for planes"
     return "give --image-shape H W C"
 
 
-def _check_names(where: str, names: tuple[str, ...]) -> None:
+def _index_note(where: str, name: str, is_id: bool) -> str:
+    called = f"is {name!r}" if name else "has no name"
+    role = "taken as id, which --id-column none ignores" if is_id else "ignored"
+    return f"{where}: column 0 {called}, as the index that pandas writes: {role}"
+
+
+def _check_names(where: str, names: tuple[str, ...], others: Sequence[int]) -> None:
     seen: dict[str, int] = {}
     for column, name in enumerate(names):
         if len(name) > MAX_NAME:
             raise InputError(f"{where}: the name of column {column} (counted from 0) is over {MAX_NAME} characters")
-        if name == "":
-            raise InputError(f"{where}: column {column} (counted from 0) has no name; name it or remove it")
-        if name in seen:
-            hint = "; if this line is data, use --no-header" if all(map(str.isdigit, names)) else ""
+        if name == "" and column and column not in others:  # pandas writes its index first, without a name
+            raise InputError(
+                f"{where}: column {column} (counted from 0) has no name; name it, or ignore it with --drop-column "
+                f"{column}"
+            )
+        if name in seen and column not in others:
+            numbers = sum(_IS_NUMBER.fullmatch(name) is not None for name in names)
+            hint = "; if this line is data, use --no-header" if numbers >= len(names) - 2 else ""
             raise InputError(
                 f"{where}: column name {shorten(name)} is repeated (columns {seen[name]} and {column}){hint}"
             )
@@ -146,7 +189,10 @@ def _find(
     matches = [(k, name) for k, name in enumerate(names or ()) if name.lower() in known]
     if len(matches) > 1:
         several = " and ".join(repr(name) for _, name in matches)
-        raise InputError(f"{where}: {several} could each be the {role}; choose one with --{role}-column")
+        raise InputError(
+            f"{where}: {several} could each be the {role}; choose one with --{role}-column, and ignore others with "
+            "--drop-column"
+        )
     return matches[0][0] if matches else None
 
 
@@ -169,32 +215,3 @@ def _given(
     if known_names:
         raise InputError(f"{where}: no column {given!r} for --{role}-column; did you mean {known_names[0]!r}?")
     return None  # a split without labels lacks it; whether every file does is checked over all files
-
-
-def _check_pixel_names(where: str, columns: Columns) -> None:
-    """Names like pixel0.. or 1x1..28x28 must count up without gaps, the last number fastest: row-major order."""
-    names = columns.pixel_names or ()
-    # Without its own #, which would look like the place of a number.
-    patterns = [_NUMBER.sub("#", name.replace("#", "")) for name in names]
-    pattern, times = collections.Counter(patterns).most_common(1)[0]
-    # Names that mostly share no pattern say nothing about the order.
-    if "#" not in pattern or times < 2 or times * 2 <= len(names):
-        return
-    for name, own_pattern in zip(names, patterns, strict=True):
-        if own_pattern != pattern:
-            example = names[patterns.index(pattern)]
-            raise InputError(
-                f"{where}: extra column {shorten(name)}: not a pixel like {shorten(example)}; remove it, or if it "
-                f"is the label or the id select it with --label-column or --id-column"
-            )
-    numbers = [tuple(map(int, _NUMBER.findall(name))) for name in names]
-    # An axis is at most as long as the list of names, however large a number one of them has.
-    ranges = [range(min(axis), min(max(axis), min(axis) + len(names)) + 1) for axis in zip(*numbers, strict=True)]
-    for name, place, expected in zip(names, numbers, itertools.product(*ranges), strict=False):
-        if place != expected:
-            start, *parts = pattern.split("#")
-            wanted = start + "".join(f"{number}{part}" for number, part in zip(expected, parts, strict=True))
-            raise InputError(
-                f"{where}: pixel columns out of order: {shorten(name)} in the place of {shorten(wanted)}; "
-                f"put them in row-major order without gaps"
-            )

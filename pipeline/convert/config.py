@@ -5,16 +5,14 @@ import math
 import os
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from pipeline.convert.csv_reader import BLOCK_BYTES, ReadOptions
+from pipeline.convert.read_options import ReadOptions
 from pipeline.errors import InputError
 from pipeline.format.manifest import MAX_SHARDS, SPLIT_NAME, Validation
-from pipeline.splits import TRAIN, VAL, ValidationSampler
+from pipeline.splits import TRAIN, VAL, ValidationSampler, stored_name
 
-_MAX_NAME_BYTES = (
-    200  # data set and split together, of the 255 bytes of a file name; the rest of a shard's name takes 32
-)
+_MAX_NAME_BYTES = 200  # data set and split, of the 255 bytes of a file name; the rest of a shard's name takes 32
 _RESERVED = ("all",)  # TensorFlow Datasets: all splits together
 MAX_SEED = 2**63 - 1
 _MAX_WORKERS = 256
@@ -25,15 +23,16 @@ class ConvertConfig:
     """Options of a conversion; tools/csv_to_tfrecord.py explains them.
 
     Args:
-        splits: (name, CSV file) pairs; files of one name follow one another.
+        splits: (name, file) pairs; files of one name follow one another. The name is "" if `split_column` decides.
         out: the directory to create; its base name becomes the data set's name.
         val_fraction: the share of `train` that becomes the split `val`; 0 for none.
         val_group_size: keep groups of that many consecutive rows together.
-        image_shape: (height, width, channels), or None for a square of one channel.
-        label_column, id_column: a name, a 0-based index, "none", or None to find it by its usual names.
+        read: how files are read.
+        labels: (name of a split, file of its labels) pairs, as many as the split has files.
+        split_column: the column that names each row's split, by name or 0-based index.
+        split_map: (value of that column, split) pairs beyond the usual names; the split "none" ignores the rows.
         shards: files per split; None makes them about 128 MiB each.
         workers: cores to use; None is all of them, for small files two threads.
-        block_bytes: text read at a time; it changes nothing in the result.
 
     Raises:
         InputError: a field is out of range, or two exclude each other.
@@ -41,29 +40,31 @@ class ConvertConfig:
 
     splits: Sequence[tuple[str, str | os.PathLike]]
     out: str | os.PathLike
+    read: ReadOptions = ReadOptions()
+    labels: Sequence[tuple[str, str | os.PathLike]] = ()
+    split_column: str | None = None
+    split_map: Sequence[tuple[str, str]] = ()
     shards: int | None = None
     workers: int | None = None
     seed: int = 0
     val_fraction: float = 0.0
     val_group_size: int | None = None
-    image_shape: tuple[int, int, int] | None = None
-    has_header: bool = True
-    label_column: str | None = None
-    id_column: str | None = None
     overwrite: bool = False
-    block_bytes: int = BLOCK_BYTES
 
     def __post_init__(self) -> None:
         if not self.splits:
             raise InputError("no split given; name at least one CSV, as --split train=train.csv")
-        for name in self.split_names:
-            if not SPLIT_NAME.fullmatch(name) or name in _RESERVED:
+        for name in (*self.split_names, *(name for _, name in self.split_map)):
+            if (name or self.split_column is None) and (not SPLIT_NAME.fullmatch(name) or name in _RESERVED):
                 raise InputError(f"split name {name!r}: use letters, digits and _, a letter first, and not 'all'")
         check_range("--shards", self.shards, MAX_SHARDS)
         check_range("--workers", self.workers, _MAX_WORKERS)
         check_range("--seed", self.seed, MAX_SEED, least=0)
-        if self.image_shape is not None and (len(self.image_shape) != 3 or min(self.image_shape) < 1):
-            raise InputError(f"--image-shape {' '.join(map(str, self.image_shape))} must be three positive integers")
+        if self.split_map and self.split_column is None:
+            raise InputError("--split-map needs --split-column")
+        for name, path in self.labels:
+            if stored_name(name) not in self.split_names:
+                raise InputError(f"--labels {name}={path}: no --split {name}=FILE is given")
         self._check_validation()
         if not self.name:  # "/", or a name without a single letter or digit
             raise InputError(f"--out {str(self.out)!r}: the directory needs a name")
@@ -79,25 +80,26 @@ class ConvertConfig:
         check_range("--val-group-size", self.val_group_size, MAX_SEED)
         if not math.isfinite(self.val_fraction) or not 0 < self.val_fraction < 1:
             raise InputError(f"--val-fraction {self.val_fraction} must lie between 0 and 1")
-        if VAL in self.split_names:
-            raise InputError("--val-fraction makes the split 'val', but --split gives one; drop either")
-        if TRAIN not in self.split_names:
-            raise InputError("--val-fraction takes rows out of 'train', but no --split train=FILE is given")
+        if self.split_column is None:
+            self.check_drawn(self.split_names)
         ValidationSampler(self.val_fraction, self.seed, self.val_group_size)  # checks its own arguments
+
+    def check_drawn(self, split_names: Collection[str]) -> None:
+        """Raise InputError if a validation split cannot be drawn from splits of these names."""
+        if VAL in split_names:
+            raise InputError("--val-fraction makes the split 'val', but --split gives one; drop either")
+        if TRAIN not in split_names:
+            raise InputError("--val-fraction takes rows out of 'train', but no --split train=FILE is given")
 
     @property
     def split_names(self) -> tuple[str, ...]:
-        """Names of the splits to read, in the order given."""
-        return tuple(dict.fromkeys(name for name, _ in self.splits))
+        """Names of the splits to read as they are stored, in the order given."""
+        return tuple(dict.fromkeys(stored_name(name) for name, _ in self.splits))
 
     @property
     def name(self) -> str:
         """The data set's name, `dataset_name` of `out`."""
         return dataset_name(self.out)
-
-    @property
-    def read_options(self) -> ReadOptions:
-        return ReadOptions(self.has_header, self.label_column, self.id_column, self.block_bytes)
 
     @property
     def validation(self) -> Validation:

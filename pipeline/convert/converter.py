@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from pipeline.convert.columns import infer_image_shape
 from pipeline.convert.config import ConvertConfig
-from pipeline.convert.inputs import open_inputs
+from pipeline.convert.inputs import OnNotice, open_inputs
 from pipeline.convert.output import check_space, new_directory
+from pipeline.convert.pixel_stats import PixelStats
 from pipeline.convert.plan import Plan, Rules, make_plan
 from pipeline.convert.source import SourceFile, changed_error
 from pipeline.convert.task import TaskResult, load_result, result_path, run_tasks
@@ -28,16 +28,16 @@ from pipeline.format.tfds_metadata import metadata_files
 from pipeline.splits import TRAIN
 
 OnProgress = Callable[[int, int], None]  # rows done, rows in all
-OnNotice = Callable[[str], None]
 
 _SMALL_BYTES = 256 << 20  # of text: about a second's work, of which starting processes would be a third
+_DIM = 127  # a largest pixel of at most this is rather white in another range
 _MAX_THREADS = 2  # more of them contend for the GIL
 
 
 def convert(
     config: ConvertConfig, on_progress: OnProgress | None = None, on_notice: OnNotice | None = None
 ) -> Manifest:
-    """Convert CSVs into `config.out` and return its manifest.
+    """Convert files into `config.out` and return its manifest.
 
     The directory appears when everything in it is complete and on the disk, or not at all.
 
@@ -46,15 +46,9 @@ def convert(
             place.
         TryAgainError: a worker process was killed; the next call resumes.
     """
-    inputs = open_inputs(config)
-    first = next(iter(inputs.values()))[0]
-    rules = Rules(
-        dataset=config.name,
-        image_shape=infer_image_shape(first.first_line, first.columns.num_pixels, config.image_shape),
-        shards=config.shards,
-        validation=config.validation,
-    )
-    return write_dataset(inputs, rules, config.out, config.overwrite, config.workers, on_progress, on_notice)
+    inputs = open_inputs(config, on_notice)
+    rules = Rules(config.name, inputs.image_shape, config.shards, config.validation, inputs.classes)
+    return write_dataset(inputs.files, rules, config.out, config.overwrite, config.workers, on_progress, on_notice)
 
 
 def write_dataset(
@@ -77,7 +71,13 @@ def write_dataset(
         check_space(out, directory, plan.num_rows * rules.layout.stride)
         results = _run(plan, directory, pool, finished, on_progress)
         _check_ids(plan, inputs, results, directory)
-        manifest = _make_manifest(plan, results)
+        stats = _stats(plan, results)
+        if 0 < stats.largest <= _DIM and on_notice is not None:
+            on_notice(
+                f"the largest pixel is {stats.largest}, far below 255; if that is white, convert again with "
+                f"--pixel-range 0 {stats.largest}"
+            )
+        manifest = _make_manifest(plan, results, stats)
         for name, text in {**metadata_files(manifest), FILE_NAME: manifest.to_json()}.items():
             (directory / name).write_text(text, encoding="utf-8", newline="\n")
         for task in plan.tasks:  # the results served resuming, and are not part of a data set
@@ -161,13 +161,23 @@ def _duplicate_error(files: Sequence[SourceFile], values: np.ndarray) -> InputEr
                 place, value = (file, first + row), int(ids[row])
                 if value in seen:
                     here, there = (source.place_of(number) for source, number in (place, seen[value]))
-                    return InputError(f"{here}: id {value} is a duplicate, also used on {there}")
+                    advice = "if the column has no ids, give --id-column none"
+                    return InputError(f"{here}: id {value} is a duplicate, also used on {there}; {advice}")
                 seen[value] = place
             first += len(rows.images)
     return changed_error(files[0].path)  # the shards have a duplicate, the files no longer do
 
 
-def _make_manifest(plan: Plan, results: Sequence[TaskResult]) -> Manifest:
+def _stats(plan: Plan, results: Sequence[TaskResult]) -> PixelStats:
+    """Of the split that training normalizes by, so they do not depend on other splits."""
+    splits = [task.split for task in plan.tasks]
+    described = TRAIN if TRAIN in splits else splits[0]
+    return functools.reduce(
+        operator.add, [result.stats for split, result in zip(splits, results, strict=True) if split == described]
+    )
+
+
+def _make_manifest(plan: Plan, results: Sequence[TaskResult], stats: PixelStats) -> Manifest:
     shards: dict[str, list] = collections.defaultdict(list)
     for result in results:
         for name, own_shards in result.shards.items():
@@ -176,10 +186,6 @@ def _make_manifest(plan: Plan, results: Sequence[TaskResult]) -> Manifest:
         name: Split(name, sum(shard.num_examples for shard in of_split), plan.class_counts[name], tuple(of_split))
         for name, of_split in shards.items()
     }
-    # Training normalizes by these, so they must not depend on other splits.
-    described = TRAIN if TRAIN in splits else plan.tasks[0].split
-    stats = [result.stats for task, result in zip(plan.tasks, results, strict=True) if task.split == described]
-    total = functools.reduce(operator.add, stats)
     return Manifest(
         name=plan.rules.dataset,
         image_shape=plan.rules.image_shape,
@@ -187,8 +193,8 @@ def _make_manifest(plan: Plan, results: Sequence[TaskResult]) -> Manifest:
         splits=splits,
         sources=plan.sources,
         validation=plan.rules.validation,
-        pixel_mean=total.mean,
-        pixel_std=total.std,
+        pixel_mean=stats.mean,
+        pixel_std=stats.std,
         stride=plan.rules.layout.stride,
         planned_shards=plan.planned_shards,
     )

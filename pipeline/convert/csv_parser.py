@@ -1,43 +1,24 @@
-"""Lines of a CSV to arrays: a vectorised path for plain digits, and a strict one for everything else.
+"""Lines of a CSV to arrays: vectorised paths for plain digits and for floats, and a strict one for everything else.
 
 The fast path is NumPy over the bytes of some hundred lines at a time. The value that ends at each byte is computed for
 every byte at once (units + 10 * tens + 100 * hundreds, a few contiguous uint8 operations), and then the positions of
-the separators pick the values that end before them. Lines it cannot parse go to the strict path, which gives the same
-arrays or reports exactly what is wrong.
+the separators pick the values that end before them. Lines it cannot parse go to the next path, at last to the strict
+one, which gives the same arrays or reports exactly what is wrong. Floats are accepted if they are whole numbers.
 """
 
-import csv
 import threading
-from typing import NamedTuple
 
 import numpy as np
 
 from pipeline.convert.columns import Columns
-from pipeline.errors import shorten
+from pipeline.convert.csv_strict import MAX_EXACT, Rows, parse_strict
 
 # Smaller pieces stay in a core's cache, but threads then contend for the GIL more than they work.
 PIECE_BYTES = 1 << 19
-MAX_INTEGER = 2**63 - 1
 MAX_FAST_DIGITS = 18  # any such number is below 2**63
 _COMMA, _NEWLINE = ord(","), ord("\n")
+_FLOAT_BYTES = b"0123456789.+-eE, \n"
 _WORK_ROWS = 6  # arrays as long as a piece that the fast path needs at a time
-
-
-class Rows(NamedTuple):
-    """Parsed rows: images uint8 [n, pixels]; labels and ids int64 [n], or None without such a column."""
-
-    images: np.ndarray
-    labels: np.ndarray | None
-    ids: np.ndarray | None
-
-
-class LineError(ValueError):
-    """An invalid line; `line` counts from 0 within the text, `short`: its end is missing, as in a partial download."""
-
-    def __init__(self, line: int, text: str, short: bool = False):
-        super().__init__(text)
-        self.line = line
-        self.short = short
 
 
 def parse_lines(data: bytes | bytearray, columns: Columns, piece_bytes: int = PIECE_BYTES) -> Rows:
@@ -53,6 +34,8 @@ def parse_lines(data: bytes | bytearray, columns: Columns, piece_bytes: int = PI
     while start < len(data):
         stop = data.rfind(b"\n", start, start + piece_bytes) + 1 or data.index(b"\n", start) + 1
         rows = parse_fast(view[start:stop], columns)
+        if rows is None:
+            rows = parse_floats(data[start:stop], columns)
         if rows is None:
             rows = parse_strict(data[start:stop], columns, data.count(b"\n", 0, start))
         pieces.append(rows)
@@ -167,82 +150,37 @@ def _integers(units: np.ndarray, ends: np.ndarray, columns: Columns, column: int
     return total
 
 
-def parse_strict(data: bytes | bytearray, columns: Columns, first_line: int = 0) -> Rows:
-    """Parse lines one by one; blank ones are skipped, quoted integers accepted.
-
-    Raises:
-        LineError: at the first invalid line, counted from `first_line`.
-    """
-    images, labels, ids = [], [], []
-    lines: list[bytes] = bytes(data).split(b"\n")[:-1]
-    for number, line in enumerate(lines, first_line):
-        if not line.strip():
-            continue
-        fields = split_line(number, line)
-        if len(fields) != columns.count:
-            raise LineError(number, _wrong_count(len(fields), columns), len(fields) < columns.count)
-        for column, field in enumerate(fields):
-            if not field.isdigit() or (len(field) > 2 and column not in (columns.label, columns.id)):
-                _check_field(number, field, column, columns)
-        if columns.label is not None:
-            labels.append(_integer(number, fields[columns.label], columns.label, columns))
-        if columns.id is not None:
-            ids.append(_integer(number, fields[columns.id], columns.id, columns))
-        # The last digits suffice: those before them are zeros, or the check above refused them.
-        numbers = [int(fields[k][-3:]) for k in range(columns.count) if k not in (columns.label, columns.id)]
-        images.append(np.array(numbers, np.uint8))
-    return Rows(
-        np.stack(images) if images else np.empty((0, columns.num_pixels), np.uint8),
-        None if columns.label is None else np.array(labels, np.int64),
-        None if columns.id is None else np.array(ids, np.int64),
-    )
+def parse_floats(data: bytes | bytearray, columns: Columns) -> Rows | None:
+    """Parse lines of whole numbers, some of which are written as floats; None if the strict path is needed."""
+    values = _read_floats(data, columns.count)
+    if values is None:
+        return None
+    pixels = values[:, columns.pixels]
+    if not _are_whole(pixels, 255):
+        return None
+    numbers: dict[int | None, np.ndarray | None] = {}
+    for column in filter(lambda column: column is not None, (columns.label, columns.id)):
+        if not _are_whole(values[:, column], MAX_EXACT - 1):
+            return None
+        numbers[column] = values[:, column].astype(np.int64)
+    return Rows(pixels.astype(np.uint8), numbers.get(columns.label), numbers.get(columns.id))
 
 
-def split_line(number: int, line: bytes | bytearray) -> list[str]:
-    """Fields of one line without its newline.
-
-    Raises:
-        LineError: bytes that are not ASCII, a carriage return inside, or quotes that do not close.
-    """
-    line = line.removesuffix(b"\r")
-    if b"\0" in line:
-        raise LineError(number, "contains NUL bytes; is the file UTF-16? save it as plain ASCII or UTF-8")
-    if b"\r" in line:
-        raise LineError(number, "contains a carriage return; end lines with a newline")
-    if not line.isascii():
-        at = next(k for k, byte in enumerate(line) if byte > 127)
-        before = line[:at].count(b",")
-        raise LineError(number, f"byte 0x{line[at]:02X} in column {before} (counted from 0) is not ASCII")
-    text = line.decode("ascii")
-    if '"' not in text:
-        return text.split(",")
-    try:
-        return next(csv.reader([text], strict=True))
-    except csv.Error as error:
-        raise LineError(number, f"unbalanced quotes ({error})") from error
+def _read_floats(data: bytes | bytearray, num_columns: int) -> np.ndarray | None:
+    """float64 [rows, columns]; None if a value is not a number, or a line has more or fewer."""
+    text = np.frombuffer(data, np.uint8)
+    marks = text[(text == _COMMA) | (text == _NEWLINE)]
+    num_rows, left = divmod(len(marks), num_columns)
+    ends = marks[num_columns - 1 :: num_columns]
+    unlike_rows = left or np.count_nonzero(marks == _NEWLINE) != num_rows or (ends != _NEWLINE).any()
+    if unlike_rows or data.translate(None, _FLOAT_BYTES):
+        return None
+    try:  # NumPy stops at a value that is not a number, with a warning that will be an error
+        values = np.fromstring(bytes(data).replace(b"\n", b",")[:-1], np.float64, sep=" , ")
+    except ValueError:
+        return None
+    return values.reshape(num_rows, num_columns) if len(values) == len(marks) else None
 
 
-def _wrong_count(count: int, columns: Columns) -> str:
-    expected = f"{columns.count} as in {'the first line' if columns.names is None else 'the header'}"
-    if count < columns.count:
-        return f"{count} columns, expected {expected}: missing from {columns.describe(count)} on"
-    return f"{count} columns, expected {expected}: {count - columns.count} extra"
-
-
-def _check_field(number: int, field: str, column: int, columns: Columns) -> None:
-    where = columns.describe(column)
-    if field == "":
-        raise LineError(number, f"{where} is empty", column == columns.count - 1)
-    role = "label" if column == columns.label else "id" if column == columns.id else None
-    if not field.isdigit():
-        rule = "a plain integer in 0..255" if role is None else f"a plain non-negative integer, as the {role} must be"
-        raise LineError(number, f"{where}: {shorten(field)} is not {rule}")
-    if role is None and (len(field.lstrip("0")) > 3 or int(field[-3:]) > 255):
-        raise LineError(number, f"{where}: {shorten(field)} is outside 0..255")
-
-
-def _integer(number: int, field: str, column: int, columns: Columns) -> int:
-    value = int(field[-19:])
-    if len(field.lstrip("0")) > 19 or value > MAX_INTEGER:
-        raise LineError(number, f"{columns.describe(column)}: {shorten(field)} is not below 2**63")
-    return value
+def _are_whole(values: np.ndarray, largest: int) -> bool:
+    return bool(((values >= 0) & (values <= largest) & (values == np.floor(values))).all())

@@ -11,8 +11,10 @@ import numpy as np
 
 from pipeline.convert.columns import Columns, find_columns
 from pipeline.convert.compressed import open_text
-from pipeline.convert.csv_parser import LineError, Rows, parse_lines, split_line
+from pipeline.convert.csv_parser import parse_lines
 from pipeline.convert.csv_scan import read_labels, row_spans
+from pipeline.convert.csv_strict import LineError, Rows, column_range, split_line
+from pipeline.convert.pixels import range_advice
 from pipeline.convert.read_options import BLOCK_BYTES, ReadOptions
 from pipeline.convert.source import Mark, Scan, changed_error, check_unchanged, identify
 from pipeline.errors import InputError
@@ -22,7 +24,7 @@ from pipeline.format.manifest import Source
 # since the digest of a source is that of the digests of its stretches.
 SCAN_BYTES = 16 << 20
 _MAX_HEADER_BYTES = 16 << 20
-_BYTES_PER_FIELD = 8  # "255", two quotes, a separator, and some room
+_BYTES_PER_FIELD = 32  # "2.550000000000000000e+02", two quotes, a separator, and some room
 _LINE_MARGIN_BYTES = 4096
 _UTF8_BOM, _UTF16_BOMS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
 
@@ -131,6 +133,8 @@ class CsvFile:
             check_unchanged(self.path, self.identity)  # then that is the error, and not the line
             cut = block.cut and error.short and error.line == block.data.count(b"\n") - 1
             hint = "; the file ends within this line, so it looks truncated" if cut else ""
+            if error.pixel is not None:
+                hint = range_advice(*column_range(block.data, error.pixel))
             number = self._line_at(block.offset) + error.line
             raise InputError(f"{self.path}, line {number}: {error}{hint}") from error
 

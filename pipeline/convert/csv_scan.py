@@ -3,9 +3,9 @@
 import numpy as np
 
 from pipeline.convert.columns import Columns
-from pipeline.convert.csv_parser import MAX_FAST_DIGITS, MAX_INTEGER, LineError, split_line
+from pipeline.convert.csv_parser import MAX_FAST_DIGITS
+from pipeline.convert.csv_strict import NOT_A_NUMBER, LineError, split_line, whole_number
 
-INVALID = -1  # of a label that parsing will refuse
 _COMMA, _NEWLINE, _RETURN = b",\n\r"
 _IS_SPACE = np.zeros(256, bool)
 _IS_SPACE[list(b" \t\n\r\x0b\x0c")] = True
@@ -25,14 +25,14 @@ def row_spans(data: bytes | bytearray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_labels(data: bytes | bytearray, columns: Columns) -> np.ndarray:
-    """Labels of the rows in whole lines of text, integers [rows]; INVALID if one is not a plain integer below 2**63.
+    """Labels of the rows in whole lines of text, integers [rows], as `csv_strict.whole_number` reads them.
 
     Their type is the smallest that holds them, since the plan keeps all labels in memory; signed, since NumPy joins
     uint64 and any signed type to float64.
     """
     starts, ends = row_spans(data)
     if columns.label is None:
-        return np.full(len(starts), INVALID, np.int8)
+        return np.full(len(starts), NOT_A_NUMBER, np.int8)
     text = np.frombuffer(data, np.uint8)
     places, certain = _label_places(text, starts, ends, columns)
     labels, width = np.zeros(len(starts), np.int64), np.zeros(len(starts), np.int64)
@@ -45,7 +45,7 @@ def read_labels(data: bytes | bytearray, columns: Columns) -> np.ndarray:
         width += inside
     stops = text[np.minimum(places + width, len(text) - 1)]
     certain &= (width > 0) & (width <= MAX_FAST_DIGITS) & np.isin(stops, (_COMMA, _NEWLINE, _RETURN))
-    for row in np.flatnonzero(~certain).tolist():  # quoted, long or wrong: as the strict parser reads it
+    for row in np.flatnonzero(~certain).tolist():  # quoted, long, a float or wrong: as the strict parser reads it
         labels[row] = _strict_label(data[starts[row] : ends[row]], columns.label)
     longest = int(labels.max(initial=0))
     return labels.astype(
@@ -66,12 +66,14 @@ def _label_places(
     return (commas[before] if len(commas) else before) + 1, certain
 
 
+def _split_simply(line: bytes | bytearray, column: int) -> list[str]:
+    return bytes(line).removesuffix(b"\r").decode("ascii").split(",", column + 1)
+
+
 def _strict_label(line: bytes | bytearray, column: int) -> int:
     try:
-        field = split_line(0, line.removesuffix(b"\r"))[column]
-    except (LineError, IndexError):
-        return INVALID
-    digits = field.lstrip("0") or "0"
-    if not (field.isascii() and field.isdigit()) or len(digits) > len(str(MAX_INTEGER)) or int(digits) > MAX_INTEGER:
-        return INVALID
-    return int(digits)
+        # Without quotes only the fields up to the label are split, as every row of floats comes here.
+        fields = split_line(0, line) if b'"' in line else _split_simply(line, column)
+        return whole_number(fields[column])
+    except (LineError, IndexError, UnicodeDecodeError):
+        return NOT_A_NUMBER

@@ -1,36 +1,86 @@
-"""The CSVs of a conversion together: opened, and checked to agree in their columns before anything is written."""
+"""The files of a conversion together: opened, and checked to agree before anything is written."""
 
-from collections.abc import Sequence
+import collections
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
 
-from pipeline.convert.columns import NONE
+from pipeline.convert.classes import class_note, find_class_names, has_class_names
+from pipeline.convert.columns import NONE, Columns, infer_image_shape
 from pipeline.convert.config import ConvertConfig
+from pipeline.convert.csv_layout import place_of
 from pipeline.convert.csv_reader import CsvFile
-from pipeline.convert.source import Identity, SourceFile
+from pipeline.convert.csv_table import CsvTable
+from pipeline.convert.open_file import as_table, open_file, with_text_labels
+from pipeline.convert.pixels import Shape
+from pipeline.convert.plan import Labels
+from pipeline.convert.read_options import ReadOptions
+from pipeline.convert.second_labels import WithLabels, add_labels
+from pipeline.convert.source import Identity, SourceFile, identify
+from pipeline.convert.split_column import divide
+from pipeline.convert.table import Reader, TableFile
 from pipeline.errors import InputError, shorten
+from pipeline.splits import TRAIN, VAL, similar_name, stored_name
+
+OnNotice = Callable[[str], None]
+Opened = CsvFile | Reader
 
 
-def open_inputs(config: ConvertConfig) -> dict[str, list[CsvFile]]:
-    """Split name -> its CSVs, in the order given.
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """Split name -> its files, in the order given; `class_names` if labels are names."""
+
+    files: Mapping[str, Sequence[SourceFile]]
+    image_shape: Shape
+    class_names: tuple[str, ...] | None
+
+    def classes(self, labels: Labels) -> tuple[Labels, tuple[str, ...]]:
+        """The labels of all classes, and their names, given those that occur (`plan.Rules`)."""
+        if self.class_names is None:
+            return labels, tuple(map(str, labels))
+        return tuple(range(len(self.class_names))), self.class_names
+
+
+def open_inputs(config: ConvertConfig, on_notice: OnNotice | None = None) -> Inputs:
+    """The files of each split.
 
     Raises:
-        InputError: a file is given twice, cannot be read, or has other columns than the rest.
+        InputError: a file is given twice, cannot be read, or has other columns, images or labels than the rest.
     """
-    inputs: dict[str, list[CsvFile]] = {name: [] for name in config.split_names}
-    seen: dict[Identity, str] = {}
-    for name, path in config.splits:
-        csv = CsvFile(path, config.read_options)
-        if csv.identity in seen:
-            raise InputError(f"{path}: given twice, for split {seen[csv.identity]!r} and for split {name!r}")
-        seen[csv.identity] = name
-        inputs[name].append(csv)
-    files = [csv for group in inputs.values() for csv in group]
-    for other in files[1:]:
-        _check_same_pixels(files[0], other)
-    for name, group in inputs.items():
+    note = on_notice or (lambda _: None)
+    opened = _open_all(config, note)
+    _check_columns(config, opened)
+    _check_splits(config, opened, note)
+    if any(not isinstance(file, CsvFile) and has_class_names(file) for _, file in opened):
+        opened = [(name, with_text_labels(file)) for name, file in opened]
+    names = find_class_names([file for _, file in opened if not isinstance(file, CsvFile)])
+    if names is not None:
+        note(class_note(names))
+    classes = {name: place for place, name in enumerate(names or ())}
+    shape: Shape | None = None
+    files: dict[str, list[SourceFile]] = {name: [] for name, _ in opened}
+    for name, file in opened:
+        source = file if isinstance(file, CsvFile) else TableFile(file, config.read, classes)
+        own_shape = image_shape_of(source, config.read)
+        if shape not in (None, own_shape):
+            raise InputError(f"{file.path}: images of {_text(own_shape)}, but {opened[0][1].path} has {_text(shape)}")
+        shape = own_shape
+        files[name].append(source)
+    for name, group in files.items():
         check_same_roles(name, group)
-    _check_used("label", config.label_column, files, [csv.has_labels for csv in files])
-    _check_used("id", config.id_column, files, [csv.has_ids for csv in files])
-    return inputs
+    return Inputs(files, shape, names)
+
+
+def image_shape_of(file: CsvFile | TableFile, options: ReadOptions) -> Shape:
+    """(height, width, channels) of a file's images.
+
+    Raises:
+        InputError: it cannot be inferred, or is not the one given.
+    """
+    if isinstance(file, TableFile):
+        return file.image_shape
+    return infer_image_shape(file.first_line, file.columns.num_pixels, options.image_shape)
 
 
 def check_same_roles(split: str, files: Sequence[SourceFile]) -> None:
@@ -39,6 +89,105 @@ def check_same_roles(split: str, files: Sequence[SourceFile]) -> None:
         if len(set(given)) > 1:
             without, with_it = (files[given.index(has)].path for has in (False, True))
             raise InputError(f"{without}: has no {role}, but {with_it} of the same split {split!r} has one")
+
+
+def _open_all(config: ConvertConfig, note: OnNotice) -> list[tuple[str, Opened]]:
+    """(split, file) in the order given, those of one file that a column divides one after another."""
+    opened: list[tuple[str, Opened]] = []
+    seen: dict[Identity | str, str] = {}
+    second = collections.defaultdict(list)
+    for name, path in config.labels:
+        second[stored_name(name)].append(pathlib.Path(path))
+    for name, path in config.splits:
+        key = identify(pathlib.Path(path)) if pathlib.Path(path).is_file() else os.fspath(path)
+        if key in seen:
+            raise InputError(f"{path}: given twice, for split {seen[key]!r} and for split {name!r}")
+        seen[key] = name
+        file = open_file(path, config.read, config.split_column)
+        if second[stored_name(name)]:
+            file, line = add_labels(as_table(file), second[stored_name(name)].pop(0), config.read)
+            note(line)
+        for line in notes_of(file):
+            note(line)
+        opened += _parts_of(file, stored_name(name), config, note)
+    for name, left in second.items():
+        if left:
+            raise InputError(f"--labels {name}={left[0]}: more files of labels than of images")
+    return opened
+
+
+def _parts_of(file: Opened, name: str, config: ConvertConfig, note: OnNotice) -> list[tuple[str, Opened]]:
+    """(split, rows of it) of a file: all rows are of the split `name`, unless a column names their splits."""
+    divided = None
+    if config.split_column is not None and isinstance(file, CsvTable):
+        divided = divide(file, config.split_column, config.split_map)
+    if divided is None:
+        if not name:
+            raise InputError(f"{file.path}: no column {config.split_column!r}; give it as --split NAME={file.path}")
+        return [(name, file)]
+    parts, line = divided
+    note(line)
+    return list(parts.items())
+
+
+def notes_of(file: Opened) -> Sequence[str]:
+    """What was guessed about a file, a line each."""
+    return file.layout.notes if isinstance(file, CsvTable) else getattr(_columns_of(file), "notes", ())
+
+
+def _check_columns(config: ConvertConfig, opened: Sequence[tuple[str, Opened]]) -> None:
+    """Refuse CSVs with other pixels than the first one, and options for columns that none of the files has."""
+    plain = [file for _, file in opened if isinstance(file, CsvFile)]
+    for other in plain[1:]:
+        _check_same_pixels(plain[0], other)
+    tables = [columns for _, file in opened if (columns := _columns_of(file)) is not None]
+    if not tables:
+        return
+    options = config.read
+    wanted = [
+        ("--label-column", options.label_column, any(columns.label is not None for columns in tables)),
+        ("--id-column", options.id_column, any(columns.id is not None for columns in tables)),
+        ("--split-column", config.split_column, _any_has(tables, config.split_column)),
+        *(("--drop-column", name, _any_has(tables, name)) for name in options.drop_column),
+        *(("--text-column", name, _any_has(tables, name)) for name in options.text_column),
+    ]
+    for option, column, is_used in wanted:
+        # One file may lack the column, if its split has no labels; if all do, the name is wrong.
+        if column is not None and column.lower() != NONE and not is_used:
+            names = ", ".join(map(shorten, (tables[0].names or ())[:3]))
+            has = f"it has {names}, ..." if names else f"without names, its columns are 0 to {tables[0].count - 1}"
+            raise InputError(f"{opened[0][1].path}: no column {column!r} for {option}; {has}")
+
+
+def _columns_of(file: Opened) -> Columns | None:
+    if isinstance(file, WithLabels):
+        return _columns_of(file.reader)
+    if isinstance(file, CsvFile):
+        return file.columns
+    return file.layout.columns if isinstance(file, CsvTable) else None
+
+
+def _any_has(tables: Sequence[Columns], column: str | None) -> bool:
+    return column is None or any(place_of(column, columns.names, columns.count) is not None for columns in tables)
+
+
+def _check_splits(config: ConvertConfig, opened: Sequence[tuple[str, Opened]], note: OnNotice) -> None:
+    """Say which names of splits are stored otherwise or not used, and refuse what training could not use."""
+    for name in dict.fromkeys(name for name, _ in opened):
+        similar = similar_name(name)
+        if similar is not None:
+            note(f"split {name!r}: train.py trains on {TRAIN!r} and validates on {VAL!r}; is it {similar!r}?")
+    for given in dict.fromkeys(name for name, _ in config.splits):
+        if stored_name(given) != given:
+            note(f"split {given!r} is stored as {stored_name(given)!r}, the name that train.py looks for")
+    if config.val_fraction:
+        config.check_drawn({name for name, _ in opened})
+    of_train = [file for name, file in opened if name == TRAIN]
+    if of_train and not any(file.has_labels for file in of_train):
+        raise InputError(
+            f"{of_train[0].path}: no labels, which {TRAIN!r} needs; name their column with --label-column, give "
+            f"a second file with --labels {TRAIN}=FILE, or choose another name for a split without labels"
+        )
 
 
 def _check_same_pixels(first: CsvFile, other: CsvFile) -> None:
@@ -56,8 +205,5 @@ def _check_same_pixels(first: CsvFile, other: CsvFile) -> None:
             )
 
 
-def _check_used(role: str, column: str | None, files: Sequence[CsvFile], given: Sequence[bool]) -> None:
-    # One file may lack the column, if its split has no labels; if all do, the name is wrong.
-    if column is not None and column.lower() != NONE and not any(given):
-        names = ", ".join(map(shorten, (files[0].columns.names or ())[:3]))
-        raise InputError(f"{files[0].first_line}: no column {column!r} for --{role}-column; it has {names}, ...")
+def _text(shape: Shape | None) -> str:
+    return " x ".join(map(str, shape or ()))

@@ -10,29 +10,35 @@ _ROWS = 256
 
 
 class PixelStats(msgspec.Struct, frozen=True):
-    """Exact sums over pixels, per channel; add them in any order."""
+    """Exact sums over pixels, per channel, and the largest pixel; add them in any order."""
 
     count: int
     sums: tuple[int, ...]
     squares: tuple[int, ...]
+    largest: int = 0
 
     @classmethod
     def of(cls, images: np.ndarray, num_channels: int) -> "PixelStats":
         """Sums over images uint8 [n, H*W*C]."""
         sums, squares = np.zeros(images.shape[1]), np.zeros(images.shape[1])
+        largest = 0
         buffer = np.empty((min(_ROWS, len(images)), images.shape[1]), np.float32)
         for start in range(0, len(images), _ROWS):
             values = buffer[: len(images) - start]
-            np.copyto(values, images[start : start + _ROWS])
+            part = images[start : start + _ROWS]
+            largest = max(largest, int(part.max()))
+            np.copyto(values, part)
             sums += values.sum(axis=0)
             squares += np.einsum("ij,ij->j", values, values)
-        return cls(images.size // num_channels, _by_channel(sums, num_channels), _by_channel(squares, num_channels))
+        count = images.size // num_channels
+        return cls(count, _by_channel(sums, num_channels), _by_channel(squares, num_channels), largest)
 
     def __add__(self, other: "PixelStats") -> "PixelStats":
         return PixelStats(
             self.count + other.count,
             tuple(a + b for a, b in zip(self.sums, other.sums, strict=True)),
             tuple(a + b for a, b in zip(self.squares, other.squares, strict=True)),
+            max(self.largest, other.largest),
         )
 
     @property

@@ -1,16 +1,17 @@
 """Numbers of a file to the pixels that are stored: their order, their range, and the shape of an image."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
 from pipeline.convert.columns import infer_image_shape
-from pipeline.convert.read_options import MAX_CHANNELS, ReadOptions
+from pipeline.convert.read_options import MAX_CHANNELS, PLANES, ReadOptions
 from pipeline.errors import InputError
 from pipeline.format.manifest import MAX_IMAGE_BYTES
 
 Shape = tuple[int, int, int]  # height, width, channels
-PLANES = "CHW"
+_USUAL_RANGES = ((0, 1), (-1, 1), (-0.5, 0.5), (0, 255), (0, 1023), (0, 4095), (0, 65535))
 
 
 class PixelError(ValueError):
@@ -81,14 +82,17 @@ def to_bytes(values: np.ndarray, pixel_range: tuple[float, float] | None) -> np.
     if values.dtype == np.uint8 and pixel_range is None:
         return values
     if pixel_range is None:
-        _check(values, (values >= 0) & (values <= 255) & (values == np.floor(values)), _range_advice)
+        valid = (values >= 0) & (values <= 255)
+        if values.dtype.kind == "f":
+            valid &= values == np.floor(values)
+        _check(values, valid, _range_advice)
         return values.astype(np.uint8)
     low, high = pixel_range
     _check(values, (values >= low) & (values <= high), lambda _: f"outside --pixel-range {low:g} {high:g}")
     return np.rint((values.astype(np.float64) - low) * (255 / (high - low))).astype(np.uint8)
 
 
-def _check(values: np.ndarray, valid: np.ndarray, describe) -> None:
+def _check(values: np.ndarray, valid: np.ndarray, describe: Callable[[np.ndarray], str]) -> None:
     if valid.all():
         return
     row, pixel = divmod(int(np.argmin(valid)), valid.shape[1])
@@ -97,12 +101,14 @@ def _check(values: np.ndarray, valid: np.ndarray, describe) -> None:
 
 def _range_advice(values: np.ndarray) -> str:
     finite = values[np.isfinite(values)]
-    return "not a whole number in 0..255" + range_advice(float(finite.min(initial=0)), float(finite.max(initial=0)))
+    low, high = (float(bound) for bound in (finite.min(initial=np.inf), finite.max(initial=-np.inf)))
+    return "not a whole number in 0..255" + (range_advice(low, high) if low <= high else "")
 
 
 def range_advice(low: float, high: float) -> str:
-    """What to do about pixels that run from `low` to `high` and are not whole numbers in 0..255."""
-    ranges = ((0.0, 1.0), (-1.0, 1.0), (-0.5, 0.5), (0.0, 255.0))
-    fitting = next((bounds for bounds in ranges if bounds[0] <= low and high <= bounds[1]), None)
-    given = "LO HI" if fitting is None else f"{fitting[0]:g} {fitting[1]:g}"
-    return f" (the values near it run from {low:g} to {high:g}); scale them with --pixel-range {given}"
+    """What to do about pixels from `low` to `high` that are not whole numbers in 0..255, to end a message with."""
+    bounds = next((bounds for bounds in _USUAL_RANGES if bounds[0] <= low and high <= bounds[1]), (low, high))
+    given = " ".join(f"{bound:.12g}" for bound in bounds)
+    if bounds[0] == bounds[1]:
+        given = "LO HI"
+    return f"; values here run from {low:g} to {high:g}: --pixel-range {given} scales them to 0..255"

@@ -8,8 +8,14 @@ from pipeline.errors import InputError
 
 BLOCK_BYTES = 2 << 20  # larger ones cost memory and gain nothing
 MAX_CHANNELS = 4  # gray, gray and alpha, RGB, RGBA; more are rather a height or width in the wrong place
-_COLUMNS, _PIXELS = "columns", "pixels"
-_COLUMN = "name or 0-based index, or none"
+PLANES = "CHW"
+BLANKS = r"\s+"  # one or more of them, as pandas writes it
+_SEPARATORS = {"tab": "\t", "\\t": "\t", "comma": ",", "blanks": BLANKS, "blank": BLANKS, "space": BLANKS, " ": BLANKS}
+_TEXT, _PIXELS = "how tables of text are read", "how pixels are read"
+
+
+def _column(usual: str) -> str:
+    return f"name or 0-based index, or none (default: {usual})"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,31 +26,38 @@ class ReadOptions:
         InputError: an option is out of range.
     """
 
-    has_header: bool = setting(True, "the first line is data", flag="--no-header", group=_COLUMNS)
-    label_column: str | None = setting(None, f"{_COLUMN} (default: label, class, digit, ...)", group=_COLUMNS)
-    id_column: str | None = setting(None, f"{_COLUMN} (default: id, image_id, index, ...)", group=_COLUMNS)
+    has_header: bool = setting(True, "the first line is data", flag="--no-header", group=_TEXT)
+    label_column: str | None = setting(None, _column("label, class, digit, ..."), metavar="COLUMN", group=_TEXT)
+    id_column: str | None = setting(None, _column("id, image_id, index, ..."), metavar="COLUMN", group=_TEXT)
     drop_column: tuple[str, ...] = setting(
-        (), "a column to ignore; repeat it for more", metavar="COLUMN", repeat=True, group=_COLUMNS
+        (), "a column to ignore; repeat it for more", metavar="COLUMN", repeat=True, group=_TEXT
+    )
+    text_column: tuple[str, ...] = setting(
+        (),
+        "the label or id column, if its values are names although the first one is a number; repeat it for both",
+        metavar="COLUMN",
+        repeat=True,
+        group=_TEXT,
     )
     one_hot_labels: int | None = setting(
-        None, "the label is N columns of 0 and 1, one per class: the last ones (default: one column)", group=_COLUMNS
+        None, "the label is N columns of 0 and 1, one per class, after all pixels or before them", group=_TEXT
     )
     separator: str | None = setting(
-        None, "between values: a character, tab or blanks (default: comma, or what the first line has)", group=_COLUMNS
+        None, "of values: a character, tab or blanks (default: comma, or what the first line has)", group=_TEXT
     )
     image_shape: tuple[int, int, int] | None = setting(
         None, "required unless images are square and gray", nargs=3, metavar=("H", "W", "C"), type=int, group=_PIXELS
     )
     layout: str | None = setting(
         None,
-        "order of values: channels of a pixel together, or planes (default: HWC, or what column names say)",
-        choices=("HWC", "CHW"),
+        "an image's values: all channels of a pixel, then the next (HWC), or planes (default: HWC, or as named)",
+        choices=("HWC", PLANES),
         group=_PIXELS,
     )
-    transpose: bool = setting(False, "pictures are stored column by column, as those of EMNIST", group=_PIXELS)
+    transpose: bool = setting(False, "images are stored column by column, as those of EMNIST", group=_PIXELS)
     pixel_range: tuple[float, float] | None = setting(
         None,
-        "values of black and white, scaled to 0 and 255, such as 0 1 or -1 1 (default: 0 255, not scaled)",
+        "values of black and white, such as 0 1 or -1 1, scaled to 0 and 255 (default: not scaled)",
         nargs=2,
         metavar=("LO", "HI"),
         type=float,
@@ -58,6 +71,20 @@ class ReadOptions:
             low, high = self.pixel_range
             if not (math.isfinite(low) and math.isfinite(high) and low < high):
                 raise InputError(f"--pixel-range {low:g} {high:g}: give two numbers, the smaller one first")
+        if self.one_hot_labels is not None and self.one_hot_labels < 2:
+            raise InputError(f"--one-hot-labels {self.one_hot_labels} must be at least 2")
+        if self.separator is not None and self.separator not in _SEPARATORS and len(self.separator) != 1:
+            raise InputError(f"--separator {self.separator!r}: give one character, tab or blanks")
+
+    @property
+    def separates_by(self) -> str | None:
+        """The separator as pandas takes it; None to look for it."""
+        return None if self.separator is None else _SEPARATORS.get(self.separator, self.separator)
+
+    @property
+    def changes_pixels(self) -> bool:
+        """Whether pixels are stored otherwise than the file has them."""
+        return self.layout == PLANES or self.transpose or self.pixel_range is not None
 
     def _check_image_shape(self) -> None:
         if self.image_shape is None:
@@ -68,8 +95,8 @@ class ReadOptions:
         first, second, last = self.image_shape
         if last > MAX_CHANNELS >= first and self.layout != "HWC":
             raise InputError(
-                f"--image-shape {text} is height, width, channels: {last} channels; for {first} planes of {second} x "
-                f"{last} give --image-shape {second} {last} {first} --layout CHW, for {last} channels add --layout HWC"
+                f"--image-shape {text} means {last} channels; for {first} planes of {second} x {last} give "
+                f"--image-shape {second} {last} {first} --layout CHW, for {last} channels add --layout HWC"
             )
         if last > MAX_CHANNELS and self.layout is None:
-            raise InputError(f"--image-shape {text}: {last} channels; if that is meant, add --layout HWC or CHW")
+            raise InputError(f"--image-shape {text} means {last} channels; if it does, add --layout HWC or CHW")

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from pipeline.convert.csv_parser import Rows
+from pipeline.convert.csv_strict import Rows
 from pipeline.errors import InputError
 from pipeline.format.manifest import Source
 

@@ -1,9 +1,10 @@
-"""Rows of any layout as a source for the converter: a reader gives them as the file has them, TableFile as we store them.
+"""Rows of any layout as a source for the converter: a reader gives them as the file has them, TableFile as stored.
 
 A table is read from its first row on, by one task.
 """
 
 import hashlib
+import math
 import pathlib
 import pickle
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from pipeline.convert.csv_parser import Rows
+from pipeline.convert.csv_strict import Rows
 from pipeline.convert.pixels import PixelError, Shape, arrange, find_shape, to_bytes
 from pipeline.convert.read_options import ReadOptions
 from pipeline.convert.source import Mark, Scan, changed_error, check_unchanged, identify
@@ -33,7 +34,7 @@ class RawRows(NamedTuple):
 
 
 class Reader(Protocol):
-    """One file or folder of rows. Cheap to construct, and picklable: what it yields follows from the pickle and the file.
+    """One file or folder of rows. Cheap to construct, and picklable: its rows follow from the pickle and the file.
 
     `image_shape` is None unless the file states it; flat values then have the order H, W, C. With `class_names` the
     labels are numbers, the places of names in it.
@@ -136,6 +137,11 @@ class TableFile:
             InputError: a value is not a pixel, or a label not a class.
         """
         values, labels, ids = block.rows
+        if math.prod(values.shape[1:]) != math.prod(self.image_shape):
+            shape = " x ".join(map(str, self.image_shape))
+            raise InputError(
+                f"{self.place_of(block.first)}: an image of {math.prod(values.shape[1:])} values, expected {shape}"
+            )
         arranged = arrange(values, self.image_shape, self.reader.image_shape is not None, self._options)
         try:
             images = to_bytes(arranged, self._options.pixel_range)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from pipeline.convert.csv_parser import Rows
+from pipeline.convert.csv_strict import Rows
 from pipeline.convert.source import Mark, Scan, check_unchanged, identify
 from pipeline.errors import InputError
 from pipeline.files import sha256_of

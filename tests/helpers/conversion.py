@@ -1,10 +1,12 @@
 """Small CSVs, converted and read back, for the tests of the converter."""
 
+import dataclasses
 import hashlib
 
 import numpy as np
 
 from pipeline.convert.converter import ConvertConfig, convert
+from pipeline.convert.read_options import ReadOptions
 from pipeline.format.manifest import load_manifest
 
 PIXELS = ",".join(f"p{k}" for k in range(4))
@@ -33,9 +35,16 @@ def write_sources(folder, texts):
     return tuple(splits)
 
 
+def make_config(splits, out, **options):
+    """A ConvertConfig, among whose options may be those of reading."""
+    names = {field.name for field in dataclasses.fields(ReadOptions)}
+    read = ReadOptions(**{name: value for name, value in options.items() if name in names})
+    return ConvertConfig(splits=splits, out=out, read=read, **{k: v for k, v in options.items() if k not in names})
+
+
 def convert_texts(folder, texts, out="data", on_progress=None, on_notice=None, **options):
     """Convert texts or bytes into folder/out; see `write_sources`."""
-    config = ConvertConfig(splits=write_sources(folder, texts), out=folder / out, **options)
+    config = make_config(write_sources(folder, texts), folder / out, **options)
     return convert(config, on_progress, on_notice)
 
 

@@ -1,0 +1,234 @@
+"""The layout of a text table, from its first two lines and the options: separator, columns, and what these hold."""
+
+import csv
+import dataclasses
+import io
+import pathlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from pipeline.convert.columns import ID_NAMES, LABEL_NAMES, NONE, Columns, find_columns
+from pipeline.convert.compressed import open_text
+from pipeline.convert.csv_strict import is_number
+from pipeline.convert.read_options import BLANKS, ReadOptions
+from pipeline.errors import InputError, shorten
+from pipeline.splits import split_of_value
+
+_MAX_LINE_BYTES = 16 << 20
+_BOM = "\ufeff"
+_SEPARATOR_NAMES = {";": "semicolons", "\t": "tabs", "|": "'|'", BLANKS: "blanks"}
+
+
+class Head(NamedTuple):
+    """The first line that is not blank, named `where`, and the first row, if there is one as long.
+
+    `skip` lines come before the first row; `separator` is a character or BLANKS.
+    """
+
+    where: str
+    separator: str
+    skip: int
+    fields: list[str]
+    row: list[str] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """What a text table holds.
+
+    Args:
+        separator: a character, or BLANKS.
+        skip: lines before the first row.
+        columns: which column is what.
+        one_hot: the columns of the label, if it has one per class.
+        in_one_cell: a single column has all pixels of an image, separated by blanks.
+        text_label, text_id: values are names.
+        is_plain: nothing but numbers, one per column and separated by commas.
+        notes: what was guessed, a line each.
+    """
+
+    separator: str
+    skip: int
+    columns: Columns
+    one_hot: tuple[int, ...] = ()
+    in_one_cell: bool = False
+    text_label: bool = False
+    text_id: bool = False
+    is_plain: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def find_layout(path: pathlib.Path, options: ReadOptions, split_column: str | None = None) -> Layout | None:
+    """The layout of a file; None if its first lines are not text that can be split, as `CsvFile` will report.
+
+    `split_column` names the split of each row, if the file has that column.
+
+    Raises:
+        InputError: a column has no name, two names, or values of another kind than its place says.
+    """
+    head = read_head(path, options)
+    if head is None:
+        return None
+    names = [field.strip() for field in head.fields] if options.has_header else None
+    ignored = [*options.drop_column, *([] if split_column is None else [split_column])]
+    others = [k for name in ignored if (k := place_of(name, names, len(head.fields))) is not None]
+    one_hot = _find_one_hot(head, others, options)
+    label_column = NONE if one_hot else options.label_column
+    columns = find_columns(
+        head.where, head.fields, options.has_header, label_column, options.id_column, (*others, *one_hot)
+    )
+    in_one_cell = text_label = text_id = False
+    if head.row is not None:
+        in_one_cell = columns.num_pixels == 1 and len(head.row[columns.pixel_indices[0]].split()) > 1
+        text_label, text_id = (has_names(column, head, columns, options) for column in (columns.label, columns.id))
+        if not in_one_cell:
+            _check_split_names(head, columns)
+    named = columns.layout if options.layout is None else None
+    unusual = head.separator != "," or columns.others or in_one_cell or named or text_label or text_id
+    is_ascii = all(map(str.isascii, [*head.fields, *(head.row or ())]))
+    layout = Layout(head.separator, head.skip, columns, one_hot, in_one_cell, text_label, text_id)
+    return dataclasses.replace(
+        layout,
+        is_plain=is_ascii and not unusual and not options.changes_pixels,
+        notes=_notes(head, layout, options),
+    )
+
+
+def find_label_layout(path: pathlib.Path, options: ReadOptions) -> Layout:
+    """The layout of a file of labels, and perhaps ids, without pixels.
+
+    Raises:
+        InputError: it is not text, or which column has the labels is unclear.
+    """
+    head = read_head(path, options)
+    if head is None:
+        raise InputError(f"{path}: not a text file of labels")
+    # The options are about the images, so they count if they happen to fit.
+    label, identity = (
+        name if name in head.fields or (name == NONE and role == "id") else None
+        for role, name in (("label", options.label_column), ("id", options.id_column))
+    )
+    columns = find_columns(head.where, head.fields, options.has_header, label, identity, only_images=False)
+    free = columns.pixel_indices
+    place, id_place = columns.label, columns.id
+    if place is None and len(free) == 1:
+        place = free[0]
+    elif id_place is None and identity is None and len(head.fields) == 2:
+        # The first one of two nameless columns has ids, as in Kaggle's files of labels.
+        id_place, place = (free[0], place) if place is not None else (free[0], free[1])
+    if place is None:
+        raise InputError(f"{head.where}: no column of labels; name it {LABEL_NAMES[0]}, and that of ids {ID_NAMES[0]}")
+    others = tuple(k for k in range(columns.count) if k not in (place, id_place))
+    columns = Columns(columns.count, place, id_place, columns.names, others)
+    names = [has_names(column, head, columns, options) for column in (place, id_place)]
+    return Layout(head.separator, head.skip, columns, text_label=names[0], text_id=names[1])
+
+
+def read_head(path: pathlib.Path, options: ReadOptions) -> Head | None:
+    """The beginning of a file; None if it is empty, or no UTF-8 text whose first lines can be split."""
+    lines = _first_lines(path)
+    if not lines:
+        return None
+    number, first = lines[0]
+    separator = options.separates_by or _detect(first)
+    try:
+        fields, *rows = [_split(line, separator) for _, line in lines]
+    except csv.Error:
+        return None
+    row = (rows[0] if rows else None) if options.has_header else fields
+    if row is not None and len(row) != len(fields):
+        row = None  # reported when the row is read
+    return Head(f"{path}, line {number}", separator, number if options.has_header else number - 1, fields, row)
+
+
+def place_of(name: str, names: Sequence[str] | None, count: int) -> int | None:
+    """Index of a column by its name or index; None if there is none of that name."""
+    if names and name in names:
+        return names.index(name)
+    if name.isascii() and name.isdigit() and len(name) < 8 and int(name) < count:
+        return int(name)
+    return None
+
+
+def has_names(column: int | None, head: Head, columns: Columns, options: ReadOptions) -> bool:
+    """Whether a column's values are names: the first one is, or an option says so."""
+    if column is None or head.row is None:
+        return False
+    if column in [place_of(name, columns.names, columns.count) for name in options.text_column]:
+        return True
+    return head.row[column].strip() != "" and not is_number(head.row[column])
+
+
+def _notes(head: Head, layout: Layout, options: ReadOptions) -> tuple[str, ...]:
+    columns, notes = layout.columns, list(layout.columns.notes)
+    if head.separator != "," and options.separator is None:
+        notes.append(f"{head.where}: values are separated by {_SEPARATOR_NAMES[head.separator]}; else give --separator")
+    if layout.in_one_cell:
+        notes.append(f"{head.where}: {columns.describe(columns.pixel_indices[0])} has all pixels of an image")
+    if columns.layout is not None and options.layout is None:
+        order = "planes" if columns.layout == "CHW" else "the channels of a pixel together"
+        notes.append(f"{head.where}: by their names, columns are {order}; --layout HWC or CHW overrules this")
+    if layout.one_hot:
+        notes.append(f"{head.where}: columns {layout.one_hot[0]} to {layout.one_hot[-1]} are the one-hot label")
+    return tuple(notes)
+
+
+def _first_lines(path: pathlib.Path) -> list[tuple[int, str]]:
+    """The first two lines that are not blank, with their numbers from 1; none if they are not UTF-8 text."""
+    lines: list[tuple[int, str]] = []
+    with open_text(path) as (stream, _), io.BufferedReader(stream) as buffered:
+        number = size = 0
+        while len(lines) < 2 and (data := buffered.readline(_MAX_LINE_BYTES)):
+            number, size = number + 1, size + len(data)
+            try:
+                line = data.decode("utf-8").removeprefix(_BOM).rstrip("\r\n")
+            except UnicodeDecodeError:
+                return []
+            if "\0" in line or "\r" in line or size >= _MAX_LINE_BYTES:
+                return []
+            if line.strip():
+                lines.append((number, line))
+    return lines
+
+
+def _detect(line: str) -> str:
+    if "," in line:
+        return ","
+    character = next((mark for mark in ";\t|" if mark in line), None)
+    return character or (BLANKS if len(line.split()) > 1 else ",")
+
+
+def _split(line: str, separator: str) -> list[str]:
+    if separator == BLANKS:
+        return line.split()
+    return next(csv.reader([line], delimiter=separator, skipinitialspace=True, strict=True))
+
+
+def _find_one_hot(head: Head, others: Sequence[int], options: ReadOptions) -> tuple[int, ...]:
+    """The columns of a one-hot label: the last ones or, if these are not one-hot in the first row, the first ones."""
+    count = options.one_hot_labels
+    if count is None or head.row is None:
+        return ()
+    columns = find_columns(
+        head.where, head.fields, options.has_header, NONE, options.id_column, others, only_images=False
+    )
+    places = columns.pixel_indices
+    for group in (places[-count:], places[:count]):
+        values = [float(head.row[k]) if is_number(head.row[k]) else -1 for k in group]
+        if len(places) > count and sorted(values) == [0] * (count - 1) + [1]:
+            return tuple(group)
+    raise InputError(
+        f"{head.where}: neither the last nor the first {count} of {len(places)} columns have a single 1 among zeros in "
+        "the first row; check --one-hot-labels, or ignore other columns with --drop-column"
+    )
+
+
+def _check_split_names(head: Head, columns: Columns) -> None:
+    for column in columns.pixel_indices:
+        value = head.row[column] if head.row else ""
+        if split_of_value(value) is not None:
+            option = columns.option(column)
+            raise InputError(
+                f"{head.where}: {columns.describe(column)} has {shorten(value)}, the name of a split; "
+                f"give --split-column {option}, or ignore it with --drop-column {option}"
+            )

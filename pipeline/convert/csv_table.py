@@ -1,0 +1,239 @@
+"""Text tables that are not plain numbers between commas: names as labels and ids, other separators, extra columns.
+
+pandas reads them, some thousand rows at a time. It is imported when the first row is read.
+"""
+
+import dataclasses
+import io
+import math
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from pipeline.convert.compressed import open_text
+from pipeline.convert.csv_layout import Layout
+from pipeline.convert.csv_strict import is_number, whole_number
+from pipeline.convert.pixels import Shape
+from pipeline.convert.read_options import ReadOptions
+from pipeline.convert.source import changed_error
+from pipeline.convert.table import RawRows
+from pipeline.errors import InputError, shorten
+from pipeline.format.manifest import MAX_CLASSES
+
+_BLOCK_VALUES = 1 << 20  # of a block: as int64 they take 8 MiB
+_BLOCK_CELLS = 512  # rows of a block if a cell has all pixels of an image
+_COLORS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class CsvTable:
+    """A `Reader` of a text table.
+
+    `split_column` and `split_values`: only rows with one of these values in that column.
+    """
+
+    path: pathlib.Path
+    layout: Layout
+    options: ReadOptions = ReadOptions()
+    split_column: int | None = None
+    split_values: frozenset[str] = frozenset()
+    class_names: tuple[str, ...] | None = None
+
+    @property
+    def has_labels(self) -> bool:
+        return self.layout.columns.label is not None or bool(self.layout.one_hot)
+
+    @property
+    def has_ids(self) -> bool:
+        return self.layout.columns.id is not None
+
+    @property
+    def image_shape(self) -> Shape | None:
+        """Known if columns are named after colors: (height, width, 3) as stored."""
+        if self.options.layout is not None or self.layout.columns.layout is None:
+            return None
+        if self.options.image_shape is not None:
+            height, width, _ = self.options.image_shape
+            return (width, height, _COLORS) if self.options.transpose else (height, width, _COLORS)
+        num_pixels = self.layout.columns.num_pixels
+        side = math.isqrt(num_pixels // _COLORS)
+        if side * side * _COLORS != num_pixels:
+            raise InputError(f"{self.path}: {num_pixels} pixels of 3 colors are not square; give --image-shape H W 3")
+        return side, side, _COLORS
+
+    def blocks(self) -> Iterator[RawRows]:
+        """All rows in order.
+
+        Raises:
+            InputError: a cell is not what its column should have, or the file is corrupt.
+        """
+        columns = self.layout.columns
+        for first, frame in self._frames(None):
+            values = self._pixels(first, frame)
+            labels = self._labels(first, frame) if self.has_labels else None
+            ids = None if columns.id is None else self._texts(first, frame, columns.id, self.layout.text_id)
+            if self.split_column is not None:
+                kept = self._kept(frame)
+                values, labels, ids = (None if part is None else part[kept] for part in (values, labels, ids))
+            yield RawRows(values, labels, ids)
+
+    def labels(self) -> Iterator[np.ndarray]:
+        """The labels alone; -1 for each row of a file without labels."""
+        columns = self.layout.columns
+        used = {0, columns.label, self.split_column, *self.layout.one_hot}
+        for first, frame in self._frames([k for k in used if k is not None]):
+            labels = self._labels(first, frame) if self.has_labels else np.full(len(frame), -1)
+            yield labels if self.split_column is None else labels[self._kept(frame)]
+
+    def distinct(self, column: int) -> list[str]:
+        """The different values of a column, in the order of their first rows."""
+        values: dict[str, None] = {}
+        for _, frame in self._frames([column]):
+            values.update(dict.fromkeys(frame[column].str.strip().unique().tolist()))
+            if len(values) > MAX_CLASSES:
+                raise InputError(f"{self.path}: over {MAX_CLASSES:,} different values in column {column}")
+        return list(values)
+
+    def place_of(self, row: int) -> str:
+        """How messages name a row; the file is read again to find its line."""
+        if self.split_column is None:
+            return self._place(row)
+        for first, frame in self._frames([self.split_column]):
+            kept = np.flatnonzero(self._kept(frame))
+            if row < len(kept):
+                return self._place(first + int(kept[row]))
+            row -= len(kept)
+        raise changed_error(self.path)
+
+    def _frames(self, used: Sequence[int] | None) -> Iterator[tuple[int, Any]]:
+        """(number of its first row, some rows as a DataFrame), with these columns or all."""
+        import pandas
+
+        columns = self.layout.columns
+        texts = {columns.label, columns.id, self.split_column, *columns.others} - {None, *self.layout.one_hot}
+        if self.layout.in_one_cell:
+            texts |= set(columns.pixel_indices)
+        first = 0
+        with open_text(self.path) as (stream, _), io.BufferedReader(stream) as buffered:
+            try:
+                frames = pandas.read_csv(
+                    buffered,
+                    sep=self.layout.separator,
+                    header=None,
+                    names=range(columns.count),
+                    index_col=False,
+                    usecols=used,
+                    skiprows=self.layout.skip,
+                    skipinitialspace=True,
+                    dtype={column: str for column in texts if used is None or column in used},
+                    na_filter=False,
+                    low_memory=False,
+                    encoding="utf-8-sig",
+                    chunksize=_BLOCK_CELLS if self.layout.in_one_cell else max(1, _BLOCK_VALUES // columns.count),
+                )
+                with frames:
+                    for frame in frames:
+                        yield first, frame.reset_index(drop=True)
+                        first += len(frame)
+            except pandas.errors.EmptyDataError:
+                return
+            except (pandas.errors.ParserError, UnicodeDecodeError) as error:
+                reason = " ".join(str(error).split()).removeprefix("Error tokenizing data. C error: ")
+                raise InputError(f"{self.path}: {reason}; all rows need {columns.count} columns, in UTF-8") from error
+
+    def _kept(self, frame: Any) -> np.ndarray:
+        """bool [n]: the rows of this part of the file."""
+        return frame[self.split_column].str.strip().isin(self.split_values).to_numpy()
+
+    def _pixels(self, first: int, frame: Any) -> np.ndarray:
+        """Numbers [n, pixels], or [n, H, W, 3] if names of columns say so."""
+        if self.layout.in_one_cell:
+            return self._cells(first, frame[self.layout.columns.pixel_indices[0]])
+        pixels = frame[self.layout.columns.pixel_indices]
+        values = pixels.to_numpy()
+        if values.dtype.kind not in "iuf":
+            self._check_numbers(first, pixels)
+            values = values.astype(np.float64)
+        if self.image_shape is not None and self.layout.columns.layout == "CHW":
+            height, width, channels = self.image_shape
+            values = np.moveaxis(values.reshape(-1, channels, height, width), 1, -1)
+        return values
+
+    def _cells(self, first: int, cells: Any) -> np.ndarray:
+        """Numbers [n, pixels] of cells that have all pixels of an image."""
+        images = [_numbers(cell) for cell in cells]
+        expected = max(map(len, images), default=0)
+        for row, (image, cell) in enumerate(zip(images, cells, strict=True)):
+            if len(image) == expected:
+                continue
+            value = next((value for value in cell.split() if not is_number(value)), None)
+            wrong = f"{len(image)} pixels, another row has {expected}"
+            if value is not None:
+                wrong = f"pixel {shorten(value)} is not a number"
+            raise InputError(f"{self._place(first + row)}: {wrong}")
+        return np.stack(images)
+
+    def _check_numbers(self, first: int, pixels: Any) -> None:
+        columns = self.layout.columns
+        for row, values in enumerate(pixels.astype(str).to_numpy()):
+            for column, value in zip(columns.pixel_indices, values.tolist(), strict=True):
+                if not is_number(value):
+                    what = f"{shorten(value)} is not a number" if value.strip() else "is empty or missing"
+                    raise InputError(
+                        f"{self._place(first + row)}: {columns.describe(column)}: {what}; if the column has no pixels, "
+                        f"ignore it with --drop-column {columns.option(column)}"
+                    )
+
+    def _labels(self, first: int, frame: Any) -> np.ndarray:
+        columns = self.layout.columns
+        if self.layout.one_hot:
+            return self._one_hot(first, frame[list(self.layout.one_hot)])
+        return self._texts(first, frame, columns.label or 0, self.layout.text_label)
+
+    def _one_hot(self, first: int, frame: Any) -> np.ndarray:
+        values = frame.to_numpy()
+        if values.dtype.kind not in "iuf":
+            raise InputError(f"{self.path}: its one-hot columns are not all numbers; check --one-hot-labels")
+        valid = ((values == 1).sum(axis=1) == 1) & ((values == 0).sum(axis=1) == values.shape[1] - 1)
+        if not valid.all():
+            place = self._place(first + int(np.argmin(valid)))
+            raise InputError(f"{place}: its one-hot label is not a single 1 among zeros")
+        return values.argmax(axis=1).astype(np.int64)
+
+    def _texts(self, first: int, frame: Any, column: int, are_names: bool) -> np.ndarray:
+        """A column of labels or ids: object array of str [n], or int64 [n]."""
+        texts = frame[column].str.strip().to_numpy(object)
+        values = texts if are_names else np.array([whole_number(text) for text in texts.tolist()], np.int64)
+        invalid = texts == "" if are_names else values < 0
+        if invalid.any():
+            raise self._text_error(first, texts, int(np.argmax(invalid)), column)
+        return values
+
+    def _text_error(self, first: int, texts: np.ndarray, row: int, column: int) -> InputError:
+        columns = self.layout.columns
+        role, option = "label" if column == columns.label else "id", columns.option(column)
+        what = "is empty"
+        if texts[row]:
+            what = f"{shorten(texts[row])} is not a plain non-negative integer, as the {role} must be"
+            what += f"; if {role}s are names, give --text-column {option}"
+        return InputError(f"{self._place(first + row)}: {columns.describe(column)}: {what}")
+
+    def _place(self, row: int) -> str:
+        """Row `row` of the file by its line."""
+        with open_text(self.path) as (stream, _), io.BufferedReader(stream) as buffered:
+            for number, line in enumerate(buffered, 1):
+                if number > self.layout.skip and line.strip():
+                    if not row:
+                        return f"{self.path}, line {number}"
+                    row -= 1
+        raise changed_error(self.path)
+
+
+def _numbers(cell: str) -> np.ndarray:
+    """float64 [pixels] of a cell; fewer if a value is not a number."""
+    try:  # NumPy stops at such a value, with a warning that will be an error
+        return np.fromstring(cell, np.float64, sep=" ")
+    except ValueError:
+        return np.empty(0)

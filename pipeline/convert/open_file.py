@@ -1,0 +1,46 @@
+"""Opening one file of any layout: the fast reader of plain numbers if it can read it, else another."""
+
+import dataclasses
+import os
+import pathlib
+
+from pipeline.convert.csv_layout import find_layout
+from pipeline.convert.csv_reader import CsvFile
+from pipeline.convert.csv_table import CsvTable
+from pipeline.convert.read_options import ReadOptions
+from pipeline.convert.source import identify
+from pipeline.convert.table import Reader
+from pipeline.errors import InputError
+
+
+def open_file(path: str | os.PathLike, options: ReadOptions, split_column: str | None = None) -> CsvFile | Reader:
+    """The reader of a file; with `split_column` a table that has this column is a `CsvTable`.
+
+    Raises:
+        InputError: the file is missing, or of a kind or layout that cannot be read.
+    """
+    identify(pathlib.Path(path))
+    layout = find_layout(pathlib.Path(path), options, split_column)
+    if layout is None or layout.is_plain:
+        return CsvFile(path, options)
+    return CsvTable(pathlib.Path(path), layout, options)
+
+
+def as_table(file: CsvFile | Reader) -> Reader:
+    """A reader of the same rows as they are in the file, whose labels can be replaced."""
+    if not isinstance(file, CsvFile):
+        return file
+    layout = find_layout(file.path, file.options)
+    if layout is None:
+        raise InputError(f"{file.path}: not a table of text")
+    return CsvTable(file.path, layout, file.options)
+
+
+def with_text_labels(file: CsvFile | Reader) -> CsvFile | Reader:
+    """The same file with its labels as names, as those of another file are; unchanged if it has none in a column."""
+    if not file.has_labels or not isinstance(file, (CsvFile, CsvTable)):
+        return file
+    table = as_table(file)
+    if not isinstance(table, CsvTable) or table.layout.columns.label is None:
+        return file
+    return dataclasses.replace(table, layout=dataclasses.replace(table.layout, text_label=True))

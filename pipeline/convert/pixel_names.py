@@ -1,0 +1,59 @@
+"""What the names of pixel columns say about their order: row by row, or the channels of an image one after another."""
+
+import collections
+import itertools
+import re
+from collections.abc import Sequence
+
+from pipeline.errors import InputError, shorten
+
+_NUMBER = re.compile("[0-9]+")
+_CHANNELS = ("red", "green", "blue")
+_COLOR = "(r|red|g|green|b|blue)"
+_CHANNEL_NAME = re.compile(rf"{_COLOR}[_ .-]?[0-9]+|[a-z]*[_ .-]?[0-9]+[_ .-]?{_COLOR}", re.I)
+
+
+def channel_order(names: Sequence[str]) -> str | None:
+    """CHW if the names are all of red, then green, then blue (r_0, r_1, ..), HWC if they take turns; else None."""
+    letters = []
+    for name in names:
+        match = _CHANNEL_NAME.fullmatch(name)
+        if match is None:
+            return None
+        letters.append((match[1] or match[2]).lower()[0])
+    count = len(letters) // 3
+    if letters == [channel[0] for channel in _CHANNELS for _ in range(count)]:
+        return "CHW"
+    return "HWC" if letters == [channel[0] for _ in range(count) for channel in _CHANNELS] else None
+
+
+def check_pixel_names(where: str, names: Sequence[str]) -> None:
+    """Names like pixel0.. or 1x1..28x28 must count up without gaps, the last number fastest: row-major order.
+
+    Raises:
+        InputError: a name is out of order, or not one of a pixel.
+    """
+    # Without its own #, which would look like the place of a number.
+    patterns = [_NUMBER.sub("#", name.replace("#", "")) for name in names]
+    pattern, times = collections.Counter(patterns).most_common(1)[0]
+    # Names that mostly share no pattern say nothing about the order.
+    if "#" not in pattern or times < 2 or times * 2 <= len(names):
+        return
+    for name, own_pattern in zip(names, patterns, strict=True):
+        if own_pattern != pattern:
+            example = names[patterns.index(pattern)]
+            raise InputError(
+                f"{where}: extra column {shorten(name)}: not a pixel like {shorten(example)}; ignore it with "
+                f"--drop-column, or select it with --label-column, --id-column or --split-column"
+            )
+    numbers = [tuple(map(int, _NUMBER.findall(name))) for name in names]
+    # An axis is at most as long as the list of names, however large a number one of them has.
+    ranges = [range(min(axis), min(max(axis), min(axis) + len(names)) + 1) for axis in zip(*numbers, strict=True)]
+    for name, place, expected in zip(names, numbers, itertools.product(*ranges), strict=False):
+        if place != expected:
+            start, *parts = pattern.split("#")
+            wanted = start + "".join(f"{number}{part}" for number, part in zip(expected, parts, strict=True))
+            raise InputError(
+                f"{where}: pixel columns out of order: {shorten(name)} in the place of {shorten(wanted)}; "
+                f"put them in row-major order without gaps"
+            )

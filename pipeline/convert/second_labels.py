@@ -1,0 +1,123 @@
+"""Labels in a second file: in the order of the images, or joined to them by id."""
+
+import dataclasses
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from pipeline.convert.csv_layout import find_label_layout
+from pipeline.convert.csv_table import CsvTable
+from pipeline.convert.pixels import Shape
+from pipeline.convert.read_options import ReadOptions
+from pipeline.convert.source import identify
+from pipeline.convert.table import RawRows, Reader
+from pipeline.errors import InputError, shorten
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class WithLabels:
+    """A `Reader` of images whose labels are in another file.
+
+    `labels_of_rows` are int64 or texts [rows], in the order of the images or, with `labelled_ids`, by their ids.
+    """
+
+    reader: Reader
+    labels_path: pathlib.Path
+    labels_of_rows: np.ndarray
+    labelled_ids: np.ndarray | None = None
+    class_names: tuple[str, ...] | None = None
+    has_labels: bool = True
+
+    @property
+    def path(self) -> pathlib.Path:
+        return self.reader.path
+
+    @property
+    def image_shape(self) -> Shape | None:
+        return self.reader.image_shape
+
+    @property
+    def has_ids(self) -> bool:
+        return self.reader.has_ids
+
+    def blocks(self) -> Iterator[RawRows]:
+        """All rows in order.
+
+        Raises:
+            InputError: there are more or fewer labels than images, or an image whose id has no label.
+        """
+        first = 0
+        places = self._places()
+        for rows in self.reader.blocks():
+            stop = first + len(rows.values)
+            yield rows._replace(labels=self._labels(first, stop, rows.ids, places))
+            first = stop
+        self._check_end(first)
+
+    def labels(self) -> Iterator[np.ndarray]:
+        """The labels alone; by id, the images are read too."""
+        if self.labelled_ids is not None:
+            yield from (rows.labels for rows in self.blocks() if rows.labels is not None)
+            return
+        first = 0
+        for of_block in self.reader.labels():
+            yield self._labels(first, first + len(of_block), None, {})
+            first += len(of_block)
+        self._check_end(first)
+
+    def place_of(self, row: int) -> str:
+        """How messages name a row."""
+        return self.reader.place_of(row)
+
+    def _places(self) -> dict[object, int]:
+        return {} if self.labelled_ids is None else {name: k for k, name in enumerate(self.labelled_ids.tolist())}
+
+    def _labels(self, first: int, stop: int, ids: np.ndarray | None, places: dict[object, int]) -> np.ndarray:
+        if self.labelled_ids is None or ids is None:
+            if stop > len(self.labels_of_rows):
+                raise InputError(
+                    f"{self.labels_path}: {len(self.labels_of_rows):,} labels, but {self.path} has more rows"
+                )
+            return self.labels_of_rows[first:stop]
+        found = [places.get(name, -1) for name in ids.tolist()]
+        if -1 in found:
+            row = found.index(-1)
+            raise InputError(f"{self.place_of(first + row)}: no label for id {shorten(ids[row])} in {self.labels_path}")
+        return self.labels_of_rows[np.array(found, np.intp)]
+
+    def _check_end(self, num_rows: int) -> None:
+        if self.labelled_ids is None and num_rows < len(self.labels_of_rows):
+            raise self._count_error(f"{num_rows:,} rows")
+
+    def _count_error(self, rows: str) -> InputError:
+        return InputError(f"{self.labels_path}: {len(self.labels_of_rows):,} labels, but {self.path} has {rows}")
+
+
+def add_labels(reader: Reader, path: pathlib.Path, options: ReadOptions) -> tuple[WithLabels, str]:
+    """The reader with the labels of a file, and a line that says how they were joined.
+
+    Raises:
+        InputError: the images have labels already, or the file's column of labels is unknown or not readable.
+    """
+    if reader.has_labels:
+        advice = "omit --labels"
+        if isinstance(reader, CsvTable) and reader.layout.columns.label is not None:
+            advice = f"ignore them with --drop-column {reader.layout.columns.option(reader.layout.columns.label)}"
+        raise InputError(f"{reader.path}: has labels itself, beside those of {path}; {advice}")
+    identify(path)
+    table = CsvTable(path, find_label_layout(path, options), options)
+    labels = _concatenate(list(table.labels()), path)
+    ids = None
+    if table.has_ids and reader.has_ids:
+        ids = _concatenate([rows.ids for rows in table.blocks() if rows.ids is not None], path)
+        if len(set(ids.tolist())) < len(ids):
+            raise InputError(f"{path}: an id has two labels; remove one, or join by order with --id-column none")
+    how = "in the order of its rows" if ids is None else "by id"
+    return WithLabels(reader, path, labels, ids), f"{reader.path}: labels are those of {path}, {how}"
+
+
+def _concatenate(parts: list[np.ndarray], path: pathlib.Path) -> np.ndarray:
+    if not parts:
+        raise InputError(f"{path}: has no rows")
+    return np.concatenate(parts)
