@@ -118,7 +118,7 @@ def test_image_shape(num_pixels, given, shape):
 @pytest.mark.parametrize(
     ("num_pixels", "given", "fragment"),
     [
-        (785, None, "is one of them the label"),
+        (785, None, "if one is no pixel, give --label-column"),
         (3072, None, "--image-shape 32 32 3"),
         (7, None, "--image-shape H W C"),
         (784, (28, 28, 3), "28x28x3 needs 2352"),

@@ -14,7 +14,8 @@ def find_class_names(readers: Sequence[Reader]) -> tuple[str, ...] | None:
         InputError: there are too many, one cannot be shown on a line, or one file has numbers and another names.
     """
     names: set[str] = set()
-    with_names, with_numbers = [], []
+    with_names: list[Reader] = []
+    with_numbers: list[Reader] = []
     for reader in (reader for reader in readers if reader.has_labels):
         own = _names_of(reader)
         (with_numbers if own is None else with_names).append(reader)

@@ -149,7 +149,7 @@ def _shape_advice(num_pixels: int) -> str:
     # A column or two more than a square are probably a label and an id with unusual names.
     for extra in (1, 2):
         if num_pixels > 4 and math.isqrt(num_pixels - extra) ** 2 == num_pixels - extra:
-            return "is one of them the label or an id? give --label-column or --id-column, or else --image-shape H W C"
+            return "if one is no pixel, give --label-column, --id-column or --drop-column, else --image-shape H W C"
     side = math.isqrt(num_pixels // 3)
     if side * side * 3 == num_pixels:
         return f"give --image-shape H W C, for instance --image-shape {side} {side} 3, and --layout CHW for planes"

@@ -20,7 +20,7 @@ _SEPARATOR_NAMES = {";": "semicolons", "\t": "tabs", "|": "'|'", BLANKS: "blanks
 
 
 class Head(NamedTuple):
-    """The first line that is not blank, named `where`, and the first row, if there is one as long.
+    """The first line that is not blank, named `where`, and the first row, if there is one as long, named `row_where`.
 
     `skip` lines come before the first row; `separator` is a character or BLANKS.
     """
@@ -30,6 +30,7 @@ class Head(NamedTuple):
     skip: int
     fields: list[str]
     row: list[str] | None
+    row_where: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +83,7 @@ def find_layout(path: pathlib.Path, options: ReadOptions, split_column: str | No
         in_one_cell = columns.num_pixels == 1 and len(head.row[columns.pixel_indices[0]].split()) > 1
         text_label, text_id = (has_names(column, head, columns, options) for column in (columns.label, columns.id))
         if not in_one_cell:
-            _check_split_names(head, columns)
+            _check_numbers(head, columns)
     named = columns.layout if options.layout is None else None
     unusual = head.separator != "," or columns.others or in_one_cell or named or text_label or text_id
     is_ascii = all(map(str.isascii, [*head.fields, *(head.row or ())]))
@@ -138,7 +139,8 @@ def read_head(path: pathlib.Path, options: ReadOptions) -> Head | None:
     row = (rows[0] if rows else None) if options.has_header else fields
     if row is not None and len(row) != len(fields):
         row = None  # reported when the row is read
-    return Head(f"{path}, line {number}", separator, number if options.has_header else number - 1, fields, row)
+    skip, row_number = (number, lines[-1][0]) if options.has_header else (number - 1, number)
+    return Head(f"{path}, line {number}", separator, skip, fields, row, f"{path}, line {row_number}")
 
 
 def place_of(name: str, names: Sequence[str] | None, count: int) -> int | None:
@@ -223,12 +225,16 @@ def _find_one_hot(head: Head, others: Sequence[int], options: ReadOptions) -> tu
     )
 
 
-def _check_split_names(head: Head, columns: Columns) -> None:
+def _check_numbers(head: Head, columns: Columns) -> None:
+    """Refuse a first row with text among the pixels."""
     for column in columns.pixel_indices:
         value = head.row[column] if head.row else ""
+        if not value.strip() or is_number(value):
+            continue
+        what = f"{head.row_where}: {columns.describe(column)}: {shorten(value)} is"
+        drop = f"--drop-column {columns.option(column)}"
         if split_of_value(value) is not None:
-            option = columns.option(column)
             raise InputError(
-                f"{head.where}: {columns.describe(column)} has {shorten(value)}, the name of a split; "
-                f"give --split-column {option}, or ignore it with --drop-column {option}"
+                f"{what} the name of a split; give --split-column {columns.option(column)}, or ignore it with {drop}"
             )
+        raise InputError(f"{what} not a plain integer in 0..255; if the column has no pixels, ignore it with {drop}")

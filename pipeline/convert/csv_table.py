@@ -7,7 +7,7 @@ import dataclasses
 import io
 import math
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,7 @@ class CsvTable:
     layout: Layout
     options: ReadOptions = ReadOptions()
     split_column: int | None = None
-    split_values: frozenset[str] = frozenset()
+    split_values: tuple[str, ...] = ()
     class_names: tuple[str, ...] | None = None
 
     @property
@@ -76,7 +76,8 @@ class CsvTable:
             ids = None if columns.id is None else self._texts(first, frame, columns.id, self.layout.text_id)
             if self.split_column is not None:
                 kept = self._kept(frame)
-                values, labels, ids = (None if part is None else part[kept] for part in (values, labels, ids))
+                values, labels = values[kept], None if labels is None else labels[kept]
+                ids = None if ids is None else ids[kept]
             yield RawRows(values, labels, ids)
 
     def labels(self) -> Iterator[np.ndarray]:
@@ -107,7 +108,7 @@ class CsvTable:
             row -= len(kept)
         raise changed_error(self.path)
 
-    def _frames(self, used: Sequence[int] | None) -> Iterator[tuple[int, Any]]:
+    def _frames(self, used: list[int] | None) -> Iterator[tuple[int, Any]]:
         """(number of its first row, some rows as a DataFrame), with these columns or all."""
         import pandas
 
@@ -145,7 +146,7 @@ class CsvTable:
 
     def _kept(self, frame: Any) -> np.ndarray:
         """bool [n]: the rows of this part of the file."""
-        return frame[self.split_column].str.strip().isin(self.split_values).to_numpy()
+        return frame[self.split_column].str.strip().isin(list(self.split_values)).to_numpy()
 
     def _pixels(self, first: int, frame: Any) -> np.ndarray:
         """Numbers [n, pixels], or [n, H, W, 3] if names of columns say so."""
@@ -180,9 +181,9 @@ class CsvTable:
         for row, values in enumerate(pixels.astype(str).to_numpy()):
             for column, value in zip(columns.pixel_indices, values.tolist(), strict=True):
                 if not is_number(value):
-                    what = f"{shorten(value)} is not a number" if value.strip() else "is empty or missing"
+                    what = f": {shorten(value)} is not a number" if value.strip() else " is empty or missing"
                     raise InputError(
-                        f"{self._place(first + row)}: {columns.describe(column)}: {what}; if the column has no pixels, "
+                        f"{self._place(first + row)}: {columns.describe(column)}{what}; if the column has no pixels, "
                         f"ignore it with --drop-column {columns.option(column)}"
                     )
 
@@ -214,11 +215,11 @@ class CsvTable:
     def _text_error(self, first: int, texts: np.ndarray, row: int, column: int) -> InputError:
         columns = self.layout.columns
         role, option = "label" if column == columns.label else "id", columns.option(column)
-        what = "is empty"
+        what = " is empty"
         if texts[row]:
-            what = f"{shorten(texts[row])} is not a plain non-negative integer, as the {role} must be"
+            what = f": {shorten(texts[row])} is not a plain non-negative integer, as the {role} must be"
             what += f"; if {role}s are names, give --text-column {option}"
-        return InputError(f"{self._place(first + row)}: {columns.describe(column)}: {what}")
+        return InputError(f"{self._place(first + row)}: {columns.describe(column)}{what}")
 
     def _place(self, row: int) -> str:
         """Row `row` of the file by its line."""

@@ -58,18 +58,18 @@ def open_inputs(config: ConvertConfig, on_notice: OnNotice | None = None) -> Inp
     if names is not None:
         note(class_note(names))
     classes = {name: place for place, name in enumerate(names or ())}
-    shape: Shape | None = None
+    shapes: list[Shape] = []
     files: dict[str, list[SourceFile]] = {name: [] for name, _ in opened}
     for name, file in opened:
         source = file if isinstance(file, CsvFile) else TableFile(file, config.read, classes)
-        own_shape = image_shape_of(source, config.read)
-        if shape not in (None, own_shape):
-            raise InputError(f"{file.path}: images of {_text(own_shape)}, but {opened[0][1].path} has {_text(shape)}")
-        shape = own_shape
+        shapes.append(image_shape_of(source, config.read))
+        if shapes[-1] != shapes[0]:
+            own, first = (" x ".join(map(str, shape)) for shape in (shapes[-1], shapes[0]))
+            raise InputError(f"{file.path}: images of {own}, but {opened[0][1].path} has {first}; all need one shape")
         files[name].append(source)
     for name, group in files.items():
         check_same_roles(name, group)
-    return Inputs(files, shape, names)
+    return Inputs(files, shapes[0], names)
 
 
 def image_shape_of(file: CsvFile | TableFile, options: ReadOptions) -> Shape:
@@ -203,7 +203,3 @@ def _check_same_pixels(first: CsvFile, other: CsvFile) -> None:
                 f"{other.first_line}: column {shorten(name)} in the place of {shorten(wanted)} in {first.path}; "
                 f"all files need the same pixel columns"
             )
-
-
-def _text(shape: Shape | None) -> str:
-    return " x ".join(map(str, shape or ()))

@@ -44,7 +44,7 @@ def divide(
     if not values:
         raise InputError(f"{table.path}: {columns.describe(place)} leaves no row")
     parts = {
-        split: dataclasses.replace(table, split_column=place, split_values=frozenset(of_split))
+        split: dataclasses.replace(table, split_column=place, split_values=tuple(of_split))
         for split, of_split in values.items()
     }
     meanings = [f"{' and '.join(of_split)} is {split}" for split, of_split in values.items()]

@@ -40,11 +40,16 @@ class Reader(Protocol):
     labels are numbers, the places of names in it.
     """
 
-    path: pathlib.Path
-    image_shape: Shape | None
-    class_names: tuple[str, ...] | None
-    has_labels: bool
-    has_ids: bool
+    @property
+    def path(self) -> pathlib.Path: ...
+    @property
+    def image_shape(self) -> Shape | None: ...
+    @property
+    def class_names(self) -> tuple[str, ...] | None: ...
+    @property
+    def has_labels(self) -> bool: ...
+    @property
+    def has_ids(self) -> bool: ...
 
     def blocks(self) -> Iterator[RawRows]:
         """All rows in order, a few thousand at a time."""

@@ -36,7 +36,7 @@ class Case:
     ids: list[int] | None = None
     says: tuple[str, ...] = ()
     split: str = "train"
-    rows: slice | list[int] = slice(None)
+    rows: tuple[int, ...] = tuple(range(NUM_ROWS))
 
 
 Write = Callable[[pathlib.Path], Case]
@@ -155,14 +155,14 @@ def _(folder):
 def _(folder):
     names = [f"character_{label:02d}_ಕ" for label in LABELS]
     rows = [[*row, name] for row, name in zip(FLAT, names, strict=True)]
-    return Case([write(folder, text_of([*PIXELS, "character"], rows))], IMAGES, names)
+    return Case([write(folder, text_of([*PIXELS, "character"], rows))], IMAGES, names, says=("labels are names",))
 
 
 @layout("letters and digits as labels, the first one a digit")
 def _(folder):
     names = ["1", "A", "2", "2", "A", "1", "2"]
     args = [write(folder, text_of(_HEADER, labelled(names, FLAT))), "--text-column=label"]
-    return Case(args, IMAGES, names)
+    return Case(args, IMAGES, names, says=("labels are names",))
 
 
 @layout("columns beside label and pixels, a text id")
@@ -178,7 +178,7 @@ _FER = [[label, " ".join(map(str, row)), value] for label, row, value in zip(LAB
 
 
 def _fer_rows(value):
-    return [k for k, other in enumerate(_FER_VALUES) if other == value]
+    return tuple(k for k, other in enumerate(_FER_VALUES) if other == value)
 
 
 @layout("FER2013: all pixels in one cell, Usage names the split")
@@ -195,13 +195,14 @@ def _(folder):
     path = folder / "fer2013.csv"
     path.write_text(text_of(["emotion", "pixels", "Usage"], _FER))
     args = [f"--split={path}", "--split-column=Usage", "--split-map", "PublicTest=none", "PrivateTest=holdback"]
-    return Case(args, IMAGES, NUMBERS, split="holdback", rows=_fer_rows("PrivateTest"))
+    says = ("Training is train, PrivateTest is holdback",)
+    return Case(args, IMAGES, NUMBERS, says=says, split="holdback", rows=_fer_rows("PrivateTest"))
 
 
 @layout("FER2013 as one split")
 def _(folder):
     args = [write(folder, text_of(["emotion", "pixels", "Usage"], _FER)), "--drop-column=Usage"]
-    return Case(args, IMAGES, NUMBERS)
+    return Case(args, IMAGES, NUMBERS, says=("column 'pixels' has all pixels",))
 
 
 @layout("CIFAR-10: planes")
@@ -282,7 +283,7 @@ def _(folder):
 def _(folder):
     rows = [[*(int(label == k) for k in range(3)), *row] for row, label in zip(FLAT, LABELS, strict=True)]
     args = [write(folder, text_of(["a", "b", "c", *PIXELS], rows)), "--one-hot-labels=3"]
-    return Case(args, IMAGES, NUMBERS)
+    return Case(args, IMAGES, NUMBERS, says=("columns 0 to 2 are the one-hot",))
 
 
 @layout("MADBase: labels in a second file, in order")
