@@ -16,6 +16,6 @@ if __name__ == "__main__":
     converter._SMALL_BYTES = 0 if os.environ.get("PROCESSES") else 1 << 30
     convert = converter.convert
     converter.convert = lambda config, *callbacks: convert(
-        dataclasses.replace(config, block_bytes=1 << 15, workers=2), *callbacks
+        dataclasses.replace(config, read=dataclasses.replace(config.read, block_bytes=1 << 15), workers=2), *callbacks
     )
     run_command(csv_to_tfrecord.main)
