@@ -152,6 +152,10 @@ def _integers(units: np.ndarray, ends: np.ndarray, columns: Columns, column: int
 
 def parse_floats(data: bytes | bytearray, columns: Columns) -> Rows | None:
     """Parse lines of whole numbers, some of which are written as floats; None if the strict path is needed."""
+    # The usual ones become plain digits, which takes a tenth of the time of reading floats.
+    plain = data.replace(b", ", b",").replace(b".0,", b",").replace(b".0\n", b"\n")
+    if len(plain) < len(data) and (rows := parse_fast(plain, columns)) is not None:
+        return rows
     values = _read_floats(data, columns.count)
     if values is None:
         return None
