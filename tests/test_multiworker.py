@@ -1,7 +1,11 @@
 """Two workers as processes of this machine, talking over real sockets."""
 
+import contextlib
+import itertools
 import json
+import os
 import signal
+import socket
 
 import numpy as np
 import pytest
@@ -9,7 +13,7 @@ import pytest
 from tests.helpers import faults
 from tests.helpers.datasets import write_digits
 from tests.helpers.small_run import SmallRun
-from tests.helpers.workers import run_workers, start_workers
+from tests.helpers.workers import launch_workers, run_workers, start_workers
 
 
 def worker(*arguments):
@@ -22,8 +26,8 @@ def events(lines, name):
 
 @pytest.fixture(scope="module")
 def trained(digits, tmp_path_factory):
-    run_dir = tmp_path_factory.mktemp("workers")
-    return run_workers(*[worker(digits, run_dir)] * 2), run_dir
+    run_dir = tmp_path_factory.mktemp("workers") / "run"
+    return launch_workers(2, run_dir.parent / "logs", *worker(digits, run_dir)), run_dir
 
 
 def test_workers_end_with_the_same_weights_and_audit_the_epochs_of_all(trained):
@@ -33,6 +37,27 @@ def test_workers_end_with_the_same_weights_and_audit_the_epochs_of_all(trained):
     assert ends[0]["weights"] == ends[1]["weights"]
     for lines in printed:
         assert events(lines, "audit") == [{"epoch": epoch, "complete": True, "examples": 203} for epoch in (1, 2)]
+
+
+def test_tasks_of_a_slurm_step_train_together(digits, tmp_path):
+    job = next(job for job in itertools.count(os.getpid()) if _are_free(job))
+    step = {"SLURM_JOB_ID": job, "SLURM_STEP_NUM_TASKS": 2, "SLURM_STEP_NODELIST": "localhost", "SLURM_NODEID": 0}
+    tasks = [{**step, "SLURM_STEP_TASKS_PER_NODE": 2, "SLURM_PROCID": k, "SLURM_LOCALID": k} for k in range(2)]
+    command = worker(digits, tmp_path, json.dumps({"epochs": 1}))
+    ends = [events(lines, "ended")[0] for lines in run_workers(command, command, variables=tasks)]
+    assert [end["worker"] for end in ends] == [0, 1]
+    assert ends[0]["weights"] == ends[1]["weights"]
+
+
+def _are_free(job: int) -> bool:
+    """Whether both ports that two tasks of this SLURM job would get can be bound."""
+    with contextlib.ExitStack() as stack:
+        try:
+            for port in (20_000 + job % 1000 * 10, 20_001 + job % 1000 * 10):
+                stack.enter_context(socket.create_server(("localhost", port)))
+        except OSError:
+            return False
+        return True
 
 
 def test_workers_go_back_together(digits, tmp_path):

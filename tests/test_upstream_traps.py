@@ -15,8 +15,9 @@ import tensorflow as tf
 
 from models.dropout import StepDropout
 from models.step_state import StepState, step_state
+from pipeline.train.cluster import free_ports
 from pipeline.train.optimizer import ReplicaSafeLossScaleOptimizer
-from tests.helpers.commands import WatchedCommand, free_ports
+from tests.helpers.commands import WatchedCommand
 
 pytestmark = pytest.mark.skipif(not keras.__version__.startswith("3.15."), reason="another Keras has other traps")
 

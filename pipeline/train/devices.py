@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from pipeline.errors import InputError, TryAgainError, shorten
 from pipeline.feed.dataset import Replicas
+from pipeline.train.cluster import in_slurm_step, slurm_tf_config
 from pipeline.train.environment import processor_flags, processor_name
 
 _MAX_LOGICAL_CPUS = 256  # each has threads of its own; they stand in for devices, and no machine has more
@@ -121,12 +122,15 @@ def make_devices(strategy: str = "auto", devices: int | None = None) -> Devices:
 
     Args:
         strategy: one of config.STRATEGIES. "auto" is multiworker if TF_CONFIG names several workers, mirrored if
-            there are several devices, else one.
+            there are several devices, else one. "multiworker" without TF_CONFIG makes it from the variables of a SLURM
+            step.
         devices: how many GPUs to use, or how many logical CPUs if there is no GPU; None is every GPU, or one CPU.
 
     Raises:
-        InputError: fewer devices than requested, or a strategy that TF_CONFIG or the devices do not allow.
+        InputError: fewer devices than requested, or a strategy that TF_CONFIG, SLURM or the devices do not allow.
     """
+    if strategy == "multiworker" and not os.environ.get("TF_CONFIG") and in_slurm_step():
+        os.environ["TF_CONFIG"] = slurm_tf_config()
     workers = _workers_in_tf_config()
     if strategy == "multiworker" or (strategy == "auto" and workers > 1):
         return _make_multiworker(workers, devices)
@@ -199,7 +203,10 @@ def _workers_in_tf_config() -> int:
 
 def _make_multiworker(workers: int, devices: int | None) -> Devices:
     if not workers:
-        raise InputError("--strategy multiworker needs TF_CONFIG to name the workers and this worker's task")
+        raise InputError(
+            "--strategy multiworker needs TF_CONFIG to name the workers and this worker's task; on one machine "
+            "tools/launch.py sets it, under SLURM start the command with srun"
+        )
     gpus = _list_gpus()
     if devices is not None and devices != max(1, len(gpus)):
         raise InputError(f"--devices {devices} with --strategy multiworker: it uses every GPU of a worker, or its CPU")

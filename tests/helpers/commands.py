@@ -4,7 +4,6 @@ import contextlib
 import os
 import pathlib
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -114,12 +113,3 @@ class WatchedCommand:
 def _read(stream: IO[str], lines: list[str]) -> None:
     with stream:
         lines.extend(iter(stream.readline, ""))
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that no process listens on, all different."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for bound in sockets:
-            bound.bind(("127.0.0.1", 0))
-        return [bound.getsockname()[1] for bound in sockets]
