@@ -121,6 +121,24 @@ REFUSALS = {
         ["--text-column=label"],
     ),
     "a name among numbers as ids": (IDS_LATE, [], ["line 3", "'b'", "--text-column id"], ["--text-column=id"]),
+    "a label below 0": (
+        text_of(HEADER, labelled([-1, *LABELS[1:]], FLAT)),
+        [],
+        ["line 2: column 'label': '-1' is not a plain non-negative integer", "--text-column label"],
+        ["--text-column=label"],
+    ),
+    "a decimal comma": (
+        text_of(HEADER, [[1, "0,5", *FLAT[0][1:]]], ";"),
+        [],
+        ["line 2: column 'pixel0': '0,5' is written with a decimal comma"],
+        None,
+    ),
+    "columns of several kinds": (
+        text_of(["writer", "page", *HEADER], [[3, 4, *row] for row in TABLE]),
+        [],
+        ["extra columns 'writer', 'page': not pixels like 'pixel0'"],
+        ["--drop-column=writer", "--drop-column=page"],
+    ),
     "an index that repeats": (
         text_of(["", *HEADER], [[3, *row] for row in TABLE]),
         [],

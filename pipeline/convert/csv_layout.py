@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,6 +16,8 @@ from pipeline.errors import InputError, shorten
 from pipeline.splits import split_of_value
 
 _MAX_LINE_BYTES = 16 << 20
+CELL_MARKS = str.maketrans("[](),;", " " * 6)  # between the pixels of a cell, as Python writes a list
+_DECIMAL_COMMA = re.compile("[+-]?[0-9]+,[0-9]+")
 _BOM = "\ufeff"
 _SEPARATOR_NAMES = {";": "semicolons", "\t": "tabs", "|": "'|'", BLANKS: "blanks"}
 
@@ -22,7 +25,8 @@ _SEPARATOR_NAMES = {";": "semicolons", "\t": "tabs", "|": "'|'", BLANKS: "blanks
 class Head(NamedTuple):
     """The first line that is not blank, named `where`, and the first row, if there is one as long, named `row_where`.
 
-    `skip` lines come before the first row; `separator` is a character or BLANKS.
+    `skip` lines come before the first row; `separator` is a character or BLANKS. With `has_row_names` the fields begin
+    with an empty one, which the file lacks.
     """
 
     where: str
@@ -31,6 +35,7 @@ class Head(NamedTuple):
     fields: list[str]
     row: list[str] | None
     row_where: str
+    has_row_names: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,12 +85,16 @@ def find_layout(path: pathlib.Path, options: ReadOptions, split_column: str | No
     )
     in_one_cell = text_label = text_id = False
     if head.row is not None:
-        in_one_cell = columns.num_pixels == 1 and len(head.row[columns.pixel_indices[0]].split()) > 1
+        in_one_cell = (
+            columns.num_pixels == 1 and len(head.row[columns.pixel_indices[0]].translate(CELL_MARKS).split()) > 1
+        )
         text_label, text_id = (has_names(column, head, columns, options) for column in (columns.label, columns.id))
         if not in_one_cell:
             _check_numbers(head, columns)
     named = columns.layout if options.layout is None else None
-    unusual = head.separator != "," or columns.others or in_one_cell or named or text_label or text_id
+    unusual = (
+        head.separator != "," or head.has_row_names or columns.others or in_one_cell or named or text_label or text_id
+    )
     is_ascii = all(map(str.isascii, [*head.fields, *(head.row or ())]))
     layout = Layout(head.separator, head.skip, columns, one_hot, in_one_cell, text_label, text_id)
     return dataclasses.replace(
@@ -137,10 +146,13 @@ def read_head(path: pathlib.Path, options: ReadOptions) -> Head | None:
     except csv.Error:
         return None
     row = (rows[0] if rows else None) if options.has_header else fields
+    has_row_names = False
+    if options.has_header and row is not None and len(row) == len(fields) + 1 and row[-1]:
+        fields, has_row_names = ["", *fields], True  # R gives their column no name
     if row is not None and len(row) != len(fields):
         row = None  # reported when the row is read
     skip, row_number = (number, lines[-1][0]) if options.has_header else (number - 1, number)
-    return Head(f"{path}, line {number}", separator, skip, fields, row, f"{path}, line {row_number}")
+    return Head(f"{path}, line {number}", separator, skip, fields, row, f"{path}, line {row_number}", has_row_names)
 
 
 def place_of(name: str, names: Sequence[str] | None, count: int) -> int | None:
@@ -202,7 +214,7 @@ def _detect(line: str) -> str:
 
 def _split(line: str, separator: str) -> list[str]:
     if separator == BLANKS:
-        return line.split()
+        line, separator = line.replace("\t", " ").strip(), " "
     return next(csv.reader([line], delimiter=separator, skipinitialspace=True, strict=True))
 
 
@@ -237,4 +249,6 @@ def _check_numbers(head: Head, columns: Columns) -> None:
             raise InputError(
                 f"{what} the name of a split; give --split-column {columns.option(column)}, or ignore it with {drop}"
             )
+        if _DECIMAL_COMMA.fullmatch(value):
+            raise InputError(f"{what} written with a decimal comma; write numbers with a point")
         raise InputError(f"{what} not a plain integer in 0..255; if the column has no pixels, ignore it with {drop}")

@@ -82,7 +82,9 @@ def split_line(number: int, line: bytes | bytearray) -> list[str]:
     if not line.isascii():
         at = next(k for k, byte in enumerate(line) if byte > 127)
         before = line[:at].count(b",")
-        raise LineError(number, f"byte 0x{line[at]:02X} in column {before} (counted from 0) is not ASCII")
+        raise LineError(
+            number, f"byte 0x{line[at]:02X} in column {before} (counted from 0) is not ASCII; save the file as UTF-8"
+        )
     text = line.decode("ascii")
     if '"' not in text:
         return text.split(",")
@@ -142,7 +144,7 @@ def _digits(number: int, field: str, column: int, columns: Columns) -> str:
     digits = whole_digits(field)
     if digits is None:
         rule = "a plain integer in 0..255" if role is None else f"a plain non-negative integer, as the {role} must be"
-        hint = "" if is_number(field) else _text_advice(role, columns.option(column))
+        hint = "" if pixel is not None else _text_advice(role, columns.option(column))
         raise LineError(number, f"{where}: {shorten(field)} is not {rule}{hint}", pixel=pixel)
     if role is None and (len(digits.lstrip("0")) > 3 or int(digits[-3:]) > 255):
         raise LineError(number, f"{where}: {shorten(field)} is outside 0..255", pixel=pixel)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.convert.compressed import open_text
-from pipeline.convert.csv_layout import Layout
+from pipeline.convert.csv_layout import CELL_MARKS, Layout
 from pipeline.convert.csv_strict import is_number, whole_number
 from pipeline.convert.pixels import Shape
 from pipeline.convert.read_options import ReadOptions
@@ -165,11 +165,11 @@ class CsvTable:
     def _cells(self, first: int, cells: Any) -> np.ndarray:
         """Numbers [n, pixels] of cells that have all pixels of an image."""
         images = [_numbers(cell) for cell in cells]
-        expected = max(map(len, images), default=0)
+        expected = max(map(len, images), default=0) or 1
         for row, (image, cell) in enumerate(zip(images, cells, strict=True)):
             if len(image) == expected:
                 continue
-            value = next((value for value in cell.split() if not is_number(value)), None)
+            value = next((value for value in cell.translate(CELL_MARKS).split() if not is_number(value)), None)
             wrong = f"{len(image)} pixels, another row has {expected}"
             if value is not None:
                 wrong = f"pixel {shorten(value)} is not a number"
@@ -235,6 +235,6 @@ class CsvTable:
 def _numbers(cell: str) -> np.ndarray:
     """float64 [pixels] of a cell; fewer if a value is not a number."""
     try:  # NumPy stops at such a value, with a warning that will be an error
-        return np.fromstring(cell, np.float64, sep=" ")
+        return np.fromstring(cell.translate(CELL_MARKS), np.float64, sep=" ")
     except ValueError:
         return np.empty(0)

@@ -5,9 +5,10 @@ import itertools
 import re
 from collections.abc import Sequence
 
-from pipeline.errors import InputError, shorten
+from pipeline.errors import InputError, list_few, shorten
 
 _NUMBER = re.compile("[0-9]+")
+_NUMBER_NAME = re.compile(r"[0-9]+(\.[0-9]+)*")
 _CHANNELS = ("red", "green", "blue")
 _COLOR = "(r|red|g|green|b|blue)"
 _CHANNEL_NAME = re.compile(rf"{_COLOR}[_ .-]?[0-9]+|[a-z]*[_ .-]?[0-9]+[_ .-]?{_COLOR}", re.I)
@@ -33,19 +34,23 @@ def check_pixel_names(where: str, names: Sequence[str]) -> None:
     Raises:
         InputError: a name is out of order, or not one of a pixel.
     """
+    # pandas makes such names of a first row that it took for a header; they say nothing about the order.
+    if all(map(_NUMBER_NAME.fullmatch, names)) and any("." in name for name in names):
+        return
     # Without its own #, which would look like the place of a number.
     patterns = [_NUMBER.sub("#", name.replace("#", "")) for name in names]
     pattern, times = collections.Counter(patterns).most_common(1)[0]
     # Names that mostly share no pattern say nothing about the order.
     if "#" not in pattern or times < 2 or times * 2 <= len(names):
         return
-    for name, own_pattern in zip(names, patterns, strict=True):
-        if own_pattern != pattern:
-            example = names[patterns.index(pattern)]
-            raise InputError(
-                f"{where}: extra column {shorten(name)}: not a pixel like {shorten(example)}; ignore it with "
-                f"--drop-column, or select it with --label-column, --id-column or --split-column"
-            )
+    extra = [shorten(name) for name, own_pattern in zip(names, patterns, strict=True) if own_pattern != pattern]
+    if extra:
+        example = shorten(names[patterns.index(pattern)])
+        what = f"column {extra[0]}: not a pixel" if len(extra) == 1 else f"columns {list_few(extra, 4)}: not pixels"
+        raise InputError(
+            f"{where}: extra {what} like {example}; ignore with --drop-column, or select with --label-column, "
+            "--one-hot-labels, --id-column or --split-column"
+        )
     numbers = [tuple(map(int, _NUMBER.findall(name))) for name in names]
     # An axis is at most as long as the list of names, however large a number one of them has.
     ranges = [range(min(axis), min(max(axis), min(axis) + len(names)) + 1) for axis in zip(*numbers, strict=True)]

@@ -145,6 +145,27 @@ def _(folder):
     return Case(args, IMAGES, NUMBERS, list(range(NUM_ROWS)), ("'Unnamed: 0'", "ignored"))
 
 
+@layout("a table of R, with names of rows")
+def _(folder):
+    header = " ".join(f'"{name}"' for name in _HEADER) + "\n"
+    text = header + "".join(f'"{k}" {" ".join(map(str, row))}\n' for k, row in enumerate(_TABLE, 1))
+    says = ("column 0 has no name", "separated by blanks")
+    return Case([write(folder, text)], IMAGES, NUMBERS, list(range(1, 1 + NUM_ROWS)), says)
+
+
+@layout("a header that pandas made of a first row, label first")
+def _(folder):
+    header = ["0", *(f"0.{k}" for k in range(1, 12)), "23", "107", "23.1", "9", "0.12"]
+    return Case([write(folder, text_of(header, _TABLE)), "--label-column=0"], IMAGES, NUMBERS)
+
+
+@layout("pandas' index, written and read twice")
+def _(folder):
+    rows = [[k, k, *row] for k, row in enumerate(_TABLE, 10)]
+    args = [write(folder, text_of(["", "Unnamed: 0", *_HEADER], rows))]
+    return Case(args, IMAGES, NUMBERS, list(range(10, 10 + NUM_ROWS)), ("taken as id",))
+
+
 @layout("class names as labels")
 def _(folder):
     says = ("labels are names", "'bird', 'cat', 'cow'")
@@ -203,6 +224,13 @@ def _(folder):
 def _(folder):
     args = [write(folder, text_of(["emotion", "pixels", "Usage"], _FER)), "--drop-column=Usage"]
     return Case(args, IMAGES, NUMBERS, says=("column 'pixels' has all pixels",))
+
+
+@layout("a list of Python in one cell")
+def _(folder):
+    rows = [[label, f'"{row}"'] for label, row in zip(LABELS, FLAT, strict=True)]
+    args = [write(folder, text_of(["label", "image"], rows))]
+    return Case(args, IMAGES, NUMBERS, says=("column 'image' has all pixels",))
 
 
 @layout("CIFAR-10: planes")
