@@ -46,7 +46,7 @@ def test_command_reports_a_mistake_in_one_line_with_exit_code_2(tmp_path):
         (["--split", "train", "--out", "x"], "'train' must be NAME=FILE"),
         (["--split", "train=", "--out", "x"], "'train=' must be NAME=FILE"),
         (["--split", "train=no-such.csv", "--out", "x"], "no-such.csv: No such file"),
-        (["--split", "train=.", "--out", "x"], "a directory"),
+        (["--split", "train=.", "--out", "x"], "a folder without images"),
         (["--split", "train=a", "--out", "x", "--shards", "many"], "--shards"),
         (["--split", "train=a", "--out", "x", "--val-fraction", "0"], "between 0 and 1"),
         (["--split", "train=a", "--out", "x", "--what"], "--what"),

@@ -1,4 +1,4 @@
-"""Convert CSVs of images, one row each, into a data set of sharded TFRecords.
+"""Convert images into a data set of sharded TFRecords: CSVs of pixels, IDX, .npz, Parquet, folders of PNG or JPEG.
 
 python tools/csv_to_tfrecord.py --split train=train.csv --split test=test.csv --val-fraction 0.1 --out data/kannada
 
@@ -78,7 +78,9 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         required=True,
         metavar="NAME=FILE",
-        help="a file (docs/inputs.md lists which kinds) and its split; repeat it for more splits and files",
+        help="a file or folder and its split; repeat it for more: a CSV (plain, .gz, .zip, .bz2, .xz, .zst), IDX, .npy, "
+        ".npz, Parquet, a folder of images by class, a CSV of file names and labels, x.zip:train.csv, x.npz:x_train "
+        "(docs/inputs.md)",
     )
     add("--out", required=True, metavar="DIR", help="the directory to create")
     splits = parser.add_argument_group("where splits and labels come from").add_argument

@@ -1,1 +1,1 @@
-"""CSV to shards. Nothing here needs TensorFlow, except tfrecord_reader.py and importer.py, which reads with it."""
+"""Files of any layout to shards. Of its modules only tfrecord_reader.py and tfds_reader.py import TensorFlow."""

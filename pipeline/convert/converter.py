@@ -14,13 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from pipeline.convert.config import ConvertConfig
-from pipeline.convert.csv_reader import CsvFile
 from pipeline.convert.inputs import OnNotice, open_inputs
 from pipeline.convert.output import check_space, new_directory
 from pipeline.convert.pixel_stats import PixelStats
 from pipeline.convert.plan import Plan, Rules, make_plan
 from pipeline.convert.source import SourceFile, changed_error
-from pipeline.convert.table import TableFile
 from pipeline.convert.task import TaskResult, load_result, result_path, run_tasks
 from pipeline.convert.workers import Workers, available_cores
 from pipeline.errors import InputError, pluralize
@@ -31,7 +29,6 @@ from pipeline.splits import TRAIN
 
 OnProgress = Callable[[int, int], None]  # rows done, rows in all
 
-_TABLES = (CsvFile, TableFile)
 _SMALL_BYTES = 256 << 20  # of text: about a second's work, of which starting processes would be a third
 _DIM = 127  # a largest pixel of at most this is rather white in another range
 _MAX_THREADS = 2  # more of them contend for the GIL
@@ -164,8 +161,11 @@ def _duplicate_error(files: Sequence[SourceFile], values: np.ndarray) -> InputEr
                 place, value = (file, first + row), int(ids[row])
                 if value in seen:
                     here, there = (source.place_of(number) for source, number in (place, seen[value]))
-                    advice = "; if the column has no ids, give --id-column none" if isinstance(file, _TABLES) else ""
-                    return InputError(f"{here}: id {value} is a duplicate, also used on {there}{advice}")
+                    option = getattr(getattr(file, "reader", file), "id_option", "--id-column")
+                    return InputError(
+                        f"{here}: id {value} is a duplicate, also used on {there}; "
+                        f"if these are not ids, give {option} none"
+                    )
                 seen[value] = place
             first += len(rows.images)
     return changed_error(files[0].path)  # the shards have a duplicate, the files no longer do

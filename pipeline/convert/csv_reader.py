@@ -10,10 +10,11 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.convert.columns import Columns, find_columns
-from pipeline.convert.compressed import open_text
+from pipeline.convert.compressed import first_bytes, open_text
 from pipeline.convert.csv_parser import parse_lines
 from pipeline.convert.csv_scan import read_labels, row_spans
 from pipeline.convert.csv_strict import LineError, Rows, column_range, split_line
+from pipeline.convert.kinds import refuse_unreadable
 from pipeline.convert.pixels import range_advice
 from pipeline.convert.read_options import BLOCK_BYTES, ReadOptions
 from pipeline.convert.source import Mark, Scan, changed_error, check_unchanged, identify
@@ -54,6 +55,7 @@ class CsvFile:
         self.identity = identify(self.path)
         self.num_bytes = self.identity[2]
         self._max_line = _MAX_HEADER_BYTES
+        refuse_unreadable(self.path, first_bytes(self.path))
         with open_text(self.path) as (_, self.seekable):
             offset, number, line = self._read_first_line()
         self.first_line = f"{self.path}, line {number}"  # that is not blank, as messages name it

@@ -2,12 +2,12 @@
 
 import collections
 import dataclasses
-import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
 from pipeline.convert.classes import class_note, find_class_names, has_class_names
 from pipeline.convert.columns import NONE, Columns, infer_image_shape
+from pipeline.convert.compressed import split_member
 from pipeline.convert.config import ConvertConfig
 from pipeline.convert.csv_layout import place_of
 from pipeline.convert.csv_reader import CsvFile
@@ -94,26 +94,36 @@ def check_same_roles(split: str, files: Sequence[SourceFile]) -> None:
 def _open_all(config: ConvertConfig, note: OnNotice) -> list[tuple[str, Opened]]:
     """(split, file) in the order given, those of one file that a column divides one after another."""
     opened: list[tuple[str, Opened]] = []
-    seen: dict[Identity | str, str] = {}
+    seen: dict[tuple[Identity | str, str | None], str] = {}
     second = collections.defaultdict(list)
+    said: set[str] = set()
     for name, path in config.labels:
         second[stored_name(name)].append(pathlib.Path(path))
     for name, path in config.splits:
-        key = identify(pathlib.Path(path)) if pathlib.Path(path).is_file() else os.fspath(path)
+        labels = second[stored_name(name)]
+        file = open_file(path, config.read, config.split_column, stored_name(name) or TRAIN, bool(labels))
+        key = _identity_of(file)
         if key in seen:
             raise InputError(f"{path}: given twice, for split {seen[key]!r} and for split {name!r}")
         seen[key] = name
-        file = open_file(path, config.read, config.split_column)
-        if second[stored_name(name)]:
-            file, line = add_labels(as_table(file), second[stored_name(name)].pop(0), config.read)
+        if labels:
+            file, line = add_labels(as_table(file), labels.pop(0), config.read)
             note(line)
         for line in notes_of(file):
-            note(line)
+            if line not in said:  # of several files the same may be said
+                note(line)
+            said.add(line)
         opened += _parts_of(file, stored_name(name), config, note)
     for name, left in second.items():
         if left:
             raise InputError(f"--labels {name}={left[0]}: more files of labels than of images")
     return opened
+
+
+def _identity_of(file: Opened) -> tuple[Identity | str, str | None]:
+    """What two sources have in common if they are the same rows: the file, and the array or column of it."""
+    path, member = split_member(file.path)
+    return identify(path) if path.is_file() else str(path), getattr(file, "part", member)
 
 
 def _parts_of(file: Opened, name: str, config: ConvertConfig, note: OnNotice) -> list[tuple[str, Opened]]:
@@ -132,7 +142,11 @@ def _parts_of(file: Opened, name: str, config: ConvertConfig, note: OnNotice) ->
 
 def notes_of(file: Opened) -> Sequence[str]:
     """What was guessed about a file, a line each."""
-    return file.layout.notes if isinstance(file, CsvTable) else getattr(_columns_of(file), "notes", ())
+    if isinstance(file, WithLabels):
+        return notes_of(file.reader)
+    if isinstance(file, CsvTable):
+        return file.layout.notes
+    return file.columns.notes if isinstance(file, CsvFile) else getattr(file, "notes", ())
 
 
 def _check_columns(config: ConvertConfig, opened: Sequence[tuple[str, Opened]]) -> None:

@@ -8,18 +8,29 @@ from pipeline.convert.csv_layout import find_layout
 from pipeline.convert.csv_reader import CsvFile
 from pipeline.convert.csv_table import CsvTable
 from pipeline.convert.read_options import ReadOptions
-from pipeline.convert.source import identify
+from pipeline.convert.readers import find_reader
 from pipeline.convert.table import Reader
 from pipeline.errors import InputError
+from pipeline.splits import TRAIN
 
 
-def open_file(path: str | os.PathLike, options: ReadOptions, split_column: str | None = None) -> CsvFile | Reader:
-    """The reader of a file; with `split_column` a table that has this column is a `CsvTable`.
+def open_file(
+    path: str | os.PathLike,
+    options: ReadOptions,
+    split_column: str | None = None,
+    split: str = TRAIN,
+    given_labels: bool = False,
+) -> CsvFile | Reader:
+    """The reader of a file, folder or member, of rows of `split`; see `readers.find_reader`.
+
+    With `split_column` a table of text that has this column is a `CsvTable`.
 
     Raises:
         InputError: the file is missing, or of a kind or layout that cannot be read.
     """
-    identify(pathlib.Path(path))
+    reader = find_reader(pathlib.Path(path), options, split, given_labels)
+    if reader is not None:
+        return reader
     layout = find_layout(pathlib.Path(path), options, split_column)
     if layout is None or layout.is_plain:
         return CsvFile(path, options)

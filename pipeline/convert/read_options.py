@@ -12,6 +12,7 @@ PLANES = "CHW"
 BLANKS = r"\s+"  # one or more of them, as pandas writes it
 _SEPARATORS = {"tab": "\t", "\\t": "\t", "comma": ",", "blanks": BLANKS, "blank": BLANKS, "space": BLANKS, " ": BLANKS}
 _TEXT, _PIXELS = "how tables of text are read", "how pixels are read"
+_FILES = "how image files are read"
 
 
 def _column(usual: str) -> str:
@@ -63,10 +64,31 @@ class ReadOptions:
         type=float,
         group=_PIXELS,
     )
+    image_size: tuple[int, int] | None = setting(
+        None,
+        "resize PNG and JPEG images, antialiased (default: all must have one size)",
+        nargs=2,
+        metavar=("H", "W"),
+        type=int,
+        group=_FILES,
+    )
+    channels: int | None = setting(
+        None, "1 reads PNG and JPEG images as gray, 3 as RGB (default: as stored)", group=_FILES
+    )
+    image_path: str | None = setting(
+        None,
+        "where the images of a CSV lie, relative to it, as 'train/{id}.png' with the name of a column",
+        metavar="PATTERN",
+        group=_FILES,
+    )
     block_bytes: int = BLOCK_BYTES
 
     def __post_init__(self) -> None:
         self._check_image_shape()
+        if self.image_size is not None and (len(self.image_size) != 2 or min(self.image_size) < 1):
+            raise InputError(f"--image-size {' '.join(map(str, self.image_size))} must be two positive integers")
+        if self.channels not in (None, 1, 3):
+            raise InputError(f"--channels {self.channels} must be 1 (gray) or 3 (RGB)")
         if self.pixel_range is not None:
             low, high = self.pixel_range
             if not (math.isfinite(low) and math.isfinite(high) and low < high):

@@ -10,7 +10,7 @@ from pipeline.convert.csv_layout import find_label_layout
 from pipeline.convert.csv_table import CsvTable
 from pipeline.convert.pixels import Shape
 from pipeline.convert.read_options import ReadOptions
-from pipeline.convert.source import identify
+from pipeline.convert.readers import find_labels
 from pipeline.convert.table import RawRows, Reader
 from pipeline.errors import InputError, shorten
 
@@ -105,7 +105,10 @@ def add_labels(reader: Reader, path: pathlib.Path, options: ReadOptions) -> tupl
         if isinstance(reader, CsvTable) and reader.layout.columns.label is not None:
             advice = f"ignore them with --drop-column {reader.layout.columns.option(reader.layout.columns.label)}"
         raise InputError(f"{reader.path}: has labels itself, beside those of {path}; {advice}")
-    identify(path)
+    arrays = find_labels(path)
+    if arrays is not None:
+        labels = _concatenate(list(arrays), path)
+        return WithLabels(reader, path, labels), f"{reader.path}: labels are those of {path}, in the order of its rows"
     table = CsvTable(path, find_label_layout(path, options), options)
     labels = _concatenate(list(table.labels()), path)
     ids = None

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from pipeline.convert.compressed import split_member
 from pipeline.convert.csv_strict import Rows
 from pipeline.errors import InputError
 from pipeline.format.manifest import Source
@@ -76,7 +77,7 @@ def identify(path: pathlib.Path) -> Identity:
         InputError: it is missing, or not a regular file.
     """
     try:
-        status = path.stat()
+        status = split_member(path)[0].stat()
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
     if stat.S_ISDIR(status.st_mode):

@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from pipeline.convert.compressed import split_member
 from pipeline.convert.csv_strict import Rows
 from pipeline.convert.pixels import PixelError, Shape, arrange, find_shape, to_bytes
 from pipeline.convert.read_options import ReadOptions
@@ -87,7 +88,8 @@ class TableFile:
         self.path = reader.path
         self._options = options
         self._classes = classes or {}
-        self._identity = identify(self.path) if self.path.is_file() else None
+        file, _ = split_member(self.path)
+        self._identity = identify(file) if file.is_file() else None
         self.num_bytes = self._identity[2] if self._identity else 0
         known, stored = reader.image_shape, reader.image_shape
         if known is None or options.layout is not None:
@@ -116,7 +118,7 @@ class TableFile:
             labels.append(self._to_numbers(sum(map(len, labels)), block) if self.has_labels else block)
         digest = hashlib.sha256(pickle.dumps((self.reader, self._options, self._classes)))
         if self._identity is not None:
-            digest.update(sha256_of(self.path).encode())
+            digest.update(sha256_of(split_member(self.path)[0]).encode())
         return Scan((self.first_row,), np.concatenate(labels), digest.digest())
 
     def mark_of_row(self, mark: Mark, row: int) -> Mark:

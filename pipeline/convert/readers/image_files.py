@@ -1,0 +1,168 @@
+"""Image files one after another, and folders of them, by class or not."""
+
+import hashlib
+import os
+import pathlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from pipeline.convert.kinds import PICTURE_SUFFIXES
+from pipeline.convert.read_options import ReadOptions
+from pipeline.convert.readers.labels import from_texts
+from pipeline.convert.readers.pictures import read_picture, read_pictures, resize_notes
+from pipeline.convert.table import RawRows
+from pipeline.errors import InputError, list_few
+
+_BLOCK_BYTES = 8 << 20  # of pixels in a block
+_DATA_SUFFIXES = (".csv", ".tsv", ".parquet", ".npz", ".npy", "-ubyte", ".gz", ".zip", ".bz2", ".xz", ".zst")
+_SPLITS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
+
+
+class ImageFiles:
+    """Image files in order, with labels and ids if given.
+
+    Args:
+        path: the folder or CSV, for messages.
+        files: the images, as paths.
+        labels: names of classes, or texts of whole numbers; one per file.
+        ids: one per file.
+        options: `image_size` and `channels` change images; without them all have the shape of the first.
+        lines: of the CSV, one per file.
+
+    Raises:
+        InputError: there is no file, or the first is not an image.
+    """
+
+    class_names = None
+
+    def __init__(
+        self,
+        path: pathlib.Path,
+        files: Sequence[str],
+        labels: Sequence[str] | None,
+        ids: Sequence[str] | None,
+        options: ReadOptions,
+        lines: Sequence[int] | None = None,
+    ) -> None:
+        self.path, self._files, self._lines, self._options = path, tuple(files), lines, options
+        self._labels = None if labels is None else from_texts(labels)
+        self._ids = None if ids is None else from_texts(ids)
+        first = read_picture(*self._picture(0), options)
+        self.image_shape = first.shape
+        self.notes = resize_notes(first, options)
+        self._rows_per_block = max(1, _BLOCK_BYTES // first.size)
+        # It tells whether files changed since an interrupted conversion.
+        self._fingerprint = hashlib.sha256(repr([_state(file) for file in self._files]).encode()).hexdigest()
+
+    @property
+    def has_labels(self) -> bool:
+        return self._labels is not None
+
+    @property
+    def has_ids(self) -> bool:
+        return self._ids is not None
+
+    def blocks(self) -> Iterator[RawRows]:
+        """All images, decoded."""
+        for start in range(0, len(self._files), self._rows_per_block):
+            rows = slice(start, start + self._rows_per_block)
+            pictures = (self._picture(row) for row in range(*rows.indices(len(self._files))))
+            images = read_pictures(pictures, self.image_shape, self._files[0], self._options)
+            labels, ids = (None if values is None else values[rows] for values in (self._labels, self._ids))
+            yield RawRows(images, labels, ids)
+
+    def labels(self) -> Iterator[np.ndarray]:
+        """The labels, or -1 for each file."""
+        yield np.full(len(self._files), -1, np.int64) if self._labels is None else self._labels
+
+    def place_of(self, row: int) -> str:
+        """How messages name an image: by its file and, in a CSV, the line."""
+        if self._lines is None:
+            return self._files[row]
+        return f"{self.path}, line {self._lines[row]}: {self._files[row]}"
+
+    def _picture(self, row: int) -> tuple[str, pathlib.Path]:
+        return self.place_of(row), pathlib.Path(self._files[row])
+
+
+def _state(file: str) -> tuple:
+    try:
+        status = pathlib.Path(file).stat()
+    except OSError:
+        return (file,)  # reading it will say why
+    return file, status.st_size, status.st_mtime_ns
+
+
+def open_folder(path: pathlib.Path, options: ReadOptions) -> ImageFiles:
+    """A reader of FOLDER/CLASS/NAME.png or, as a split without labels, FOLDER/NAME.png, whose ids are the names.
+
+    Raises:
+        InputError: the folder has no images, or both images and folders of images.
+    """
+    with os.scandir(path) as entries:
+        visible = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    folders = [entry.name for entry in visible if entry.is_dir()]
+    others = [entry.name for entry in visible if entry.is_file()]
+    flat = images_of(others)
+    classes = {name: files for name in folders if (files := images_of(_names_in(path / name)))}
+    _check_folder(path, folders, others, flat, classes)
+    if flat:
+        stems = [pathlib.Path(name).stem for name in flat]
+        return ImageFiles(path, [str(path / name) for name in flat], None, stems, options)
+    pairs = [(name, file) for name, files in classes.items() for file in files]
+    files = [str(path / name / file) for name, file in pairs]
+    return ImageFiles(path, files, [name for name, _ in pairs], None, options)
+
+
+def _names_in(path: pathlib.Path) -> list[str]:
+    return [entry.name for entry in path.iterdir()]
+
+
+def images_of(names: Sequence[str]) -> list[str]:
+    """Those of some file names that are images', in order: numbers by value, so 2.png comes before 10.png."""
+    chosen = [name for name in names if name.lower().endswith(PICTURE_SUFFIXES) and not name.startswith(".")]
+    return sorted(chosen, key=_natural)
+
+
+def _natural(name: str) -> tuple[list, str]:
+    parts: list[str | int] = re.split(r"(\d+)", name)  # digits are every second part
+    parts[1::2] = map(int, parts[1::2])
+    return parts, name
+
+
+def _check_folder(
+    path: pathlib.Path,
+    folders: Sequence[str],
+    others: Sequence[str],
+    flat: Sequence[str],
+    classes: Mapping[str, Sequence[str]],
+) -> None:
+    """Refuse a folder that is not images, or folders of images by class, and say what to give instead."""
+    if flat and classes:
+        raise InputError(
+            f"{path}: has images beside folders of images ({list_few(list(classes), 3)}); give one of the folders, or "
+            "put each image into its class's folder"
+        )
+    if classes and {name.lower() for name in classes} <= _SPLITS:
+        given = " ".join(f"--split {name}={path / name}" for name in classes)
+        raise InputError(f"{path}: its folders are named like splits, not classes; give {given}")
+    tables = [name for name in others if name.lower().endswith((".csv", ".tsv"))]
+    if len(classes) == 1 and tables:
+        raise InputError(f"{path}: a CSV beside one folder of images; give the CSV, {path / tables[0]}")
+    if not flat and not classes:
+        raise InputError(f"{path}: {_describe(path, folders, others)}")
+
+
+def _describe(path: pathlib.Path, folders: Sequence[str], others: Sequence[str]) -> str:
+    """What a folder without images holds, and what to give."""
+    for name in folders:
+        if any(images_of(_names_in(sub)) for sub in (path / name).iterdir() if sub.is_dir()):
+            return f"its folders ({list_few(folders, 5)}) hold folders of images; give one, such as {path / name}"
+    if any(".tfrec" in name for name in others):
+        return "TFRecords; import them with tools/import_tfrecord.py"
+    data = next((name for name in others if name.lower().endswith(_DATA_SUFFIXES)), None)
+    if data is not None:
+        return f"a folder without images; give one of its files, such as {path / data}"
+    return "a folder without images"

@@ -1,0 +1,240 @@
+"""Parquet files as the Hugging Face hub has them (encoded images and labels), and tables of pixels, through pyarrow."""
+
+import json
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from pipeline.convert.columns import ID_NAMES, LABEL_NAMES, NONE, find_columns
+from pipeline.convert.pixels import Shape
+from pipeline.convert.read_options import ReadOptions
+from pipeline.convert.readers.labels import as_labels, as_names
+from pipeline.convert.readers.pictures import read_picture, read_pictures, resize_notes
+from pipeline.convert.table import RawRows
+from pipeline.errors import InputError, list_few
+
+MAGIC = b"PAR1"
+_BATCH = 1024
+_IMAGE_NAMES = ("image", "img", "picture", "image_bytes", "jpg", "png")
+
+
+class ParquetReader:
+    """The rows of one Parquet file: a column of encoded images, one of lists of pixels, or a column per pixel.
+
+    `column` is that of the images, None to find it. A label column whose labels are all -1 counts as none, since the
+    hub stores a hidden test set like that.
+
+    Raises:
+        InputError: pyarrow is not installed, the file is corrupt, or its columns are not images.
+    """
+
+    def __init__(self, path: pathlib.Path, column: str | None, options: ReadOptions) -> None:
+        self.path, self.part, self._options = path, column, options
+        schema = _open(path).schema_arrow
+        names, features = list(schema.names), _features(schema)
+        self._label = _role(path, "label", options.label_column, LABEL_NAMES, names)
+        self._id = _role(path, "id", options.id_column, ID_NAMES, names)
+        self._image = _image_column(path, column, schema, features, (self._label, self._id))
+        self._encoded = self._image is not None and _is_encoded(schema.field(self._image).type)
+        label = features.get(self._label) or {}
+        self.class_names = tuple(label["names"]) if label.get("names") else None
+        if self.class_names is not None and _all_hidden(self._label_blocks()):
+            self._label, self.class_names = None, None
+        self._pixels = [] if self._image is not None else self._find_pixels(names)
+        self.image_shape: Shape | None = None
+        self.notes: tuple[str, ...] = ()
+        if self._encoded:
+            first = read_picture(*next(self._pictures(next(self._batches([self._image])), 0)), options)
+            height, width, channels = first.shape
+            self.image_shape, self.notes = (height, width, channels), resize_notes(first, options)
+
+    @property
+    def has_labels(self) -> bool:
+        return self._label is not None
+
+    @property
+    def has_ids(self) -> bool:
+        return self._id is not None
+
+    def blocks(self) -> Iterator[RawRows]:
+        """All rows."""
+        start = 0
+        columns = [name for name in (self._image, self._label, self._id) if name is not None]
+        for batch in self._batches([*columns, *self._pixels]):
+            labels = None if self._label is None else self._labels_of(batch, start)
+            yield RawRows(self._values(batch, start), labels, None if self._id is None else self._ids_of(batch))
+            start += batch.num_rows
+
+    def labels(self) -> Iterator[np.ndarray]:
+        """The labels, of which no other column is read; or -1 for each row."""
+        if self._label is None:
+            yield np.full(_open(self.path).metadata.num_rows, -1, np.int64)
+        else:
+            yield from self._label_blocks()
+
+    def place_of(self, row: int) -> str:
+        """How messages name a row."""
+        return f"{self.path}, row {row} (counted from 0)"
+
+    def _label_blocks(self) -> Iterator[np.ndarray]:
+        start = 0
+        for batch in self._batches([self._label]):
+            yield self._labels_of(batch, start)
+            start += batch.num_rows
+
+    def _batches(self, columns: list[Any]) -> Iterator[Any]:
+        import pyarrow
+
+        try:
+            yield from _open(self.path).iter_batches(_BATCH, columns=columns)
+        except (pyarrow.ArrowException, OSError) as error:
+            raise _corrupt(self.path) from error
+
+    def _find_pixels(self, names: list[str]) -> list[str]:
+        """Names of the columns with a pixel each."""
+        kept = [name for name in names if name not in self._options.drop_column]
+        columns = find_columns(
+            str(self.path), kept, True, NONE if self._label is None else self._label, self._id or NONE
+        )
+        return list(columns.pixel_names or ())
+
+    def _labels_of(self, batch: Any, start: int) -> np.ndarray:
+        column = batch.column(self._label)
+        self._check_complete(column, f"column {self._label}", start)
+        return as_labels(f"{self.path}, column {self._label}", _to_numpy(column))
+
+    def _ids_of(self, batch: Any) -> np.ndarray:
+        return as_labels(f"{self.path}, column {self._id}", _to_numpy(batch.column(self._id)))
+
+    def _values(self, batch: Any, start: int) -> np.ndarray:
+        if self.image_shape is not None:
+            return read_pictures(self._pictures(batch, start), self.image_shape, self.place_of(0), self._options)
+        if self._image is None:
+            for name in self._pixels:
+                self._check_complete(batch.column(name), f"column {name}", start)
+            return self._numeric(np.stack([_to_numpy(batch.column(name)) for name in self._pixels], axis=1))
+        column = batch.column(self._image)
+        self._check_complete(column, f"column {self._image}", start)
+        return self._from_lists(column)
+
+    def _from_lists(self, column: Any) -> np.ndarray:
+        """[n, ...] of a column of lists, or of lists of lists, all of one length."""
+        shape = [len(column)]
+        column = getattr(column, "storage", column)  # of an extension type, such as the hub's Array2D
+        while hasattr(column, "flatten") and _is_list(column.type):
+            flat = column.flatten()
+            if not len(column) or len(flat) % len(column) or not _even(column, len(flat) // len(column)):
+                raise InputError(
+                    f"{self.path}, column {self._image}: lists of unequal lengths; all images need one size"
+                )
+            shape.append(len(flat) // len(column))
+            column = flat
+        return self._numeric(_to_numpy(column).reshape(shape))
+
+    def _numeric(self, values: np.ndarray) -> np.ndarray:
+        if values.dtype.kind not in "biuf":
+            columns = list_few([self._image or "", *self._pixels][self._image is None :], 3)
+            raise InputError(
+                f"{self.path}: column {columns} has texts, not pixels; give --drop-column for what is not the image"
+            )
+        return values
+
+    def _pictures(self, batch: Any, start: int) -> Iterator[tuple[str, bytes]]:
+        column = batch.column(self._image)
+        data = column.field("bytes") if hasattr(column, "field") else column
+        for row, value in enumerate(data.to_pylist(), start=start):
+            if not value:
+                raise InputError(f"{self.place_of(row)}: no image in column {self._image!r}, at most a path to one")
+            yield self.place_of(row), value
+
+    def _check_complete(self, column: Any, what: str, start: int) -> None:
+        if column.null_count:
+            row = start + int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
+            raise InputError(f"{self.place_of(row)}: {what} has no value; remove the row, or fill it in")
+
+
+def _open(path: pathlib.Path) -> Any:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise InputError(f"{path}: a Parquet file, which needs pyarrow; run: python -m pip install pyarrow") from error
+    try:
+        return parquet.ParquetFile(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise _corrupt(path) from error
+
+
+def _corrupt(path: pathlib.Path) -> InputError:
+    return InputError(f"{path}: corrupt or truncated Parquet file; get it again")
+
+
+def _features(schema: Any) -> dict[str | None, dict]:
+    """Column -> what the hub's `datasets` library says of it, kept in the file's metadata."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return {}
+
+
+def _role(path: pathlib.Path, role: str, given: str | None, known: tuple[str, ...], names: list[str]) -> str | None:
+    """The column of a role: as given, or by its usual names."""
+    if given is not None and given not in names:
+        if given.lower() == NONE:
+            return None
+        raise InputError(f"{path}: no column {given!r} for --{role}-column; it has {list_few(names, 8)}")
+    found = [name for name in names if name.lower() in known] if given is None else [given]
+    if len(found) > 1:
+        raise InputError(f"{path}: columns {list_few(found, 5)} could each be the {role}; choose with --{role}-column")
+    return found[0] if found else None
+
+
+def _image_column(
+    path: pathlib.Path, given: str | None, schema: Any, features: dict[str | None, dict], others: tuple
+) -> str | None:
+    """The column of encoded images or of lists of pixels; None if pixels have columns of their own."""
+    if given is not None:
+        if given not in schema.names:
+            raise InputError(f"{path}: no column {given!r}; it has {list_few(schema.names, 8)}")
+        return given
+    wide = [
+        field.name for field in schema if field.name not in others and (_is_encoded(field.type) or _is_list(field.type))
+    ]
+    named = [name for name in wide if features.get(name, {}).get("_type") == "Image" or name.lower() in _IMAGE_NAMES]
+    found = named or wide
+    if len(found) > 1:
+        raise InputError(f"{path}: columns {list_few(found, 5)} could each be the image; choose one, {path}:{found[0]}")
+    return found[0] if found else None
+
+
+def _is_encoded(kind: Any) -> bool:
+    from pyarrow import types
+
+    if types.is_struct(kind):
+        return kind.get_field_index("bytes") >= 0
+    return types.is_binary(kind) or types.is_large_binary(kind)
+
+
+def _is_list(kind: Any) -> bool:
+    from pyarrow import types
+
+    kind = getattr(kind, "storage_type", kind)
+    return types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+
+
+def _even(column: Any, length: int) -> bool:
+    from pyarrow import compute
+
+    return compute.all(compute.equal(compute.list_value_length(column), length)).as_py()
+
+
+def _to_numpy(column: Any) -> np.ndarray:
+    values = column.to_numpy(zero_copy_only=False)
+    return as_names([str(value) for value in values]).astype(str) if values.dtype == object else values
+
+
+def _all_hidden(blocks: Iterator[np.ndarray]) -> bool:
+    return all(bool((block == -1).all()) for block in blocks)

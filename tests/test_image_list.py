@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+
+from pipeline.convert.read_options import ReadOptions
+from pipeline.convert.readers import find_reader
+from pipeline.errors import InputError
+from tests.helpers.containers import CLASSES, IMAGES, NAMES, read, write_list, write_pictures
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The images as train/ROW.png."""
+    write_pictures(tmp_path / "train", IMAGES, by_class=False)
+    return tmp_path
+
+
+LISTS = {
+    "names and labels": ("image,label", "train/{row}.png,{name}", {}),
+    "any names of columns": ("file,breed", "train/{row}.png,{name}", {}),
+    "labels first": ("breed,file", "{name},train/{row}.png", {}),
+    "no header": (None, "train/{row}.png,{name}", {"has_header": False}),
+    "header not announced": (None, "train/{row}.png,{name}", {}),
+    "semicolons": ("image;label", "train/{row}.png;{name}", {}),
+    "quoted": ("image,label", '"train/{row}.png", "{name}"', {}),
+    "more columns": ("image,label,writer", "train/{row}.png,{name},7", {}),
+    "label by option": ("image,writer,breed", "train/{row}.png,7,{name}", {"label_column": "breed"}),
+    "dropped column": ("image,writer,breed", "train/{row}.png,7,{name}", {"drop_column": ("writer",)}),
+    "folder elsewhere": ("image,label", "{row}.png,{name}", {"image_path": "train/{image}"}),
+    "names without suffix": ("key,label", "{row},{name}", {"image_path": "train/{key}.png"}),
+}
+
+
+@pytest.mark.parametrize("case", LISTS)
+def test_list_gives_images_and_labels(folder, case):
+    header, line, options = LISTS[case]
+    lines = [line.format(row=row, name=NAMES[row]) for row in range(30)]
+    path = write_list(folder / "train.csv", *([lines[0], lines[1:]] if header is None else [header, lines]))
+    images, labels, ids = read(path, ReadOptions(**options))
+    np.testing.assert_array_equal(images[..., 0], IMAGES)
+    assert [CLASSES[label] for label in labels] == NAMES
+    assert ids is None
+
+
+def test_ids_are_those_of_an_id_column_or_of_the_names(folder):
+    with_ids = write_list(folder / "a.csv", "id,file", [f"{100 - row},train/{row}.png" for row in range(9)])
+    assert read(with_ids, ReadOptions())[2].tolist() == list(range(100, 91, -1))
+    names = write_list(folder / "b.csv", "file", [f"train/{row}.png" for row in range(9)])
+    images, labels, ids = read(names, ReadOptions())
+    assert (labels, ids.tolist()) == (None, list(range(9)))
+    pattern = ReadOptions(image_path="train/{id}.png")
+    both = write_list(folder / "c.csv", "id,breed", [f"{row},{NAMES[row]}" for row in range(9)])
+    images, labels, ids = read(both, pattern)
+    np.testing.assert_array_equal(images[..., 0], IMAGES[:9])
+    assert ([CLASSES[label] for label in labels], ids.tolist()) == (NAMES[:9], list(range(9)))
+
+
+INVALID = {
+    "missing file": ("image,label", ["train/0.png,a", "train/99.png,b"], {}, r"line 3: .*train/99.png: no such file"),
+    "short line": ("image,label", ["train/0.png,a", "train/1.png"], {}, "line 3: 1 columns, but the first line has 2"),
+    "several labels": (
+        "image,breed,color",
+        ["train/0.png,a,b"],
+        {},
+        "which column is the label. give --label-column with one of breed, color, or none",
+    ),
+    "several images": (
+        "left,right,label",
+        ["train/0.png,train/1.png,b"],
+        {},
+        "columns left, right have names of images; give --image-path '{left}'",
+    ),
+    "label column": (
+        "image,label",
+        ["train/0.png,a"],
+        {"label_column": "breed"},
+        "no column 'breed' for --label-column",
+    ),
+    "unknown field": (
+        "image,label",
+        ["train/0.png,a"],
+        {"image_path": "{name}.png"},
+        "no column 'name' for --image-path; it has image, label",
+    ),
+    "no field": (
+        "image,label",
+        ["train/0.png,a"],
+        {"image_path": "a.png"},
+        "names no column; write it like train/{image}",
+    ),
+    "repeated name": ("image,image", ["train/0.png,a"], {}, "two columns have one name"),
+    "no rows": ("image.png", [], {"image_path": "{image}"}, "names no image|no column 'image'"),
+}
+
+
+@pytest.mark.parametrize("case", INVALID)
+def test_invalid_list_is_one_line(folder, case):
+    header, lines, options, message = INVALID[case]
+    path = write_list(folder / "a.csv", header, lines)
+    with pytest.raises(InputError, match=message) as caught:
+        read(path, ReadOptions(**options))
+    assert "\n" not in str(caught.value)
+
+
+def test_table_of_pixels_is_not_a_list(tmp_path):
+    path = write_list(tmp_path / "a.csv", "label,pixel0,pixel1", ["1,2,3"])
+    assert find_reader(path, ReadOptions()) is None
