@@ -33,3 +33,25 @@ def test_tfds_reads_a_data_set_without_labels(tfds, tmp_path):
     assert LABELS_FILE not in metadata_files(load_manifest(directory))
     examples = tfds.builder_from_directory(directory).as_dataset(split="test")
     assert {int(example["label"]) for example in examples} == {-1}
+
+
+def test_tfds_gives_pairs_of_image_and_label(tfds, digits):
+    pairs = list(tfds.builder_from_directory(digits).as_dataset(split="val", as_supervised=True).as_numpy_iterator())
+    images, labels = bars(range(203, 253))
+    assert sorted(label for _, label in pairs) == sorted(labels)
+    assert {image.tobytes() for image, _ in pairs} == {image.tobytes() for image in images}
+
+
+def test_tfds_shows_examples_with_the_info_that_docs_describe(tfds, digits):
+    builder = tfds.builder_from_directory(digits)
+    assert len(show_examples(builder).axes) == 9
+
+
+def show_examples(builder):
+    """The lines of docs/inputs.md: raw pixels are a Tensor to TFDS, which draws features called Image only."""
+    import tensorflow_datasets as tfds
+
+    features = builder.info.features
+    image = tfds.features.Image(shape=features["image"].shape)
+    info = tfds.core.DatasetInfo(builder=builder, features=tfds.features.FeaturesDict({**features, "image": image}))
+    return tfds.show_examples(builder.as_dataset(split="train"), info)

@@ -203,7 +203,7 @@ def read_manifest(directory: str | pathlib.Path) -> tuple[Manifest, str]:
     directory = pathlib.Path(directory)
     path = directory / FILE_NAME
     if not path.is_file():
-        raise InputError(f"{directory}: no {FILE_NAME}, so not a data set; create one with tools/csv_to_tfrecord.py")
+        raise InputError(f"{directory}: no {FILE_NAME}, so not a data set; {_advice(directory)}")
     with path.open("rb") as file:
         data = file.read(_MAX_FILE_BYTES + 1)  # not by the file's size, which may change in between
     if len(data) > _MAX_FILE_BYTES:
@@ -212,6 +212,18 @@ def read_manifest(directory: str | pathlib.Path) -> tuple[Manifest, str]:
         return _parse(data)
     except InputError as error:
         raise InputError(f"{path}: not a manifest of ours ({error}); convert again") from error
+
+
+def _advice(directory: pathlib.Path) -> str:
+    """How to make a data set of ours from what a directory holds."""
+    # TensorFlow Datasets keeps NAME/VERSION, or NAME/CONFIG/VERSION.
+    for pattern in ("features.json", "*/features.json", "*/*/features.json"):
+        path = next(iter(sorted(directory.glob(pattern))), None) if directory.is_dir() else None
+        if path is not None:
+            source = shlex.quote(str(path.parent))
+            option = "" if any(path.parent.glob("*.tfrecord*")) else "--tfds "  # which reads its other formats too
+            return f"it is TensorFlow Datasets'; run: python tools/import_tfrecord.py {option}{source} --out data/NAME"
+    return "create one with tools/csv_to_tfrecord.py"
 
 
 def _parse(data: bytes) -> tuple[Manifest, str]:

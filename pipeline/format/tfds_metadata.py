@@ -1,7 +1,7 @@
 """Metadata files with which TensorFlow Datasets reads the directory, written without importing it.
 
-`tfds.builder_from_directory(directory).as_dataset(split="train")` gives image uint8 [H, W, C], label and id int64. The
-form is that of TFDS 4.9 (`tfds.folder_dataset.write_metadata`).
+`tfds.builder_from_directory(directory).as_dataset(split="train")` gives image uint8 [H, W, C], label and id int64, with
+`as_supervised=True` the pair (image, label). The form is that of TFDS 4.9 (`tfds.folder_dataset.write_metadata`).
 """
 
 import json
@@ -66,5 +66,6 @@ def _info(manifest: Manifest) -> dict:
         "fileFormat": "tfrecord",
         "name": manifest.name,
         "splits": splits,
+        "supervisedKeys": {"tuple": {"items": [{"featureKey": IMAGE}, {"featureKey": LABEL}]}},
         "version": "1.0.0",  # TFDS requires one; ours is in the manifest
     }
