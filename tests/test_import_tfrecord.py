@@ -12,11 +12,25 @@ def test_command_prints_a_summary_and_refuses_an_existing_directory(tmp_path, ca
     assert "out: 203 images of 8 x 8 x 1, 3 classes" in capsys.readouterr().out
     with pytest.raises(InputError, match="exists; choose another --out"):
         import_tfrecord.main(command)
-    assert import_tfrecord.main([*command, "--overwrite", "--image-shape", "4", "16", "1"]) == 0
-    assert "images of 4 x 16 x 1" in capsys.readouterr().out
+    assert (
+        import_tfrecord.main([*command, "--overwrite", "--image-shape", "4", "16", "1", "--val-fraction", "0.2"]) == 0
+    )
+    out = capsys.readouterr().out
+    assert "images of 4 x 16 x 1" in out
+    assert "val" in out
 
 
 @pytest.mark.parametrize("option", [["--shards", "0"], ["--image-shape", "2", "0", "1"], ["--what"]])
-def test_invalid_arguments_are_an_input_error(option):
+def test_invalid_arguments_are_an_input_error(option, tmp_path):
+    (tmp_path / "train.tfrecord").write_bytes(b"")
     with pytest.raises(InputError, match=option[0]):
-        import_tfrecord.main(["folder", "--out", "out", *option])
+        import_tfrecord.main([str(tmp_path), "--out", "out", *option])
+
+
+def test_missing_path_is_refused_before_tensorflow_is_imported(tmp_path, monkeypatch):
+    def fail():
+        raise AssertionError("TensorFlow is imported first")
+
+    monkeypatch.setattr("pipeline.train.environment.import_tensorflow", fail)
+    with pytest.raises(InputError, match="none: no such directory"):
+        import_tfrecord.main([str(tmp_path / "none"), "--out", str(tmp_path / "out")])

@@ -2,17 +2,26 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from pipeline.convert import importer
-from pipeline.convert.importer import import_tfrecords
+from pipeline.convert.config import ConvertConfig
+from pipeline.convert.converter import convert
+from pipeline.convert.import_config import ImportConfig
+from pipeline.convert.importer import import_dataset
 from pipeline.errors import InputError
 from pipeline.format.manifest import load_manifest
 from pipeline.format.verify import inspect
 from tests.helpers import faults
 from tests.helpers.conversion import read_split
-from tests.helpers.foreign import IMAGES, LABELS, digit_records, record, write_records
+from tests.helpers.datasets import write_csv
+from tests.helpers.foreign import IMAGES, LABELS, digit_records, example, record, write_records
 
 IMAGE = IMAGES[0].tobytes()
+
+
+def import_tfrecords(directory, out, on_notice=None, **options):
+    return import_dataset(ImportConfig(out, directory, **options), on_notice)
 
 
 @pytest.fixture
@@ -80,7 +89,7 @@ def test_duplicate_ids_across_files_are_named(tmp_path):
         import_tfrecords(tmp_path, tmp_path / "out", shards=2)
     assert str(caught.value) == (
         f"{tmp_path}/train-00001-of-00002, record 0 (counted from 0): id 9 is a duplicate, also used on "
-        f"{tmp_path}/train-00000-of-00002, record 9 (counted from 0)"
+        f"{tmp_path}/train-00000-of-00002, record 9 (counted from 0); if these are not ids, give --id-key none"
     )
     assert not (tmp_path / "out").exists()
 
@@ -100,24 +109,6 @@ def test_corrupt_record_is_named_and_nothing_is_written(foreign, tmp_path):
     with pytest.raises(InputError, match=r"00001-of-00003, record \d+ \(counted from 0\): corrupt or truncated"):
         import_tfrecords(foreign, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["foreign"]
-
-
-@pytest.mark.parametrize(
-    ("names", "message"),
-    [
-        (["train-00000-of-00003", "train-00002-of-00003"], "split 'train': shard 1 is missing; get the files again"),
-        (["train-00000-of-00001", "train-00001-of-00002"], "their names give different numbers of shards"),
-        (["a-train-00000-of-00001", "b-train-00000-of-00001"], "the same shard as a-train-00000-of-00001; remove one"),
-        (["notes.txt"], "no TFRecords; they have names like NAME-train.tfrecord-00000-of-00008"),
-    ],
-)
-def test_incomplete_directory_is_one_line(tmp_path, names, message):
-    for name in names:
-        write_records(tmp_path / name, [record(IMAGE)])
-    with pytest.raises(InputError, match=message):
-        import_tfrecords(tmp_path, tmp_path / "out")
-    with pytest.raises(InputError, match="none: no such directory"):
-        import_tfrecords(tmp_path / "none", tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -147,3 +138,37 @@ def test_more_class_names_than_a_manifest_can_hold_are_not_used(foreign, tmp_pat
     monkeypatch.setattr(importer, "MAX_CLASSES", 3)
     (foreign / "label.labels.txt").write_text("a\nb\nc\nd\n")
     assert import_tfrecords(foreign, tmp_path / "out").class_names == ("0", "1", "2")
+
+
+def test_names_as_labels_become_classes_over_all_splits(tmp_path):
+    image = tf.io.encode_png(IMAGES[0][..., None]).numpy()
+    for split, names in (("train", ("cat", "ant")), ("val", ("bee",))):
+        folder = tmp_path / "in" / split
+        folder.mkdir(parents=True)
+        write_records(folder / "00.tfrec", [example({"image": image, "class": name.encode()}) for name in names])
+    notices = []
+    manifest = import_tfrecords(tmp_path / "in", tmp_path / "out", notices.append)
+    assert manifest.class_names == ("ant", "bee", "cat")
+    assert read_split(tmp_path / "out", "train")[1].tolist() == [2, 0]
+    assert read_split(tmp_path / "out", "val")[1].tolist() == [1]
+    assert notices == [
+        "images from feature image, labels from class, ids from none",
+        "labels are names, which become classes in this order: 'ant', 'bee', 'cat'",
+    ]
+
+
+def test_validation_split_is_taken_as_by_the_converter(foreign, tmp_path):
+    manifest = import_tfrecords(foreign, tmp_path / "out", val_fraction=0.2, seed=5)
+    csv = tmp_path / "train.csv"
+    write_csv(csv, IMAGES, LABELS)
+    expected = convert(ConvertConfig((("train", csv),), tmp_path / "csv", val_fraction=0.2, seed=5))
+    assert manifest.validation == expected.validation
+    for split in ("train", "val"):
+        ours, theirs = (read_split(tmp_path / name, split) for name in ("out", "csv"))
+        for mine, other in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(mine, other)
+    write_records(foreign / "val.tfrecord", [record(IMAGE)])
+    with pytest.raises(
+        InputError, match="--val-fraction takes rows out of 'train' for a new split 'val'; the data have"
+    ):
+        import_tfrecords(foreign, tmp_path / "other", val_fraction=0.2)

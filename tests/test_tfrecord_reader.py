@@ -3,20 +3,24 @@ import pytest
 import tensorflow as tf
 
 from pipeline.convert import tfrecord_reader
-from pipeline.convert.tfrecord_reader import TfrecordFile
+from pipeline.convert.read_options import ReadOptions
+from pipeline.convert.table import TableFile
+from pipeline.convert.tfrecord_keys import Keys
+from pipeline.convert.tfrecord_reader import TfrecordReader
 from pipeline.errors import InputError
 from pipeline.format.records import masked_crc
 from tests.helpers import faults
-from tests.helpers.foreign import IMAGES, LABELS, digit_records, record, write_records
+from tests.helpers.foreign import IMAGES, LABELS, digit_records, example, record, write_records
 
+FIND, OPTIONS = Keys(), ReadOptions()
 IMAGE = IMAGES[0].tobytes()
 GRAY = tf.io.encode_png(IMAGES[0][..., None]).numpy()
 COLOR = tf.io.encode_png(np.repeat(IMAGES[0][..., None], 3, axis=2)).numpy()
 
 
-def read(path, image_shape=None):
+def read(path, image_shape=None, keys=FIND, **options):
     """Images, labels and ids of all records, after the first pass over them."""
-    file = TfrecordFile(path, image_shape)
+    file = TableFile(TfrecordReader(path, ReadOptions(image_shape=image_shape, **options), keys))
     scan = file.scan(0, None)
     rows = [file.parse(block) for block in file.read(file.first_row, None)]
     images = np.concatenate([block.images for block in rows])
@@ -42,7 +46,7 @@ def test_records_are_read_in_batches_of_any_size(tmp_path, monkeypatch, batch, b
 def test_encoded_images_give_their_shape(tmp_path, encode, channels):
     image = np.full((5, 7, channels), 100, np.uint8)
     path = write_records(tmp_path / "a", [record(encode(image).numpy())] * 2)
-    assert TfrecordFile(path).image_shape == (5, 7, channels)
+    assert TfrecordReader(path, OPTIONS, FIND).image_shape == (5, 7, channels)
     images, labels, ids = read(path)
     np.testing.assert_array_equal(images, [image.reshape(-1)] * 2)
     assert (labels, ids) == (None, None)
@@ -65,13 +69,22 @@ def test_raw_pixels_that_begin_like_a_png_or_jpeg_are_pixels(tmp_path):
 
 
 INVALID = {
-    "no image": ([record(IMAGE, label=1), record(None, label=1)], r"record 1 .*: not an example with `image` bytes"),
-    "other length": ([record(IMAGE), record(IMAGE[1:])], r"record 1 .*: an image of 63 bytes, expected 64, or a PNG"),
-    "truncated PNG": ([record(IMAGE), record(GRAY[:30])], r"record 1 .*: its image cannot be decoded"),
-    "truncated JPEG": ([record(IMAGE), record(b"\xff\xd8\xff" + IMAGE)], r"record 1 .*: its image cannot be decoded"),
-    "truncated first image": ([record(GRAY[:-20]), record(GRAY)], "record 0 .*: its image cannot be decoded"),
-    "color after gray": ([record(GRAY), record(COLOR)], "record 1 .*: an image of 8 x 8 x 3, expected 8 x 8 x 1"),
-    "gray after color": ([record(COLOR), record(GRAY)], "record 1 .*: an image of 8 x 8 x 1, expected 8 x 8 x 3"),
+    "no image": (
+        [record(IMAGE, label=1), record(None, label=1)],
+        r"record 1 .*: has label .int64., but the first record",
+    ),
+    "other length": (
+        [record(IMAGE), record(IMAGE[1:])],
+        r"record 1 .*: an image of 63 bytes, expected 64 for 8 x 8 x 1, or a PNG",
+    ),
+    "truncated PNG": ([record(IMAGE), record(GRAY[:30])], r"record 1 .*: not an image that can be decoded"),
+    "truncated JPEG": (
+        [record(IMAGE), record(b"\xff\xd8\xff" + IMAGE)],
+        r"record 1 .*: not an image that can be decoded",
+    ),
+    "truncated first image": ([record(GRAY[:60]), record(GRAY)], "record 0 .*: not an image that can be decoded"),
+    "color after gray": ([record(GRAY), record(COLOR)], "record 1 .*: RGB, but the first record is gray; --channels"),
+    "gray after color": ([record(COLOR), record(GRAY)], "record 1 .*: gray, but the first record is RGB; --channels"),
     "raw after color": ([record(COLOR), record(IMAGE)], "record 1 .*: an image of 64 bytes, expected 192"),
     "some labels": ([record(IMAGE, label=1), record(IMAGE)], "only some records have labels; put them in a split"),
     "labels later": ([record(IMAGE), record(IMAGE, label=1)], "only some records have labels; put them in a split"),
@@ -81,10 +94,9 @@ INVALID = {
         [record(IMAGE, label=1), record(IMAGE, label=10**9)],
         "record 1 .*: label 1000000000 is not a class",
     ),
-    "no square": ([record(IMAGE[:63])], "record 0 .*: its image is raw and not a square of one channel"),
-    "empty image": ([record(b"")], "record 0 .*: its image is raw and not a square"),
-    "no example": ([record(IMAGE), b"not an example"], "record 1 .*: not an example"),
-    "text for a label": ([record(IMAGE).replace(b"image", b"label")], "record 0 .*: not an example"),
+    "no square": ([record(IMAGE[:63])], "record 0 .*: its image is 63 raw bytes and not a square of one channel"),
+    "empty image": ([record(b"")], "record 0 .*: its image is 0 raw bytes and not a square"),
+    "no example": ([record(IMAGE), b"not an example"], "record 1 .*: not a tf.train.Example"),
     "no records": ([], "has no records"),
 }
 
@@ -127,13 +139,13 @@ def test_corrupt_frame_is_one_line_and_allocates_nothing(tmp_path, spoil):
 def test_image_that_states_an_absurd_size_is_not_decoded(tmp_path):
     png = bytearray(GRAY)
     png[16:24] = (2**31 - 1).to_bytes(4, "big") * 2
-    with pytest.raises(InputError, match="record 1 .*: its image cannot be decoded"):
+    with pytest.raises(InputError, match="record 1 .*: not an image that can be decoded"):
         read(write_records(tmp_path / "a", [record(IMAGE), record(bytes(png))]))
 
 
 def test_file_that_changes_while_it_is_read_is_refused(tmp_path):
     path = write_records(tmp_path / "a", digit_records())
-    file = TfrecordFile(path)
+    file = TableFile(TfrecordReader(path, OPTIONS, FIND))
     write_records(tmp_path / "b", digit_records()).rename(path)
     with pytest.raises(InputError, match="a: the file changed while it was read"):
         list(file.read(file.first_row, None))
@@ -142,8 +154,129 @@ def test_file_that_changes_while_it_is_read_is_refused(tmp_path):
 @pytest.mark.parametrize("encode", [tf.io.encode_png, tf.io.encode_jpeg])
 @pytest.mark.parametrize("at", [0, 1])
 def test_encoded_image_truncated_to_the_size_of_raw_pixels_is_refused(tmp_path, encode, at):
-    image = encode(np.arange(64, dtype=np.uint8).reshape(8, 8, 1)).numpy()
+    image = encode(np.random.default_rng(0).integers(0, 256, (8, 8, 1), np.uint8)).numpy()
     records = [record(image), record(image)]
     records[at] = record(image[:64])
-    with pytest.raises(InputError, match=rf"record {at} \(counted from 0\): its image cannot be decoded"):
+    with pytest.raises(InputError, match=rf"record {at} \(counted from 0\): not an image that can be decoded"):
         read(write_records(tmp_path / "a", records))
+
+
+def digits(**names):
+    """The images and labels of other programs: features of these keys, `value(row)` each."""
+    return [example({key: value(row) for key, value in names.items()}) for row in range(len(IMAGES))]
+
+
+def png(row):
+    return tf.io.encode_png(IMAGES[row][..., None]).numpy()
+
+
+LAYOUTS = {
+    "slim": {
+        "image/encoded": png,
+        "image/class/label": lambda row: int(LABELS[row]),
+        "image/format": lambda row: b"png",
+        "image/height": lambda row: 8,
+    },
+    "raw": {
+        "image_raw": lambda row: IMAGES[row].tobytes(),
+        "label": lambda row: int(LABELS[row]),
+        "height": lambda row: 8,
+        "width": lambda row: 8,
+        "depth": lambda row: 1,
+    },
+    "integers": {"image": lambda row: IMAGES[row].reshape(-1).tolist(), "label": lambda row: int(LABELS[row])},
+    "one-hot": {"image": png, "label": lambda row: np.eye(3)[LABELS[row]].tolist()},
+    "whole floats": {"image": png, "label": lambda row: float(LABELS[row])},
+    "Kaggle": {"image": png, "class": lambda row: int(LABELS[row]), "id": lambda row: f"flower {row}".encode()},
+}
+
+
+@pytest.mark.parametrize("case", LAYOUTS)
+def test_features_are_found_by_their_usual_names(tmp_path, case):
+    path = write_records(tmp_path / "a", digits(**LAYOUTS[case]))
+    images, labels, _ = read(path)
+    np.testing.assert_array_equal(images.reshape(IMAGES.shape), IMAGES)
+    np.testing.assert_array_equal(labels, LABELS)
+    named = {"slim": "image/encoded", "raw": "image_raw", "Kaggle": "image"}
+    notices = TfrecordReader(path, OPTIONS, FIND).notes
+    assert len(notices) == (case in named)
+    assert case not in named or f"images from feature {named[case]}, labels from " in notices[0]
+
+
+def test_features_can_be_chosen(tmp_path):
+    records = digits(
+        photo=png, image=lambda row: b"other", label=lambda row: 9, kind=lambda row: int(LABELS[row]), id=lambda row: 5
+    )
+    images, labels, ids = read(write_records(tmp_path / "a", records), keys=Keys("photo", "kind", "none"))
+    np.testing.assert_array_equal(images.reshape(IMAGES.shape), IMAGES)
+    np.testing.assert_array_equal(labels, LABELS)
+    assert ids is None
+
+
+def test_texts_are_names_of_classes_and_text_ids(tmp_path):
+    names = ("ant", "bee", "cat")
+    path = write_records(
+        tmp_path / "a",
+        digits(image=png, label=lambda row: names[LABELS[row]].encode(), id=lambda row: f"r{row}".encode()),
+    )
+    rows = list(TfrecordReader(path, OPTIONS, FIND).blocks())
+    assert np.concatenate([block.labels for block in rows]).tolist() == [names[label] for label in LABELS]
+    assert np.concatenate([block.ids for block in rows]).tolist() == [f"r{row}" for row in range(203)]
+
+
+@pytest.mark.parametrize("kind", ["GZIP", "ZLIB"])
+def test_compressed_records_are_read(tmp_path, kind):
+    with tf.io.TFRecordWriter(str(tmp_path / "a"), kind) as writer:
+        for data in digit_records():
+            writer.write(data)
+    np.testing.assert_array_equal(read(tmp_path / "a")[0].reshape(IMAGES.shape), IMAGES)
+    faults.cut(tmp_path / "a", -9)
+    with pytest.raises(InputError, match="corrupt or truncated"):
+        read(tmp_path / "a")
+
+
+def test_images_are_resized_and_made_gray_on_request(tmp_path):
+    small = tf.io.encode_png(IMAGES[0][:4, :4, None]).numpy()
+    path = write_records(tmp_path / "a", [record(data, label=1) for data in (GRAY, COLOR, small)])
+    images, _, _ = read(path, image_size=(8, 8), channels=1)
+    assert images.shape == (3, 64)
+    np.testing.assert_array_equal(images[0], IMAGES[0].reshape(-1))
+
+
+def wide(kind):
+    return [record((IMAGES[row] / 255).astype(kind).tobytes(), label=1) for row in range(9)]
+
+
+MISREAD = {
+    "float32 bytes": (wide("<f4"), {}, "its image looks like float32 values, not uint8 pixels; write it as uint8"),
+    "float32 bytes of a known shape": (
+        wide("<f4"),
+        {"image_shape": (8, 8, 1)},
+        "an image of 256 bytes, 4 per pixel of 8 x 8 x 1, so of another type than uint8",
+    ),
+    "int32 bytes": ([record(IMAGES[0].astype("<i4").tobytes())], {}, "its image looks like int32 values"),
+    "color without a shape": ([record(bytes(192))], {}, "give --image-shape H W C, such as --image-shape 8 8 3"),
+    "unequal images": (
+        [record(GRAY), record(tf.io.encode_png(IMAGES[0][:5, :, None]).numpy())],
+        {},
+        "record 1 .*: an image of 5 x 8, but the first record has 8 x 8; all need one size, --image-size 8 8 resizes",
+    ),
+    "integers out of range": ([example({"image": [300] * 64})], {}, "pixel 0 .*: 300 is |values of 300 to 300; pixels"),
+    "raw to resize": (
+        [record(IMAGE)],
+        {"image_size": (4, 4)},
+        "its image is raw, and --image-size resizes PNG and JPEG",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MISREAD)
+def test_image_of_another_type_or_shape_is_refused_not_misread(tmp_path, case):
+    records, options, message = MISREAD[case]
+    with pytest.raises(InputError, match=message):
+        read(write_records(tmp_path / "a", records), **options)
+
+
+def test_squares_that_look_like_floats_are_pixels_if_that_is_said(tmp_path):
+    path = write_records(tmp_path / "a", wide("<f4"))
+    assert read(path, image_shape=(16, 16, 1))[0].shape == (9, 256)

@@ -1,50 +1,48 @@
-"""Import TFRecords that TensorFlow Datasets or another program wrote.
+"""Import TFRecords that another program wrote, or a data set of TensorFlow Datasets.
 
-python tools/import_tfrecord.py ~/tensorflow_datasets/mnist/3.0.1 --out data/mnist
+python tools/import_tfrecord.py ~/tensorflow_datasets/mnist/3.0.1 --out data/mnist --val-fraction 0.1
+python tools/import_tfrecord.py --tfds mnist --out data/mnist
 
-Records are tf.train.Examples with `image` (raw bytes of H*W*C, PNG or JPEG) and, optionally, `label` and `id`
-(integers). Prints a summary of the data set. The directory appears when it is complete, or not at all.
+Records are tf.train.Examples, plain or compressed (GZIP, ZLIB), with an image (raw bytes of H*W*C, PNG or JPEG) and,
+optionally, a label (a number or a name) and an id. Features are found by their usual names; a refusal lists those that
+a record has. Prints a summary of the data set. The directory appears when it is complete, or not at all.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
 
-from pipeline.cli import Parser, run_command
-from pipeline.errors import InputError
+from pipeline.cli import Parser, add_settings, run_command, settings_from
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Import as the command line says; returns the exit code."""
     args = _parser().parse_args(argv)
-    from pipeline.convert.config import check_range
-    from pipeline.format.manifest import MAX_SHARDS
+    from pipeline.convert.import_config import ImportConfig
     from pipeline.train.environment import import_tensorflow
 
-    check_range("--shards", args.shards, MAX_SHARDS)
-    shape = tuple(args.image_shape) if args.image_shape else None
-    if shape is not None and min(shape) < 1:
-        raise InputError(f"--image-shape {' '.join(map(str, shape))} must be three positive integers")
-    import_tensorflow()  # before the importer, which imports TensorFlow with all its messages
-    from pipeline.convert.importer import import_tfrecords
-    from pipeline.format.summary import summary_text
+    config = settings_from(ImportConfig, args)  # a wrong option or a missing path is reported before the import
+    import_tensorflow()
+    from pipeline.convert.importer import import_dataset
+    from pipeline.format.summary import summary_text, validation_text
 
-    manifest = import_tfrecords(
-        args.directory, args.out, args.shards, shape, args.overwrite, lambda text: print(text, file=sys.stderr)
-    )
+    manifest = import_dataset(config, lambda text: print(text, file=sys.stderr))
     print(summary_text(manifest))
+    if config.val_fraction is not None:
+        print(f"  {validation_text(manifest.validation)}")
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
+    from pipeline.convert.import_config import ImportConfig
+
     summary, _, usage = __doc__.partition("\n\n")
     parser = Parser(description=summary, epilog=usage, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("directory", metavar="DIR", help="holds the TFRecords, such as NAME-train.tfrecord-00000-of-00008")
-    add("--out", required=True, metavar="DIR", help="the directory to create")
-    add("--shards", type=int, metavar="N", help="files per split (default: about 128 MiB each)")
-    add("--image-shape", type=int, nargs=3, metavar=("H", "W", "C"), help="required if raw images are not gray squares")
-    add("--overwrite", action="store_true", help="replace the data set in --out, once the new one is complete")
+    parser.add_argument(
+        "directory", metavar="DIR", nargs="?", help="holds TFRecords, or folders train, test, ... of them"
+    )
+    parser.add_argument("--out", required=True, metavar="DIR", help="the directory to create")
+    add_settings(parser, ImportConfig)
     return parser
 
 

@@ -1,104 +1,98 @@
-"""TFRecords of another program as a data set: another kind of source for the converter's plan and tasks.
+"""TFRecords of another program, or a data set of TensorFlow Datasets, as other kinds of source for the converter.
 
 Their records differ in length, so they cannot be read as a byte matrix. They are parsed once, here, and not at every
-start of a training.
+start of a training. Importing a data set imports TensorFlow.
 """
 
-import math
-import os
+import functools
 import pathlib
-import re
+from typing import Any
 
+from pipeline.convert.classes import class_note, find_class_names
 from pipeline.convert.config import dataset_name
 from pipeline.convert.converter import OnNotice, write_dataset
+from pipeline.convert.import_config import ImportConfig
 from pipeline.convert.inputs import check_same_roles
 from pipeline.convert.plan import Labels, Rules
-from pipeline.convert.tfrecord_reader import TfrecordFile
+from pipeline.convert.table import TableFile
 from pipeline.errors import InputError
-from pipeline.format.manifest import MAX_CLASSES, MAX_IMAGE_BYTES, SPLIT_NAME, Manifest, is_class_name
+from pipeline.format.manifest import MAX_CLASSES, Manifest, is_class_name
 from pipeline.format.tfds_metadata import LABELS_FILE
-from pipeline.splits import TRAIN
+from pipeline.splits import TRAIN, stored_name
 
-_SPLIT = f"(?P<split>{SPLIT_NAME.pattern})"
-_PLACE = r"(?P<index>\d{5})-of-(?P<count>\d{5})"
-_NAMES = (
-    re.compile(rf"(?:.*-)?{_SPLIT}\.tfrecords?-{_PLACE}"),  # as TensorFlow Datasets names them
-    re.compile(rf"(?:.*-)?{_SPLIT}-{_PLACE}(?:\.tfrecords?)?"),
-    re.compile(rf"{_SPLIT}\.tfrecords?"),
-)
+Readers = dict[str, list[Any]]
 
 
-def import_tfrecords(
-    directory: str | os.PathLike,
-    out: str | os.PathLike,
-    shards: int | None = None,
-    image_shape: tuple[int, int, int] | None = None,
-    overwrite: bool = False,
-    on_notice: OnNotice | None = None,
-) -> Manifest:
-    """Read every record of a directory's TFRecords and write the data set `out`; returns its manifest.
+def import_dataset(config: ImportConfig, on_notice: OnNotice | None = None) -> Manifest:
+    """Read every example and write the data set `config.out`; returns its manifest.
 
-    Args:
-        directory: its files are named as TensorFlow Datasets does, SPLIT-00000-of-00008(.tfrecord) or SPLIT.tfrecord.
-        out: appears when everything in it is complete, or not at all.
-        shards: files per split; None makes them about 128 MiB each.
-        image_shape: (height, width, channels); None takes it from the first image, if that is encoded or a square.
+    The directory appears when everything in it is complete, or not at all.
 
     Raises:
         InputError: a file is missing or corrupt, or its records are not images; nothing is written.
     """
-    directory = pathlib.Path(directory)
-    paths = _find_files(directory)
-    first = TfrecordFile(next(iter(paths.values()))[0], image_shape)
-    shape = first.image_shape
-    if math.prod(shape) > MAX_IMAGE_BYTES:
-        raise InputError(f"{first.path}: images of {' x '.join(map(str, shape))}; at most {MAX_IMAGE_BYTES:,} bytes")
-    # With the shape of the first image, which every other must have.
-    inputs = {split: [TfrecordFile(path, shape) for path in of_split] for split, of_split in paths.items()}
+    note = on_notice or (lambda _: None)
+    readers = (_open_records if config.tfds is None else _open_tfds)(config)
+    every = [reader for group in readers.values() for reader in group]
+    for line in dict.fromkeys(line for reader in every for line in reader.notes):
+        note(line)
+    names = find_class_names(every)
+    if names is not None:
+        note(class_note(names))
+    places = {name: place for place, name in enumerate(names or ())}
+    inputs: dict[str, list[TableFile]] = {}
+    for split, group in readers.items():
+        if stored_name(split) != split:
+            note(f"split {split!r} is stored as {stored_name(split)!r}, the name that train.py looks for")
+        files = [TableFile(reader, config.read_options, places) for reader in group]
+        inputs.setdefault(stored_name(split), []).extend(files)
     for split, files in inputs.items():
         check_same_roles(split, files)
-    rules = Rules(dataset_name(out), shape, shards, classes=lambda labels: _classes(directory, labels))
-    return write_dataset(inputs, rules, out, overwrite, workers=1, on_notice=on_notice)
+    rules = Rules(
+        dataset_name(config.out),
+        next(iter(inputs.values()))[0].image_shape,
+        config.shards,
+        config.validation(tuple(inputs)),
+        functools.partial(_classes, names or _names_beside(config.directory)),
+    )
+    return write_dataset(inputs, rules, config.out, config.overwrite, workers=1, on_notice=on_notice)
 
 
-def _find_files(directory: pathlib.Path) -> dict[str, list[pathlib.Path]]:
-    """Split -> its files in order; train comes first."""
-    if not directory.is_dir():
-        raise InputError(f"{directory}: no such directory")
-    places: dict[str, dict[int, tuple[pathlib.Path, int]]] = {}
-    for path in sorted(directory.iterdir()):
-        match = next(filter(None, (pattern.fullmatch(path.name) for pattern in _NAMES)), None)
-        if match is None or not path.is_file():
-            continue
-        fields = match.groupdict()
-        index, count = int(fields.get("index") or 0), int(fields.get("count") or 1)
-        by_index = places.setdefault(fields["split"], {})
-        if index in by_index:
-            raise InputError(f"{path}: the same shard as {by_index[index][0].name}; remove one of them")
-        by_index[index] = path, count
-    if not places:
-        raise InputError(f"{directory}: no TFRecords; they have names like NAME-train.tfrecord-00000-of-00008")
-    for split, by_index in places.items():
-        counts = {count for _, count in by_index.values()}
-        missing = sorted(set(range(max(counts))) - set(by_index))
-        if len(counts) > 1 or missing:
-            what = f"shard {missing[0]} is missing" if missing else "their names give different numbers of shards"
-            raise InputError(f"{directory}: split {split!r}: {what}; get the files again")
-    order = sorted(places, key=lambda name: (name != TRAIN, name))
-    return {split: [places[split][index][0] for index in sorted(places[split])] for split in order}
+def _open_records(config: ImportConfig) -> Readers:
+    from pipeline.convert.tfrecord_reader import TfrecordReader
+
+    files = config.files()
+    first = TfrecordReader(next(iter(files.values()))[0], config.read_options, config.keys)
+    # Every other image must have the shape of the first.
+    make = functools.partial(
+        TfrecordReader, options=config.read_options, keys=config.keys, image_shape=first.image_shape
+    )
+    return {split: list(map(make, paths)) for split, paths in files.items()}
 
 
-def _classes(directory: pathlib.Path, labels: Labels) -> tuple[Labels, tuple[str, ...]]:
-    """Classes 0, 1, ... with the names that TensorFlow Datasets keeps beside its files, or else their numbers."""
+def _open_tfds(config: ImportConfig) -> Readers:
+    from pipeline.convert.tfds_reader import TfdsReader, prepare
+
+    directory, splits = prepare(str(config.tfds), config.data_dir)
+    splits = sorted(splits, key=lambda name: (name != TRAIN, name))
+    return {split: [TfdsReader(directory, split, config.read_options, config.keys)] for split in splits}
+
+
+def _names_beside(directory: str | None) -> tuple[str, ...]:
+    """Names of classes that TensorFlow Datasets keeps beside its files."""
+    path = pathlib.Path(directory or "") / LABELS_FILE
+    if directory is None or not path.is_file():
+        return ()
+    try:
+        return tuple(path.read_text(encoding="utf-8").splitlines())
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text; fix or remove it") from error
+
+
+def _classes(names: tuple[str, ...], labels: Labels) -> tuple[Labels, tuple[str, ...]]:
+    """Classes 0, 1, ... with these names or, if they cannot be names of the labels that occur, their numbers."""
     num_classes = max(labels, default=-1) + 1
-    path = directory / LABELS_FILE
-    names: tuple[str, ...] = ()
-    if num_classes and path.is_file():
-        try:
-            names = tuple(path.read_text(encoding="utf-8").splitlines())
-        except UnicodeDecodeError as error:
-            raise InputError(f"{path}: not UTF-8 text; fix or remove it") from error
-    # A file of names may be another program's: invalid, or too short for the labels that occur.
+    # A file of names may be another program's: invalid, or too short.
     if not (num_classes <= len(names) == len(set(names)) <= MAX_CLASSES and all(map(is_class_name, names))):
         names = tuple(map(str, range(num_classes)))
-    return tuple(range(len(names))), names
+    return tuple(range(len(names))) if num_classes else (), names if num_classes else ()

@@ -1,11 +1,10 @@
 """TFRecords that other programs wrote: tf.train.Examples of any length, parsed by `tf.io.parse_example` in batches.
 
-An `image` is its raw bytes (uint8, row-major H*W*C) or a PNG or JPEG, which is decided for every record by its content;
-`label` and `id` may be absent. Importing this module imports TensorFlow.
+An image is its raw bytes (uint8, row-major H*W*C), integers, or a PNG or JPEG, which is decided for every record by its
+content; label and id may be absent. Importing this module imports TensorFlow.
 """
 
 import math
-import os
 import pathlib
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -13,17 +12,47 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from pipeline.convert.csv_strict import Rows
-from pipeline.convert.source import Mark, Scan, check_unchanged, identify
+from pipeline.convert.pixels import Shape
+from pipeline.convert.read_options import ReadOptions
+from pipeline.convert.readers.labels import as_labels, as_names
+from pipeline.convert.readers.pictures import read_picture, resize_notes, shape_mismatch
+from pipeline.convert.source import identify
+from pipeline.convert.table import RawRows
+from pipeline.convert.tfrecord_files import place_of, read_records
+from pipeline.convert.tfrecord_keys import (
+    BYTES,
+    FLOATS,
+    INTEGERS,
+    Feature,
+    Keys,
+    find_keys,
+    list_features,
+    stated_shape,
+)
 from pipeline.errors import InputError
-from pipeline.files import sha256_of
-from pipeline.format.manifest import MAX_CLASSES, MAX_IMAGE_BYTES, Source
-from pipeline.format.records import FOOTER_BYTES, HEADER_BYTES, ID, IMAGE, LABEL, UNLABELLED, masked_crc
+from pipeline.format.manifest import MAX_CLASSES
+from pipeline.format.records import ID, LABEL, UNLABELLED
 
 _BATCH, _BATCH_BYTES = 1024, 16 << 20  # records, and about how many bytes of them, parsed by one call
 _NO_ID = -1  # parse_example gives it for an absent id, so a stored -1 counts as absent too
 _ENCODED = (b"\x89PNG", b"\xff\xd8\xff")
 _PNG_START, _JPEG_MARKS = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", (b"JFIF", b"Exif")
+_NUMBER = Feature(INTEGERS, 1)
+_TYPES = {BYTES: tf.string, INTEGERS: tf.int64, FLOATS: tf.float32}
+_ABSENT: dict[str, str | int | float] = {BYTES: "", INTEGERS: -1, FLOATS: -1.0}
+# Types that raw bytes may have instead of uint8, and what pixels in them look like.
+_WIDE = (("<f4", "float32"), ("<i4", "int32"), ("<f8", "float64"), ("<i8", "int64"))
+_LEAST_PIXEL, _MOST_PIXEL = 1e-6, 1e6
+
+Values = dict[str, np.ndarray]
+
+
+class _Keys(NamedTuple):
+    """Keys of the features to parse; a label or an id of this key may be absent."""
+
+    image: str
+    label: str
+    id: str
 
 
 class Batch(NamedTuple):
@@ -33,63 +62,78 @@ class Batch(NamedTuple):
     records: list[bytes]
 
 
-class TfrecordFile:
-    """One TFRecord file; it is read from its first record on.
+class TfrecordReader:
+    """One TFRecord file, plain or compressed.
 
-    `image_shape` is (height, width, channels), or None to take it from the first image: encoded, or a square of one
-    channel.
+    The shape of raw images is that of `options.image_shape`, or as the first record states it, or a square of one
+    channel; that of encoded ones follows from the first of them and from `options`. `image_shape`: that of other files.
 
     Raises:
         InputError: the file cannot be read, holds no record, or its first record has no image of that shape.
     """
 
-    seekable = False
-    first_row = Mark(0, 0)
+    class_names = None  # those of a data set are not in its files
+    id_option = "--id-key"
 
-    def __init__(self, path: str | os.PathLike, image_shape: tuple[int, int, int] | None = None) -> None:
-        self.path = pathlib.Path(path)
-        self._identity = identify(self.path)
-        self.num_bytes = self._identity[2]
-        first = next(self.read(self.first_row, None), None)
+    def __init__(
+        self,
+        path: pathlib.Path,
+        options: ReadOptions,
+        keys: Keys,
+        image_shape: Shape | None = None,
+    ) -> None:
+        self.path, self._options = path, options
+        identify(path)
+        first = next(self._batches(), None)
         if first is None:
-            raise InputError(f"{self.path}: has no records")
-        features = self._parse(Batch(0, first.records[:1]))
-        self.has_labels = bool(features[LABEL][0] != UNLABELLED)
-        self.has_ids = bool(features[ID][0] != _NO_ID)
-        self.image_shape = image_shape or self._shape_of(features[IMAGE][0])
+            raise InputError(f"{path}: has no records")
+        features = _features_of(self.place_of(0), first.records[0])
+        found = find_keys(self.place_of(0), features, keys)
+        # Only some records may have a label or an id, so their keys are looked up even if the first record lacks them.
+        self._keys = _Keys(str(found.image), found.label or keys.label or LABEL, found.id or keys.id or ID)
+        self._features = {self._keys.label: _NUMBER, self._keys.id: _NUMBER, **features}
+        values = self._parse(first)
+        self.has_labels = bool(self._present(values, self._keys.label)[0])
+        self.has_ids = bool(self._present(values, self._keys.id)[0])
+        self.notes = self._describe()
+        self._known_shape = image_shape
+        self.image_shape = self._known_shape = image_shape or self._find_shape(values[self._keys.image])
 
-    def scan_starts(self) -> list[int]:
-        """The file is one stretch."""
-        return [0]
-
-    def scan(self, start: int, stop: int | None) -> Scan:
-        """Count the records and read their labels.
-
-        Raises:
-            InputError: a record is corrupt or not an example, or only some have a label or an id.
-        """
-        labels: list[np.ndarray] = []
-        for batch in self.read(Mark(start, 0), stop):
-            features = self._parse(batch)
-            self._check_all(features[LABEL] != UNLABELLED, self.has_labels, "label")
-            self._check_all(features[ID] != _NO_ID, self.has_ids, "id")
-            if self.has_labels:
-                self._check_labels(batch, features[LABEL])
-            labels.append(features[LABEL])
-        return Scan((self.first_row,), np.concatenate(labels), bytes.fromhex(sha256_of(self.path)))
-
-    def mark_of_row(self, mark: Mark, row: int) -> Mark:
-        return Mark(mark.offset, row)
-
-    def read(self, start: Mark, stop: int | None) -> Iterator[Batch]:
-        """All records of the file, in batches.
+    def blocks(self) -> Iterator[RawRows]:
+        """All records.
 
         Raises:
-            InputError: a record is corrupt.
+            InputError: a record is not an example, or its image has another shape.
         """
+        for batch in self._batches():
+            values = self._parse(batch)
+            images = [
+                self._pixels(self.place_of(batch.first + row), image)
+                for row, image in enumerate(values[self._keys.image])
+            ]
+            yield RawRows(np.stack(images), self._labels_of(batch.first, values), self._ids_of(values))
+
+    def labels(self) -> Iterator[np.ndarray]:
+        """The labels, or -1 for each record; whether each record has a label and an id is checked besides."""
+        for batch in self._batches():
+            values = self._parse(batch)
+            for role, key, expected in (
+                ("label", self._keys.label, self.has_labels),
+                ("id", self._keys.id, self.has_ids),
+            ):
+                if (self._present(values, key) != expected).any():
+                    raise InputError(f"{self.path}: only some records have {role}s; put them in a split of their own")
+            labels = self._labels_of(batch.first, values)
+            yield np.full(len(batch.records), UNLABELLED) if labels is None else labels
+
+    def place_of(self, row: int) -> str:
+        """How messages name a record."""
+        return place_of(self.path, row)
+
+    def _batches(self) -> Iterator[Batch]:
         records: list[bytes] = []
         count = num_bytes = 0
-        for record in self._records():
+        for record in read_records(self.path):
             records.append(record)
             num_bytes += len(record)
             if len(records) == _BATCH or num_bytes > _BATCH_BYTES:
@@ -97,117 +141,180 @@ class TfrecordFile:
                 count, records, num_bytes = count + len(records), [], 0
         if records:
             yield Batch(count, records)
-        check_unchanged(self.path, self._identity)
 
-    def parse(self, block: Batch) -> Rows:
-        """Images, labels and ids of a batch.
-
-        Raises:
-            InputError: a record is not an example, or its image has another shape.
-        """
-        features = self._parse(block)
-        images = np.empty((len(block.records), math.prod(self.image_shape)), np.uint8)
-        for row, image in enumerate(features[IMAGE]):
-            images[row] = self._pixels(self.place_of(block.first + row), image)
-        labels = features[LABEL] if self.has_labels else None
-        return Rows(images, labels, features[ID] if self.has_ids else None)
-
-    def place_of(self, row: int) -> str:
-        """How messages name a record."""
-        return f"{self.path}, record {row} (counted from 0)"
-
-    def as_source(self, split: str, num_rows: int, sha256: str) -> Source | None:
-        """None: a data set cannot be rebuilt from TFRecords."""
-
-    def _records(self) -> Iterator[bytes]:
-        """The payload of each record. TensorFlow's reader would allocate whatever length a corrupt frame states."""
-        left, number = self.num_bytes, 0
-        with self.path.open("rb") as file:
-            while left:
-                header = file.read(HEADER_BYTES)
-                length = int.from_bytes(header[:8], "little")
-                left -= HEADER_BYTES + length + FOOTER_BYTES
-                valid = left >= 0 and masked_crc(header[:8]) == header[8:]
-                record = file.read(length) if valid else b""
-                if not valid or masked_crc(record) != file.read(FOOTER_BYTES):
-                    raise InputError(f"{self.place_of(number)}: corrupt or truncated; write or fetch the file again")
-                yield record
-                number += 1
-
-    def _parse(self, batch: Batch) -> dict[str, np.ndarray]:
-        kinds = {
-            IMAGE: tf.io.FixedLenFeature([], tf.string),
-            LABEL: tf.io.FixedLenFeature([], tf.int64, UNLABELLED),
-            ID: tf.io.FixedLenFeature([], tf.int64, _NO_ID),
-        }
+    def _parse(self, batch: Batch) -> Values:
+        kinds = {key: self._kind_of(key) for key in self._keys}
         try:
-            features = tf.io.parse_example(batch.records, kinds)
+            values = tf.io.parse_example(batch.records, kinds)
         except tf.errors.InvalidArgumentError as error:
             if len(batch.records) > 1:  # find the one at fault
                 for row, record in enumerate(batch.records):
                     self._parse(Batch(batch.first + row, [record]))
-            raise InputError(
-                f"{self.place_of(batch.first)}: not an example with `{IMAGE}` bytes and, if present, an integer "
-                f"`{LABEL}` and `{ID}`; convert the data from CSV instead"
-            ) from error
-        return {key: value.numpy() for key, value in features.items()}
+            raise InputError(self._unlike_first(batch)) from error
+        return {key: value.numpy() for key, value in values.items()}
 
-    def _check_all(self, present: np.ndarray, expected: bool, role: str) -> None:
-        if (present != expected).any():
-            raise InputError(f"{self.path}: only some records have {role}s; put them in a split of their own")
+    def _kind_of(self, key: str) -> tf.io.FixedLenFeature:
+        kind, count, *_ = self._features[key]
+        if key == self._keys.image or count > 1:
+            return tf.io.FixedLenFeature([] if count == 1 else [count], _TYPES[kind])
+        return tf.io.FixedLenFeature([], _TYPES[kind], _ABSENT[kind])
 
-    def _check_labels(self, batch: Batch, labels: np.ndarray) -> None:
-        invalid = (labels < 0) | (labels >= MAX_CLASSES)
-        if invalid.any():
-            row = int(invalid.argmax())
-            where = self.place_of(batch.first + row)
-            raise InputError(f"{where}: label {labels[row]} is not a class index of 0 to {MAX_CLASSES - 1:,}")
+    def _unlike_first(self, batch: Batch) -> str:
+        """The message for a record that is no example, or whose features are not those of the first."""
+        where = self.place_of(batch.first)
+        expected = {key: self._features[key] for key in self._keys}
+        own = list_features(_features_of(where, batch.records[0]))
+        return f"{where}: has {own}, but the first record {list_features(expected)}; all need the same"
 
-    def _shape_of(self, image: bytes) -> tuple[int, int, int]:
-        pixels = _decode(image)
-        if pixels is not None:
-            return pixels.shape[0], pixels.shape[1], pixels.shape[2]
-        side = round(len(image) ** 0.5)
-        if side * side == len(image) > 0 and not _is_encoded(image):
-            return side, side, 1
-        reason = "is raw and not a square of one channel; give --image-shape H W C"
-        if image.startswith(_ENCODED):
-            reason = "cannot be decoded; write the file again"
-        raise InputError(f"{self.place_of(0)}: its image {reason}")
+    def _present(self, values: Values, key: str) -> np.ndarray:
+        """bool [n]: whether each record has a label, or an id."""
+        feature = self._features[key]
+        if feature.number > 1:
+            return np.ones(len(values[key]), bool)
+        return values[key] != (b"" if feature.kind == BYTES else -1)
 
-    def _pixels(self, where: str, image: bytes) -> np.ndarray:
-        """uint8 [H*W*C]. Raw pixels may begin like a PNG, and a PNG may be as long as raw pixels."""
-        size = math.prod(self.image_shape)
-        pixels = _decode(image)
-        if pixels is None and len(image) == size and not _is_encoded(image):
-            return np.frombuffer(image, np.uint8)
-        if pixels is None and image.startswith(_ENCODED):
-            raise InputError(f"{where}: its image cannot be decoded; write the file again")
-        if pixels is None:
-            raise InputError(f"{where}: an image of {len(image)} bytes, expected {size}, or a PNG or JPEG")
-        if pixels.shape != self.image_shape:
-            shape, expected = (" x ".join(map(str, lengths)) for lengths in (pixels.shape, self.image_shape))
-            raise InputError(f"{where}: an image of {shape}, expected {expected}; all images need one shape")
-        return pixels.reshape(-1)
-
-
-def _is_encoded(image: bytes) -> bool:
-    """Whether it begins as every PNG and most JPEGs do, which raw pixels never do by chance."""
-    return image.startswith(_PNG_START) or (image.startswith(_ENCODED[1]) and image[6:10] in _JPEG_MARKS)
-
-
-def _decode(image: bytes) -> np.ndarray | None:
-    """uint8 [H, W, C] of a PNG or JPEG; None if it is not one, or states a size that no image of ours has."""
-    if not image.startswith(_ENCODED):
-        return None
-    try:
-        if image.startswith(_ENCODED[0]):
-            height, width = int.from_bytes(image[20:24], "big"), int.from_bytes(image[16:20], "big")
-        else:
-            height, width, _ = tf.io.extract_jpeg_shape(image).numpy().tolist()
-        # From the header, before a decoder allocates what it states.
-        if height * width > MAX_IMAGE_BYTES:
+    def _labels_of(self, first: int, values: Values) -> np.ndarray | None:
+        if not self.has_labels:
             return None
-        return tf.io.decode_image(image, expand_animations=False).numpy()
-    except tf.errors.OpError:
-        return None
+        labels = as_labels(f"{self.path}, feature {self._keys.label}", _texts(values[self._keys.label]))
+        if labels.dtype != object:
+            invalid = (labels < 0) | (labels >= MAX_CLASSES)
+            if invalid.any():
+                row = int(invalid.argmax())
+                where = self.place_of(first + row)
+                raise InputError(f"{where}: label {labels[row]} is not a class index of 0 to {MAX_CLASSES - 1:,}")
+        return labels
+
+    def _ids_of(self, values: Values) -> np.ndarray | None:
+        return (
+            as_labels(f"{self.path}, feature {self._keys.id}", _texts(values[self._keys.id])) if self.has_ids else None
+        )
+
+    def _find_shape(self, images: np.ndarray) -> Shape:
+        where, image = self.place_of(0), images[0]
+        if isinstance(image, bytes):
+            pixels = self._decode(where, image)
+            if pixels is not None:
+                self.notes += resize_notes(pixels, self._options)
+                height, width, channels = pixels.shape
+                return height, width, channels
+            if self._options.image_size is not None:
+                raise InputError(f"{where}: its image is raw, and --image-size resizes PNG and JPEG only")
+        size = len(image)
+        shape = self._options.image_shape or stated_shape(self._features)
+        if shape is not None:
+            _check_raw(where, size, shape)
+            return shape
+        side = math.isqrt(size)
+        if side * side != size or not size:
+            triple = math.isqrt(size // 3)
+            example = f", such as --image-shape {triple} {triple} 3" if size and 3 * triple * triple == size else ""
+            raise InputError(
+                f"{where}: its image is {size:,} raw bytes and not a square of one channel; give --image-shape H W C"
+                f"{example}"
+            )
+        if isinstance(image, bytes) and (name := _wide_type(b"".join(images))) is not None:
+            raise InputError(
+                f"{where}: its image looks like {name} values, not uint8 pixels; write it as uint8, or give "
+                f"--image-shape {side} {side} 1 if its {size:,} bytes are pixels"
+            )
+        return side, side, 1
+
+    def _pixels(self, where: str, image: bytes | np.ndarray) -> np.ndarray:
+        """[H, W, C]. Raw pixels may begin like a PNG, and a PNG may be as long as raw pixels."""
+        shape = self.image_shape
+        if not isinstance(image, bytes):
+            if image.min() < 0 or image.max() > 255:
+                raise InputError(
+                    f"{where}: its image has values of {image.min()} to {image.max()}; pixels are 0 to 255"
+                )
+            return image.reshape(shape)
+        pixels = self._decode(where, image)
+        if pixels is None:
+            _check_raw(where, len(image), shape)
+            return np.frombuffer(image, np.uint8).reshape(shape)
+        if pixels.shape != shape:
+            raise InputError(f"{where}: {shape_mismatch(pixels.shape, shape, 'the first record')}")
+        return pixels
+
+    def _decode(self, where: str, image: bytes) -> np.ndarray | None:
+        """[H, W, C] of a PNG or JPEG; None for raw bytes."""
+        if not image.startswith(_ENCODED):
+            return None
+        try:
+            return read_picture(where, image, self._options)
+        except InputError:
+            # Every PNG and most JPEGs begin like this, raw pixels never do by chance.
+            encoded = image.startswith(_PNG_START) or image[6:10] in _JPEG_MARKS
+            if encoded or not self._may_be_raw(len(image)):
+                raise
+            return None
+
+    def _may_be_raw(self, size: int) -> bool:
+        """Whether raw images have that many bytes, as far as their shape is known."""
+        shape = self._known_shape or self._options.image_shape or stated_shape(self._features)
+        return size == (math.isqrt(size) ** 2 if shape is None else math.prod(shape))
+
+    def _describe(self) -> tuple[str, ...]:
+        """What was guessed: keys with other names than ours."""
+        label = self._keys.label if self.has_labels else None
+        identity = self._keys.id if self.has_ids else None
+        if (self._keys.image, label or "label", identity or "id") == ("image", "label", "id"):
+            return ()
+        return (
+            f"images from feature {self._keys.image}, labels from {label or 'none'}, ids from {identity or 'none'}",
+        )
+
+
+def _texts(values: np.ndarray) -> np.ndarray:
+    """Bytes of parse_example, an object array, as NumPy's texts."""
+    if values.dtype != object:
+        return values
+    return as_names([value.decode("utf-8", "replace") for value in values])
+
+
+def _features_of(where: str, record: bytes) -> dict[str, Feature]:
+    try:
+        features = tf.train.Example.FromString(record).features.feature
+    except Exception as error:  # protobuf's DecodeError, which has moved between its modules
+        raise InputError(f"{where}: not a tf.train.Example; import examples, or convert the data from CSV") from error
+    return {key: _feature(value) for key, value in features.items()}
+
+
+def _feature(feature: "tf.train.Feature") -> Feature:
+    kind = feature.WhichOneof("kind")
+    if kind is None:
+        return Feature("nothing", 0)
+    values = getattr(feature, kind).value
+    if kind == "bytes_list":
+        return Feature(BYTES, len(values), len(values[0]) if values else 0)
+    if kind == "float_list":
+        return Feature(FLOATS, len(values))
+    return Feature(INTEGERS, len(values), 0, int(values[0]) if len(values) == 1 else None)
+
+
+def _check_raw(where: str, size: int, shape: Shape) -> None:
+    """Refuse a raw image of `size` bytes unless it has this shape."""
+    expected, text = math.prod(shape), " x ".join(map(str, shape))
+    if size == expected:
+        return
+    if size in (2 * expected, 4 * expected, 8 * expected):
+        raise InputError(
+            f"{where}: an image of {size:,} bytes, {size // expected} per pixel of {text}, so of another type than "
+            "uint8, such as float32; write it as uint8"
+        )
+    raise InputError(f"{where}: an image of {size:,} bytes, expected {expected:,} for {text}, or a PNG or JPEG")
+
+
+def _wide_type(data: bytes) -> str | None:
+    """The type of raw images that are not uint8 but of four or eight bytes per pixel, by their values; else None."""
+    for kind, name in _WIDE:
+        if len(data) % np.dtype(kind).itemsize:
+            continue
+        values = np.abs(np.frombuffer(data, kind))
+        values = values[values != 0]
+        least = 1 if kind[1] == "i" else _LEAST_PIXEL
+        most = 255 if kind[1] == "i" else _MOST_PIXEL
+        if len(values) and ((values >= least) & (values <= most)).all():
+            return name
+    return None

@@ -10,16 +10,26 @@ from tests.helpers.datasets import bars
 IMAGES, LABELS = bars(range(203))
 
 
-def _int64(value: int) -> tf.train.Feature:
-    return tf.train.Feature(int64_list=tf.train.Int64List(value=[int(value)]))
-
-
 def record(image: bytes | None, **numbers: int) -> bytes:
     """A serialised tf.train.Example."""
-    features = {key: _int64(value) for key, value in numbers.items()}
-    if image is not None:
-        features["image"] = tf.train.Feature(bytes_list=tf.train.BytesList(value=[image]))
-    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+    numbers = {key: int(value) for key, value in numbers.items()}
+    return example(numbers if image is None else {"image": image, **numbers})
+
+
+def example(features: dict) -> bytes:
+    """A serialised tf.train.Example of bytes, integers, floats, or lists of numbers."""
+    return tf.train.Example(
+        features=tf.train.Features(feature={key: _feature(value) for key, value in features.items()})
+    ).SerializeToString()
+
+
+def _feature(value) -> tf.train.Feature:
+    if isinstance(value, bytes):
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+    values = value if isinstance(value, list) else [value]
+    if isinstance(values[0], float):
+        return tf.train.Feature(float_list=tf.train.FloatList(value=values))
+    return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
 
 
 def write_records(path: pathlib.Path, records: Iterable[bytes]) -> pathlib.Path:

@@ -1,0 +1,102 @@
+"""Options of an import, checked before TensorFlow is imported."""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+
+from pipeline.cli import setting
+from pipeline.convert.config import MAX_SEED, check_range
+from pipeline.convert.read_options import ReadOptions
+from pipeline.convert.tfrecord_files import find_tfrecords
+from pipeline.convert.tfrecord_keys import Keys
+from pipeline.errors import InputError
+from pipeline.format.manifest import MAX_SHARDS, SPLIT_NAME, Validation
+from pipeline.splits import TRAIN, VAL, ValidationSampler
+
+_FEATURES = "features of a record"
+_IMAGES = "images"
+
+
+@dataclasses.dataclass(frozen=True)
+class ImportConfig:
+    """Options of an import; tools/import_tfrecord.py explains them.
+
+    `directory` holds TFRecords; or `tfds` names a data set of TensorFlow Datasets or is its directory.
+
+    Raises:
+        InputError: an option is out of range, two exclude each other, or a directory is missing.
+    """
+
+    out: str
+    directory: str | None = None
+    tfds: str | None = setting(
+        None, "a data set of TensorFlow Datasets, downloaded if it is not there, or its directory", metavar="NAME"
+    )
+    data_dir: str | None = setting(None, "where --tfds keeps data (default: ~/tensorflow_datasets)", metavar="DIR")
+    split: tuple[str, ...] = setting(
+        (),
+        "files of a split, relative to DIR, if their names do not say it, as train='part-*'; repeat it for more",
+        metavar="NAME=PATTERN",
+        repeat=True,
+    )
+    image_key: str | None = setting(
+        None, "of the image (default: image, image/encoded, image_raw, ...)", metavar="KEY", group=_FEATURES
+    )
+    label_key: str | None = setting(
+        None, "of the label, or none (default: label, image/class/label, class, ...)", metavar="KEY", group=_FEATURES
+    )
+    id_key: str | None = setting(
+        None, "of the id, or none (default: id, image_id, ...)", metavar="KEY", group=_FEATURES
+    )
+    image_shape: tuple[int, int, int] | None = setting(
+        None, "required if raw images are not gray squares", nargs=3, metavar=("H", "W", "C"), type=int, group=_IMAGES
+    )
+    image_size: tuple[int, int] | None = setting(
+        None, "resize PNG and JPEG images, antialiased", nargs=2, metavar=("H", "W"), type=int, group=_IMAGES
+    )
+    channels: int | None = setting(None, "1: read PNG and JPEG as gray; 3: as RGB", group=_IMAGES)
+    val_fraction: float | None = setting(None, "share of each class in train to move to the split val", metavar="F")
+    seed: int = setting(0, "which rows become val")
+    shards: int | None = setting(None, "files per split (default: about 128 MiB each)")
+    overwrite: bool = setting(False, "replace the data set in --out, once the new one is complete")
+
+    def __post_init__(self) -> None:
+        if (self.directory is None) == (self.tfds is None):
+            raise InputError("give either a directory of TFRecords or --tfds NAME")
+        if self.data_dir is not None and (self.tfds is None or not pathlib.Path(self.data_dir).is_dir()):
+            reason = "no such directory" if self.tfds else "it is for --tfds only"
+            raise InputError(f"--data-dir {self.data_dir}: {reason}")
+        check_range("--shards", self.shards, MAX_SHARDS)
+        check_range("--seed", self.seed, MAX_SEED, least=0)
+        if self.val_fraction is not None:
+            ValidationSampler(self.val_fraction, self.seed)  # checks the fraction
+        self.read_options  # noqa: B018, checks the images' options
+        if self.directory is not None:
+            self.files()
+
+    @property
+    def read_options(self) -> ReadOptions:
+        return ReadOptions(image_shape=self.image_shape, image_size=self.image_size, channels=self.channels)
+
+    @property
+    def keys(self) -> Keys:
+        return Keys(self.image_key, self.label_key, self.id_key)
+
+    def files(self) -> dict[str, list[pathlib.Path]]:
+        """Split -> its TFRecord files."""
+        patterns = []
+        for text in self.split:
+            name, separator, pattern = text.partition("=")
+            if not separator or not pattern or not SPLIT_NAME.fullmatch(name):
+                raise InputError(f"--split {text!r} must be NAME=PATTERN, as train='part-*'")
+            patterns.append((name, pattern))
+        return find_tfrecords(pathlib.Path(self.directory or ""), patterns)
+
+    def validation(self, splits: Sequence[str]) -> Validation:
+        """The rule by which rows move from `train` to `val`."""
+        if self.val_fraction is None:
+            return Validation()
+        if VAL in splits or TRAIN not in splits:
+            held = ", ".join(splits)
+            raise InputError(f"--val-fraction takes rows out of 'train' for a new split 'val'; the data have: {held}")
+        return Validation(self.val_fraction, None, TRAIN, self.seed)

@@ -1,0 +1,173 @@
+"""Data sets of TensorFlow Datasets, in whatever format it stored them. Importing this module imports TensorFlow."""
+
+import math
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from pipeline.convert.read_options import ReadOptions
+from pipeline.convert.readers.labels import as_labels
+from pipeline.convert.readers.pictures import fit_picture, resize_notes
+from pipeline.convert.table import RawRows
+from pipeline.convert.tfrecord_keys import ID_KEYS, IMAGE_KEYS, LABEL_KEYS, NONE, Keys
+from pipeline.errors import InputError, list_few
+
+_BLOCK_BYTES = 8 << 20
+_MAX_BATCH = 1024
+
+
+class TfdsReader:
+    """One split of a prepared data set, in the order in which its files have it.
+
+    Args:
+        directory: of the data set and its version, such as ~/tensorflow_datasets/mnist/3.0.1.
+        split: as TensorFlow Datasets names it.
+        options: `image_size` and `channels` change images.
+        keys: of the features; None: those that the data set declares for supervised learning, or usual names.
+
+    Raises:
+        InputError: a feature is not found, or its images have no fixed size and none is given.
+    """
+
+    id_option = "--id-key"
+
+    def __init__(self, directory: str, split: str, options: ReadOptions, keys: Keys) -> None:
+        self.path, self._split, self._options = pathlib.Path(directory), split, options
+        info = self._builder().info
+        features = dict(info.features)
+        pair = info.supervised_keys if info.supervised_keys and len(info.supervised_keys) == 2 else (None, None)
+        image, label = (key if isinstance(key, str) else None for key in pair)
+        found = self._find("image", keys.image or image, features, IMAGE_KEYS)
+        self._label = self._find("label", keys.label or label, features, LABEL_KEYS)
+        self._id = self._find("id", keys.id, features, ID_KEYS)
+        if found is None:
+            raise InputError(f"{self.path}: no feature is known to be an image; give --image-key: {_list(features)}")
+        self._image: str = found
+        names = getattr(features.get(self._label), "names", None)
+        self.class_names = tuple(names) if names else None
+        self.image_shape, self.notes = self._find_shape(features[self._image])
+
+    @property
+    def has_labels(self) -> bool:
+        return self._label is not None
+
+    @property
+    def has_ids(self) -> bool:
+        return self._id is not None
+
+    def blocks(self) -> Iterator[RawRows]:
+        """All examples."""
+        first = 0
+        for examples in self._read([self._image, self._label, self._id]):
+            images = np.stack([self._fit(first + row, example[self._image]) for row, example in enumerate(examples)])
+            labels, ids = (None if key is None else self._column(examples, key) for key in (self._label, self._id))
+            yield RawRows(images, labels, ids)
+            first += len(examples)
+
+    def labels(self) -> Iterator[np.ndarray]:
+        """The labels, of which no image is decoded, or -1 for each example."""
+        if self._label is None:
+            yield np.full(self._builder().info.splits[self._split].num_examples, -1, np.int64)
+            return
+        for examples in self._read([self._label]):
+            yield self._column(examples, self._label)
+
+    def place_of(self, row: int) -> str:
+        """How messages name an example."""
+        return f"{self.path}, split {self._split!r}, example {row} (counted from 0)"
+
+    def _builder(self) -> Any:
+        import tensorflow_datasets as tfds
+
+        return tfds.builder_from_directory(self.path)
+
+    def _read(self, keys: list[str | None]) -> Iterator[list[dict[str, Any]]]:
+        """Blocks of examples with some of their features."""
+        import tensorflow_datasets as tfds
+
+        features = {key: True for key in keys if key is not None}
+        # One file after another: by default TFDS interleaves blocks of several.
+        config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
+        examples = self._builder().as_dataset(
+            split=self._split, decoders=tfds.decode.PartialDecoding(features), read_config=config
+        )
+        size = _MAX_BATCH if self._image not in features else self._rows_per_block
+        block: list[dict[str, Any]] = []
+        for example in examples.as_numpy_iterator():
+            block.append(example)
+            if len(block) == size:
+                yield block
+                block = []
+        if block:
+            yield block
+
+    @property
+    def _rows_per_block(self) -> int:
+        return max(1, min(_MAX_BATCH, _BLOCK_BYTES // math.prod(self.image_shape)))
+
+    def _fit(self, row: int, image: np.ndarray) -> np.ndarray:
+        return fit_picture(self.place_of(row), image, self._options)
+
+    def _column(self, examples: list[dict[str, Any]], key: str) -> np.ndarray:
+        return as_labels(f"{self.path}, feature {key}", np.array([example[key] for example in examples]))
+
+    def _find(self, role: str, given: str | None, features: dict[str, Any], known: tuple[str, ...]) -> str | None:
+        if given is None:
+            return next((key for key in known if key in features), None)
+        if given not in features and given.lower() != NONE:
+            raise InputError(f"{self.path}: no feature {given!r} for --{role}-key; it has {_list(features)}")
+        return given if given in features else None
+
+    def _find_shape(self, feature: Any) -> tuple[tuple[int, int, int], tuple[str, ...]]:
+        shape = (*feature.shape, 1)[:3] if feature.shape is not None and len(feature.shape) in (2, 3) else ()
+        if not shape:
+            raise InputError(f"{self.path}: feature {self._image} has the shape {feature.shape}, so it is not an image")
+        if None in shape[:2] and self._options.image_size is None:
+            raise InputError(f"{self.path}: its images differ in size; resize them with --image-size H W")
+        size = self._options.image_size or shape[:2]
+        channels = self._options.channels or shape[2]
+        height, width = size
+        return (height, width, channels), resize_notes(np.zeros((1, 1, 1)), self._options)
+
+
+def _list(features: dict[str, Any]) -> str:
+    return list_few([f"{key} ({type(feature).__name__})" for key, feature in sorted(features.items())], 20)
+
+
+def prepare(name: str, data_dir: str | None) -> tuple[str, list[str]]:
+    """(directory, splits) of a data set of TensorFlow Datasets, given its name or directory; downloaded if missing.
+
+    Raises:
+        InputError: TensorFlow Datasets is not installed, does not know the data set, or cannot prepare it.
+    """
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise InputError("--tfds needs TensorFlow Datasets; run: python -m pip install tensorflow-datasets") from error
+    try:
+        if pathlib.Path(name).is_dir():
+            builder = tfds.builder_from_directory(_version_directory(pathlib.Path(name)))
+        else:
+            builder = tfds.builder(name, data_dir=data_dir)
+            builder.download_and_prepare()
+    except InputError:
+        raise
+    # Whatever a data set's own code, or a download, leads to.
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        where = f" in --data-dir {data_dir}" if data_dir else ""
+        raise InputError(f"--tfds {name}{where}: TensorFlow Datasets cannot prepare it: {reason}") from error
+    return str(builder.data_dir), list(builder.info.splits)
+
+
+def _version_directory(directory: pathlib.Path) -> pathlib.Path:
+    """The directory with a data set's metadata: itself, or the newest version within."""
+    if (directory / "features.json").is_file():
+        return directory
+    versions = [path.parent for path in [*directory.glob("*/features.json"), *directory.glob("*/*/features.json")]]
+    if len(versions) != 1:
+        held = list_few(sorted(map(str, versions)), 3) or "none"
+        raise InputError(f"--tfds {directory}: no data set of TensorFlow Datasets; those within: {held}; give one")
+    return versions[0]
