@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         required=True,
         metavar="NAME=FILE",
-        help="a file or folder and its split; repeat it for more: a CSV (plain, .gz, .zip, .bz2, .xz, .zst), IDX, .npy, "
+        help="a file or folder and its split; repeat it for more. CSV (plain, .gz, .zip, .bz2, .xz, .zst), IDX, .npy, "
         ".npz, Parquet, a folder of images by class, a CSV of file names and labels, x.zip:train.csv, x.npz:x_train "
         "(docs/inputs.md)",
     )
