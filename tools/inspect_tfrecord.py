@@ -90,6 +90,7 @@ def _show(manifest: Any) -> None:
     from rich.console import Console
 
     from pipeline.format.summary import pixels_text, validation_text
+    from pipeline.format.text_ids import id_files
 
     # Without markup, because names are data: a class "[red]" is not a colour.
     console = Console(highlight=False, markup=False)
@@ -102,6 +103,8 @@ def _show(manifest: Any) -> None:
     console.print(_sources_table(manifest))
     console.print(pixels_text(manifest))
     console.print(validation_text(manifest.validation))
+    for name in id_files(manifest):
+        console.print(f"ids are text, in {name}")
 
 
 def _table(title: str, *columns: str) -> Any:

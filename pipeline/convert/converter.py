@@ -11,6 +11,7 @@ import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
+import msgspec
 import numpy as np
 
 from pipeline.convert.config import ConvertConfig
@@ -20,6 +21,7 @@ from pipeline.convert.pixel_stats import PixelStats
 from pipeline.convert.plan import Plan, Rules, make_plan
 from pipeline.convert.source import SourceFile, changed_error
 from pipeline.convert.task import TaskResult, load_result, result_path, run_tasks
+from pipeline.convert.text_ids import write_text_ids
 from pipeline.convert.workers import Workers, available_cores
 from pipeline.errors import InputError, pluralize
 from pipeline.files import remove
@@ -69,6 +71,7 @@ def write_dataset(
             on_notice(f"resuming an interrupted conversion of {out}: {done}" if finished else f"restarting {out}")
         _remove_others(directory, finished)
         check_space(out, directory, plan.num_rows * rules.layout.stride)
+        text_ids = write_text_ids(plan, inputs, directory)
         results = _run(plan, directory, pool, finished, on_progress)
         _check_ids(plan, inputs, results, directory)
         stats = _stats(plan, results)
@@ -77,7 +80,7 @@ def write_dataset(
                 f"the largest pixel is {stats.largest}, far below 255; if that is white, convert again with "
                 f"--pixel-range 0 {stats.largest}"
             )
-        manifest = _make_manifest(plan, results, stats)
+        manifest = _make_manifest(plan, results, stats, text_ids)
         for name, text in {**metadata_files(manifest), FILE_NAME: manifest.to_json()}.items():
             (directory / name).write_text(text, encoding="utf-8", newline="\n")
         for task in plan.tasks:  # the results served resuming, and are not part of a data set
@@ -180,7 +183,9 @@ def _stats(plan: Plan, results: Sequence[TaskResult]) -> PixelStats:
     )
 
 
-def _make_manifest(plan: Plan, results: Sequence[TaskResult], stats: PixelStats) -> Manifest:
+def _make_manifest(
+    plan: Plan, results: Sequence[TaskResult], stats: PixelStats, text_ids: Mapping[str, str]
+) -> Manifest:
     shards: dict[str, list] = collections.defaultdict(list)
     for result in results:
         for name, own_shards in result.shards.items():
@@ -200,4 +205,5 @@ def _make_manifest(plan: Plan, results: Sequence[TaskResult], stats: PixelStats)
         pixel_std=stats.std,
         stride=plan.rules.layout.stride,
         planned_shards=plan.planned_shards,
+        text_ids=dict(text_ids) or msgspec.UNSET,
     )

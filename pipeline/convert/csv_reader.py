@@ -148,6 +148,10 @@ class CsvFile:
         """How messages name a row, from 0; the file is read again to find its line."""
         return f"{self.path}, line {self._line_at(self._offset_of(self.first_row.offset, row))}"
 
+    def text_ids(self) -> Iterator[np.ndarray]:
+        """None: ids are whole numbers."""
+        return iter(())
+
     def as_source(self, split: str, num_rows: int, sha256: str) -> Source:
         """What a manifest keeps of this file, whose rows were read as those of a split."""
         label, identity = (self.columns.key(column) for column in (self.columns.label, self.columns.id))

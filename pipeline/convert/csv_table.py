@@ -88,6 +88,14 @@ class CsvTable:
             labels = self._labels(first, frame) if self.has_labels else np.full(len(frame), -1)
             yield labels if self.split_column is None else labels[self._kept(frame)]
 
+    def ids(self) -> Iterator[np.ndarray]:
+        """The ids alone, of a file that has them."""
+        columns = self.layout.columns
+        used = {0, columns.id, self.split_column}
+        for first, frame in self._frames([k for k in used if k is not None]):
+            ids = self._texts(first, frame, columns.id or 0, self.layout.text_id)
+            yield ids if self.split_column is None else ids[self._kept(frame)]
+
     def distinct(self, column: int) -> list[str]:
         """The different values of a column, in the order of their first rows."""
         values: dict[str, None] = {}

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pipeline.errors import InputError, TryAgainError, size_text
 from pipeline.files import full_disk_explained, locked, publish_directory, remove_stale
 from pipeline.format.manifest import FILE_NAME, load_manifest
+from pipeline.format.text_ids import id_files
 from pipeline.format.tfds_metadata import FILE_NAMES
 
 
@@ -91,7 +92,7 @@ def _check_old(directory: pathlib.Path, out: str | os.PathLike) -> None:
         manifest = load_manifest(directory)
     except InputError as error:
         raise InputError(f"{out}: its {FILE_NAME} cannot be read, so it may not be a data set; move it away") from error
-    ours = {shard.name for shard in manifest.all_shards} | {FILE_NAME, *FILE_NAMES}
+    ours = {shard.name for shard in manifest.all_shards} | {FILE_NAME, *FILE_NAMES, *id_files(manifest)}
     for entry in entries:
         if entry.name not in ours or entry.is_symlink() or not entry.is_file():
             raise InputError(f"{out}: {entry.name} in it is not of the data set; move it away before --overwrite")

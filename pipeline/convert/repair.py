@@ -55,6 +55,8 @@ def _repair(directory: pathlib.Path, given: Given, scratch: pathlib.Path) -> lis
         )
     remove_stale(directory)
     problems = inspect(directory, manifest)
+    for name, problem in problems.id_files.items():
+        raise InputError(f"{directory / name}: {problem}; it cannot be rebuilt: restore a copy, or convert again")
     for name in [*problems.shards, *problems.metadata]:
         _check_replaceable(directory / name)
     moves = _moves(problems)

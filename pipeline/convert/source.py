@@ -60,6 +60,9 @@ class SourceFile(Protocol):
     def parse(self, block: Any) -> Rows:
         """The rows of a block."""
 
+    def text_ids(self) -> Iterator[np.ndarray]:
+        """Ids that are text, object arrays of str in the order of the rows; nothing if they are numbers or absent."""
+
     def place_of(self, row: int) -> str:
         """How messages name a row of the file."""
 

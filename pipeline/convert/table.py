@@ -158,10 +158,11 @@ class TableFile:
         return Rows(images, numbers, None if ids is None or ids.dtype == object else ids)
 
     def text_ids(self) -> Iterator[np.ndarray]:
-        """Ids that are names, object arrays of str in the order of the rows; nothing if they are numbers or absent."""
-        for rows in self.reader.blocks() if self.has_ids else ():
-            if rows.ids is not None and rows.ids.dtype == object:
-                yield rows.ids
+        """Ids that are text, object arrays of str in the order of the rows; nothing if they are numbers or absent."""
+        for ids in _ids_of(self.reader) if self.has_ids else ():
+            if ids is None or ids.dtype != object:
+                return  # the others are numbers too, and reading them may take as long as the conversion
+            yield ids
 
     def place_of(self, row: int) -> str:
         """How messages name a row."""
@@ -184,3 +185,9 @@ class TableFile:
             return np.array([self._classes[name] for name in of_row], np.int64)
         except (KeyError, IndexError) as error:
             raise changed_error(self.path) from error
+
+
+def _ids_of(reader: Reader) -> Iterator[np.ndarray | None]:
+    """The ids of each block, without its pixels if the reader has a method for that."""
+    only_ids = getattr(reader, "ids", None)
+    return only_ids() if only_ids is not None else (rows.ids for rows in reader.blocks())

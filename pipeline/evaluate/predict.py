@@ -13,7 +13,8 @@ from pipeline.format.records import UNLABELLED
 if TYPE_CHECKING:
     import keras
 
-Rows = tuple[np.ndarray, ...]  # images uint8 [n, H*W*C], labels int [n] (-1 if there is none), ids int64 [n]
+# Images uint8 [n, H*W*C], labels int [n] (-1 if there is none), ids [n]: int64, or object if they are text.
+Rows = tuple[np.ndarray, ...]
 Predictor = Callable[[Iterable[Rows], str], Iterator[tuple[Rows, np.ndarray]]]
 
 

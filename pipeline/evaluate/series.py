@@ -17,6 +17,7 @@ from pipeline.feed.holdout import Holdout
 from pipeline.feed.resident import SplitArrays, load_split
 from pipeline.files import replacing, write_text
 from pipeline.format.manifest import Manifest
+from pipeline.format.text_ids import original_ids
 from pipeline.splits import HOLDOUT, TRAIN
 
 FILE_NAME, OOF_NAME = "series.json", "oof.csv"
@@ -110,7 +111,8 @@ def write_folds(
         rows = holdout.rows(arrays.labels)
         probabilities[rows] = _probabilities(_predictor(run, batch_size), arrays.select(rows), run)
         fold[rows] = index
-    _write_oof(run_dir / OOF_NAME, arrays, probabilities, fold, names)
+    ids = original_ids(data_dir, manifest, TRAIN, arrays.ids)
+    _write_oof(run_dir / OOF_NAME, ids, arrays.labels, probabilities, fold, names)
     groups = holdouts[0].groups(np.arange(len(arrays)))
     part = Part(HOLDOUT, arrays, True, len(arrays), groups)
     joint = part.evaluate(Predictions.of(probabilities, arrays.labels), names)
@@ -151,11 +153,16 @@ def _probabilities(predict: Predictor, arrays: SplitArrays, run: pathlib.Path) -
 
 
 def _write_oof(
-    path: pathlib.Path, arrays: SplitArrays, probabilities: np.ndarray, fold: np.ndarray, names: Sequence[str]
+    path: pathlib.Path,
+    ids: np.ndarray,
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    fold: np.ndarray,
+    names: Sequence[str],
 ) -> None:
     def lines() -> Iterator[tuple]:
         yield "id", "label", "predicted", "fold", *names
-        columns = arrays.ids, arrays.labels, probabilities.argmax(axis=1), fold
+        columns = ids, labels, probabilities.argmax(axis=1), fold
         for values, row in zip(zip(*(c.tolist() for c in columns), strict=True), probabilities, strict=True):
             row_id, label, predicted, index = values
             # Seven digits restore a float32 within its rounding.

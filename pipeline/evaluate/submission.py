@@ -20,6 +20,7 @@ from pipeline.feed.resident import load_split
 from pipeline.files import check_writable_file, full_disk_explained, replacing_all
 from pipeline.format.manifest import load_manifest
 from pipeline.format.records import UNLABELLED
+from pipeline.format.text_ids import original_ids
 
 _MAX_CLASSES = 20  # in the summary, which is one line
 
@@ -69,7 +70,8 @@ def open_split(run: SavedRun, data_dir: pathlib.Path, split_name: str) -> Source
     manifest = load_manifest(data_dir)
     run.check_fits(str(data_dir), manifest.image_shape, manifest.class_names)
     split = load_split(data_dir, manifest, split_name)
-    return Source(split_name, [(split.images, split.labels, split.ids)], len(split))
+    ids = original_ids(data_dir, manifest, split_name, split.ids)
+    return Source(split_name, [(split.images, split.labels, ids)], len(split))
 
 
 def open_csv(run: SavedRun, path: pathlib.Path, **options: Any) -> Source:

@@ -109,7 +109,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
 
     `pixel_mean` and `pixel_std` have one value per channel, over the split `train`, in pixel units (0..255).
     `planned_shards` is the number of shards that each input split was cut into, empty if the data set cannot be rebuilt
-    from its sources.
+    from its sources. `text_ids` has the SHA-256 of the file of ids of each input split whose ids are text.
     """
 
     name: _DatasetName
@@ -122,6 +122,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
     pixel_std: tuple[_Pixel, ...]
     stride: _Positive
     planned_shards: dict[_SplitName, Annotated[int, msgspec.Meta(ge=1, le=MAX_SHARDS)]] = {}
+    text_ids: dict[_SplitName, _Sha256] | msgspec.UnsetType = msgspec.UNSET  # so that others' hashes stay as they were
     version: int = VERSION
 
     @property

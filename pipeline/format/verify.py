@@ -18,6 +18,7 @@ from pipeline.errors import list_few
 from pipeline.files import sha256_of
 from pipeline.format.manifest import Manifest, Shard, Split
 from pipeline.format.records import page_rows
+from pipeline.format.text_ids import id_files, problem_of
 from pipeline.format.tfds_metadata import metadata_files
 
 _MAX_IDS = 5  # that a line lists
@@ -28,19 +29,20 @@ class Inspection:
     """The problems that `inspect` found, by file name.
 
     `shards` has the problem of each shard that is missing or differs, `found_as` the other name under which its content
-    is. `metadata` are the files for TensorFlow Datasets, `extra` shards that the manifest does not list, and `contents`
-    lines about classes and ids.
+    is. `metadata` are the files for TensorFlow Datasets, `extra` shards that the manifest does not list, `id_files`
+    those of ids that are text, and `contents` lines about classes and ids.
     """
 
     shards: dict[str, str]
     found_as: dict[str, str]
     metadata: dict[str, str]
     extra: dict[str, str]
+    id_files: dict[str, str]
     contents: list[str]
 
     def lines(self) -> Iterator[str]:
         """One line per problem."""
-        for problems in (self.shards, self.extra, self.metadata):
+        for problems in (self.shards, self.extra, self.metadata, self.id_files):
             yield from (f"{name}: {problem}" for name, problem in problems.items())
         yield from self.contents
 
@@ -68,7 +70,9 @@ def inspect(directory: str | os.PathLike, manifest: Manifest) -> Inspection:
     extra = dict.fromkeys(unlisted, "extra, the manifest does not list it")
     extra |= {file: f"extra, it holds the records of {name}" for name, file in found_as.items() if file in extra}
     contents = [*_class_lines(directory, manifest, shards), *_id_lines(directory, manifest, shards, found_as)]
-    return Inspection(shards, found_as, _metadata_problems(directory, manifest), extra, contents)
+    of_ids = {name: problem_of(directory / name, sha256) for name, sha256 in id_files(manifest).items()}
+    id_problems = {name: problem for name, problem in of_ids.items() if problem is not None}
+    return Inspection(shards, found_as, _metadata_problems(directory, manifest), extra, id_problems, contents)
 
 
 def _shard_problem(path: pathlib.Path, shard: Shard, manifest: Manifest) -> str:

@@ -1,5 +1,6 @@
 """From a plan to a trainer: the network, the optimizer, the data and the run directory that it names."""
 
+import functools
 import importlib.util
 import traceback
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from pipeline.feed.order import Steps
 from pipeline.feed.resident import SplitArrays, load_split
 from pipeline.feed.stream import SplitReader
 from pipeline.format.manifest import Manifest
+from pipeline.format.text_ids import original_ids
 from pipeline.splits import TRAIN, VAL
 from pipeline.train.audit import EpochAudit
 from pipeline.train.checkpoint import CheckpointStore
@@ -145,6 +147,7 @@ def make_feeds(plan: RunPlan, devices: Devices) -> Feeds:
     """Load the data as planned, or open it if it is streamed."""
     config, steps, manifest, replicas = plan.config, plan.steps, plan.manifest, devices.replicas
     on_host = config.scale == "host"
+    read_ids = functools.partial(original_ids, config.data, manifest, TRAIN)
     scaling = HostScaling(plan.normalization, manifest.image_shape, plan.compute_dtype) if on_host else None
     if plan.feed_plan.feed == "stream":
         reader, budget = SplitReader(config.data, manifest, TRAIN), plan.feed_plan.budget
@@ -158,7 +161,7 @@ def make_feeds(plan: RunPlan, devices: Devices) -> Feeds:
             lambda: stream(_START, 0),
             _make_validation(plan, devices, scaling),
             None,
-            lambda rows: [int(reader.read_rows(row, row + 1).ids[0]) for row in rows],
+            lambda rows: read_ids(np.array([reader.read_rows(row, row + 1).ids[0] for row in rows], np.int64)),
             np.array(manifest.split(TRAIN).class_counts),
         )
     arrays, held_out, _ = load_rows(config.data, manifest, plan.holdout)
@@ -172,7 +175,7 @@ def make_feeds(plan: RunPlan, devices: Devices) -> Feeds:
         lambda: resident(_START),
         _make_validation(plan, devices, scaling, held_out),
         table,
-        lambda rows: arrays.ids[rows],
+        lambda rows: read_ids(arrays.ids[rows]),
         np.bincount(arrays.labels, minlength=manifest.num_classes),
     )
 
