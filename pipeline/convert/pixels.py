@@ -101,8 +101,8 @@ def _check(values: np.ndarray, valid: np.ndarray, describe: Callable[[np.ndarray
 
 def _range_advice(values: np.ndarray) -> str:
     finite = values[np.isfinite(values)]
-    low, high = (float(bound) for bound in (finite.min(initial=np.inf), finite.max(initial=-np.inf)))
-    return "not a whole number in 0..255" + (range_advice(low, high) if low <= high else "")
+    advice = range_advice(float(finite.min()), float(finite.max())) if finite.size else ""
+    return f"not a whole number in 0..255{advice}"
 
 
 def range_advice(low: float, high: float) -> str:
