@@ -1,4 +1,4 @@
-"""The command; `python -m pytest -m bench` prints images/s of this machine."""
+"""The command; `python -m pytest -m bench -n 0` prints images/s of this machine."""
 
 import json
 import os

@@ -49,7 +49,7 @@ def test_stopped_killed_and_corrupted_run_ends_the_same_to_the_bit(digits, tmp_p
     assert (stopped["signal"], stopped["global_step"]) == (signal.SIGINT, newest_step(run_dir))
 
     newest = run_dir / "checkpoints" / f"checkpoint-{newest_step(run_dir):09d}.npz"
-    faults.flip_bit(newest, byte=newest.stat().st_size // 2)
+    faults.cut(newest, newest.stat().st_size // 2)
     faults.leave_stale_temporary(newest)
     done = faults.kill_when(train(digits, run_dir), (run_dir / "model.keras").exists)
     assert done.killed
