@@ -1,0 +1,148 @@
+"""A training from its configuration to its results, one run or a series: what train.py and `pipeline.train` do."""
+
+import pathlib
+from typing import TYPE_CHECKING, Any
+
+from pipeline.train.config import TrainConfig
+
+if TYPE_CHECKING:
+    import keras
+
+    from pipeline.format.manifest import Manifest
+    from pipeline.train.devices import Devices
+    from pipeline.train.progress import Reporter
+    from pipeline.train.run_plan import RunPlan
+
+
+def train(config: TrainConfig) -> int:
+    """Train, evaluate and report, one run or a series; returns 0, or 128 plus the signal that stopped it."""
+    # Imported here, so that --help and wrong options are answered without waiting seconds for TensorFlow.
+    from pipeline.format.manifest import load_manifest
+    from pipeline.train.environment import import_tensorflow
+    from pipeline.train.series import check_directory, kind_of, runs_of
+
+    manifest = load_manifest(config.data)  # a wrong --data is reported before TensorFlow is imported
+    is_series = kind_of(config) is not None
+    if is_series:
+        check_directory(config)
+    import_tensorflow()
+    import keras
+
+    from pipeline.train.devices import make_devices
+    from pipeline.train.progress import Reporter
+
+    devices = make_devices(config.strategy, config.devices)
+    reporter = Reporter(config.log_json, quiet=not devices.is_chief)
+    with devices.watching_workers():
+        for run in runs_of(config):
+            if is_series:
+                reporter.line(f"run {run.run_dir.name} of {config.run_dir}", event="run", run_dir=str(run.run_dir))
+            # Keras numbers the names of layers in a process; checkpoints of a run must not depend on the runs before.
+            keras.utils.clear_session()
+            if code := train_run(run, manifest, devices, reporter, skip_finished=is_series):
+                return code
+        if is_series:
+            try:
+                if devices.is_chief:
+                    write_series(config, manifest, reporter)
+            finally:
+                devices.wait_for_all()
+    return 0
+
+
+def train_run(
+    config: TrainConfig, manifest: "Manifest", devices: "Devices", reporter: "Reporter", skip_finished: bool = False
+) -> int:
+    """Train one run and write its results; returns 0, or 128 plus the signal that stopped it."""
+    from pipeline.evaluate.metrics import FILE_NAME
+    from pipeline.train import setup
+    from pipeline.train.progress import StopRequested, listen_for_stop
+    from pipeline.train.run_dir import RunDirectory
+    from pipeline.train.run_plan import make_run_plan
+
+    callbacks, chief = setup.make_callbacks(config), devices.is_chief
+    with RunDirectory(config.run_dir) as run:
+        plan = make_run_plan(config, manifest, devices, None if config.fresh else run.earlier())
+        model, optimizer = setup.make_model(plan, devices)
+        store = setup.claim_run(run, plan, devices, model, reporter)
+        for line in plan.announcement(devices):
+            reporter.line(line)
+        trainer = setup.make_trainer(plan, devices, model, optimizer, store, reporter)
+        state = trainer.restore()
+        results = run.path / FILE_NAME
+        if not trainer.finished(state):
+            results.unlink(missing_ok=True)  # those of fewer epochs would make a series skip this run
+        elif skip_finished and results.exists():
+            reporter.line(f"{run.path} is complete")
+            return 0
+        try:
+            with listen_for_stop() as stop:
+                state = trainer.fit(state, callbacks if chief else (), stop, run.write_history if chief else None)
+        except StopRequested as stopped:
+            devices.wait_for_all()
+            return stopped.exit_code
+        try:
+            if config.patience is not None and not store.restore_best(model, optimizer):
+                reporter.line("the best checkpoint cannot be read; the results are of the last weights")
+            with trainer.averaged_weights():
+                if chief:
+                    # A run killed after its last checkpoint has not written this yet.
+                    run.write_history(state.history)
+                    write_results(run.path, plan, model, state.history, reporter)
+        finally:
+            # Workers leave together: to the others, one that has left looks like one that died.
+            devices.wait_for_all()
+    return 0
+
+
+def write_results(
+    run_dir: pathlib.Path, plan: "RunPlan", model: "keras.Model", history: list[Any], reporter: "Reporter"
+) -> None:
+    """Evaluate and export the model, and draw the figures of the run."""
+    from pipeline.evaluate.metrics import print_evaluations
+    from pipeline.evaluate.report import draw_augmented, write_report
+    from pipeline.train.setup import make_inference_model
+
+    config = plan.config
+    evaluations, calibration = write_report(
+        run_dir,
+        make_inference_model(model, plan),
+        plan.manifest,
+        config.data,
+        plan.normalization,
+        history,
+        batch_size=min(1024, config.batch_size),  # training has shown that this many fit
+        holdout=plan.holdout,
+    )
+    draw_augmented(run_dir, plan.manifest, config.data, plan.augmentation, config.seed, plan.dark_background)
+    if not config.log_json:
+        print_evaluations(evaluations)
+        if calibration is not None:
+            print(calibration.text)
+    for result in evaluations if config.log_json else ():
+        groups = {"groups": result.groups.to_dict()} if result.groups else {}
+        figures = {"split": result.split, "loss": result.loss, "accuracy": result.accuracy}
+        figures |= {"ece": result.ece, **groups}
+        reporter.line("", event="evaluation", **figures)
+    reporter.line(f"model, evaluation and figures are in {run_dir}", event="done", run_dir=str(run_dir))
+
+
+def write_series(config: TrainConfig, manifest: "Manifest", reporter: "Reporter") -> None:
+    """Evaluate the runs of a series together."""
+    from pipeline.evaluate.series import write_folds, write_seeds
+    from pipeline.feed.holdout import Holdout
+    from pipeline.files import remove_stale
+    from pipeline.train.series import FOLD, kind_of, runs_of
+
+    remove_stale(config.run_dir)  # left by a kill while this was written
+    runs = runs_of(config)
+    holdouts = [Holdout.choose(run.holdout, run.final, run.group_size, manifest) for run in runs]
+    paths = [run.run_dir for run in runs]
+    more = manifest, config.data, min(1024, config.batch_size)
+    if kind_of(config) == FOLD:
+        series = write_folds(config.run_dir, paths, holdouts, *more)
+    else:
+        series = write_seeds(config.run_dir, paths, holdouts[0], *more)
+    for line in series.table():
+        reporter.line(line)
+    reporter.line(f"the series is in {config.run_dir}", event="series", run_dir=str(config.run_dir), **series.figures())
