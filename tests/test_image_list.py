@@ -1,10 +1,14 @@
 import numpy as np
 import pytest
 
+from pipeline.convert.config import ConvertConfig
+from pipeline.convert.converter import convert
 from pipeline.convert.read_options import ReadOptions
 from pipeline.convert.readers import find_reader
 from pipeline.errors import InputError
+from pipeline.format.manifest import load_manifest
 from tests.helpers.containers import CLASSES, IMAGES, NAMES, read, write_list, write_pictures
+from tests.helpers.conversion import read_split
 
 
 @pytest.fixture
@@ -52,6 +56,24 @@ def test_ids_are_those_of_an_id_column_or_of_the_names(folder):
     images, labels, ids = read(both, pattern)
     np.testing.assert_array_equal(images[..., 0], IMAGES[:9])
     assert ([CLASSES[label] for label in labels], ids.tolist()) == (NAMES[:9], list(range(9)))
+
+
+def test_a_column_of_a_list_names_splits(folder):
+    splits = [("train", "test", "valid")[row % 3] for row in range(30)]
+    lines = [f"train/{row}.png,{NAMES[row]},{splits[row]}" for row in range(30)]
+    path = write_list(folder / "list.csv", "file,breed,part", lines)
+    config = ConvertConfig(splits=(("", path),), out=folder / "data", split_column="part")
+    convert(config)
+    names = load_manifest(folder / "data").class_names
+    for split, first in (("train", 0), ("test", 1), ("val", 2)):
+        images, labels, _ = read_split(folder / "data", split)
+        np.testing.assert_array_equal(images.reshape(10, *IMAGES.shape[1:]), IMAGES[first::3])
+        assert [names[label] for label in labels] == NAMES[first::3]
+
+
+def test_splits_of_a_folder_are_not_divided_by_a_column(folder):
+    with pytest.raises(InputError, match="no column 'part'"):
+        convert(ConvertConfig(splits=(("", folder / "train"),), out=folder / "data", split_column="part"))
 
 
 INVALID = {

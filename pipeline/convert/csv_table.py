@@ -7,13 +7,13 @@ import dataclasses
 import io
 import math
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from pipeline.convert.compressed import open_text
-from pipeline.convert.csv_layout import CELL_MARKS, Layout
+from pipeline.convert.csv_layout import CELL_MARKS, Layout, place_of
 from pipeline.convert.csv_strict import is_number, whole_number
 from pipeline.convert.pixels import Shape
 from pipeline.convert.read_options import ReadOptions
@@ -96,14 +96,24 @@ class CsvTable:
             ids = self._texts(first, frame, columns.id or 0, self.layout.text_id)
             yield ids if self.split_column is None else ids[self._kept(frame)]
 
-    def distinct(self, column: int) -> list[str]:
-        """The different values of a column, in the order of their first rows."""
+    def values_of(self, column: str) -> list[str] | None:
+        """The different values of a column, in the order of their first rows; None if there is no such column."""
+        place = self._place_of_column(column)
+        if place is None:
+            return None
         values: dict[str, None] = {}
-        for _, frame in self._frames([column]):
-            values.update(dict.fromkeys(frame[column].str.strip().unique().tolist()))
+        for _, frame in self._frames([place]):
+            values.update(dict.fromkeys(frame[place].str.strip().unique().tolist()))
             if len(values) > MAX_CLASSES:
                 raise InputError(f"{self.path}: over {MAX_CLASSES:,} different values in column {column}")
         return list(values)
+
+    def rows_with(self, column: str, values: Sequence[str]) -> "CsvTable":
+        """The rows that have one of these values in a column."""
+        return dataclasses.replace(self, split_column=self._place_of_column(column), split_values=tuple(values))
+
+    def _place_of_column(self, column: str) -> int | None:
+        return place_of(column, self.layout.columns.names, self.layout.columns.count)
 
     def place_of(self, row: int) -> str:
         """How messages name a row; the file is read again to find its line."""

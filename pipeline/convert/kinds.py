@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 
 from pipeline.errors import InputError
 from pipeline.format.records import HEADER_BYTES, masked_crc
@@ -34,6 +35,7 @@ _STARTS = {
     b"%PDF": ("a PDF", f"give {READ_KINDS}"),
     b"\xd0\xcf\x11\xe0": ("an Excel workbook", "save it as CSV"),
 }
+_LIBSVM_LINE = re.compile(rb"[0-9.+-]+([ \t]+[0-9]+:[0-9.e+-]+){3}")
 _TAR_MAGIC, _TAR_OFFSET = b"ustar", 257
 _DICOM_MAGIC, _DICOM_OFFSET = b"DICM", 128
 
@@ -79,6 +81,10 @@ def _text_kind(head: bytes) -> tuple[str, str] | None:
         return "a web page, not data, so probably a failed download", "get it again, logged in if the site needs that"
     if start.startswith((b"{", b"[")):
         return "JSON", f"give {READ_KINDS}"
+    if start.startswith(b"@relation"):
+        return "an ARFF file", "remove its lines up to @data and add --no-header"
+    if _LIBSVM_LINE.match(start):
+        return "LIBSVM's sparse text", f"load it with sklearn.datasets.load_svmlight_file, {_AS_ARRAYS}"
     return None
 
 

@@ -28,7 +28,7 @@ def open_file(
     Raises:
         InputError: the file is missing, or of a kind or layout that cannot be read.
     """
-    reader = find_reader(pathlib.Path(path), options, split, given_labels)
+    reader = find_reader(pathlib.Path(path), options, split, given_labels, split_column)
     if reader is not None:
         return reader
     layout = find_layout(pathlib.Path(path), options, split_column)

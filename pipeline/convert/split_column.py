@@ -1,36 +1,48 @@
 """A file with several splits: one of its columns names the split of each row."""
 
-import dataclasses
+import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
-from pipeline.convert.csv_layout import place_of
-from pipeline.convert.csv_table import CsvTable
+from pipeline.convert.table import Reader
 from pipeline.errors import InputError, list_few, shorten
 from pipeline.splits import split_of_value, stored_name
 
 _IGNORED = "none"
 
 
-def divide(
-    table: CsvTable, column: str, split_map: Sequence[tuple[str, str]]
-) -> tuple[dict[str, CsvTable], str] | None:
-    """Split -> its rows of a table, and a line that says which values became which; None without such a column.
+@runtime_checkable
+class Divisible(Protocol):
+    """A reader whose rows a column can divide."""
+
+    @property
+    def path(self) -> pathlib.Path: ...
+
+    def values_of(self, column: str) -> list[str] | None:
+        """The different values of a column, by name or 0-based index; None if there is no such column."""
+
+    def rows_with(self, column: str, values: Sequence[str]) -> Reader:
+        """A reader of the rows that have one of these values in a column."""
+
+
+def divide(file: Divisible, column: str, split_map: Sequence[tuple[str, str]]) -> tuple[dict[str, Reader], str] | None:
+    """Split -> its rows of a file, and a line that says which values became which; None without such a column.
 
     Args:
+        file: a table, or a list of image files.
         column: a name or 0-based index.
         split_map: (value, split) pairs that precede the usual names; the split "none" ignores the rows.
 
     Raises:
         InputError: a value is not the usual name of a split and is not in the map.
     """
-    columns = table.layout.columns
-    place = place_of(column, columns.names, columns.count)
-    if place is None:
+    found = file.values_of(column)
+    if found is None:
         return None
     given: Mapping[str, str | None] = dict(split_map)
     values: dict[str, list[str]] = {}
     unknown = []
-    for value in table.distinct(place):
+    for value in found:
         split = given.get(value, split_of_value(value))
         if split is None:
             unknown.append(value)
@@ -38,14 +50,11 @@ def divide(
             values.setdefault(stored_name(split), []).append(value)
     if unknown:
         raise InputError(
-            f"{table.path}: {columns.describe(place)} has {list_few(list(map(shorten, unknown)), 3)}, no usual "
+            f"{file.path}: column {shorten(column)} has {list_few(list(map(shorten, unknown)), 3)}, no usual "
             f"names of splits; say what they are with --split-map VALUE=NAME, or VALUE={_IGNORED} to ignore these rows"
         )
     if not values:
-        raise InputError(f"{table.path}: {columns.describe(place)} leaves no row")
-    parts = {
-        split: dataclasses.replace(table, split_column=place, split_values=tuple(of_split))
-        for split, of_split in values.items()
-    }
+        raise InputError(f"{file.path}: column {shorten(column)} leaves no row")
+    parts = {split: file.rows_with(column, of_split) for split, of_split in values.items()}
     meanings = [f"{' and '.join(of_split)} is {split}" for split, of_split in values.items()]
-    return parts, f"{table.path}: by {columns.describe(place)}, {list_few(meanings, 6)}; --split-map changes this"
+    return parts, f"{file.path}: by column {shorten(column)}, {list_few(meanings, 6)}; --split-map changes this"

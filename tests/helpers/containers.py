@@ -108,6 +108,8 @@ OTHER_KINDS = {
     "RAR": (b"Rar!\x1a\x07 rest", "a RAR archive; unpack it"),
     "tar": (TAR, "a tar archive; unpack it"),
     "tar.gz": (gzip.compress(TAR), "a tar archive; unpack it"),
+    "ARFF": (b"@RELATION x\n@ATTRIBUTE a REAL\n@DATA\n1\n", "an ARFF file; remove its lines up to @data"),
+    "LIBSVM": (b"3 12:0.5 13:1 40:0.25\n", "LIBSVM's sparse text; load it with sklearn.datasets.load_svmlight_file"),
     "JSON": (b'{"label": 1}', "JSON; give CSV, IDX, .npy"),
     "SQLite": (b"SQLite format 3\0" + bytes(90), "an SQLite database; write its table as CSV"),
     "Excel": (zipped({"[Content_Types].xml": b"x", "xl/workbook.xml": b"x"}), "an Excel workbook; save it as CSV"),

@@ -17,7 +17,11 @@ _PARQUET_MAGIC = b"PAR1"
 
 
 def find_reader(
-    path: pathlib.Path, options: ReadOptions, split: str = TRAIN, given_labels: bool = False
+    path: pathlib.Path,
+    options: ReadOptions,
+    split: str = TRAIN,
+    given_labels: bool = False,
+    split_column: str | None = None,
 ) -> Reader | None:
     """The reader of a file, a folder, or FILE:MEMBER; None for the text of a table, so a CSV.
 
@@ -26,6 +30,7 @@ def find_reader(
         options: how.
         split: whose arrays to take from an .npz.
         given_labels: the labels come from a file of their own, so none is looked for.
+        split_column: the column of a list of image files that names their splits.
 
     Raises:
         InputError: the file is missing, corrupt, or of a kind that is not read; the line says which and what to do.
@@ -45,7 +50,7 @@ def find_reader(
         return ParquetReader(file, member, options)
     from pipeline.convert.readers.arrays import open_arrays
 
-    return open_arrays(path, split, given_labels) or _find_text(path, options)
+    return open_arrays(path, split, given_labels) or _find_text(path, options, split_column)
 
 
 def find_labels(path: pathlib.Path) -> Iterator[np.ndarray] | None:
@@ -61,7 +66,7 @@ def find_labels(path: pathlib.Path) -> Iterator[np.ndarray] | None:
     return None if source is None else label_blocks(source)
 
 
-def _find_text(path: pathlib.Path, options: ReadOptions) -> Reader | None:
+def _find_text(path: pathlib.Path, options: ReadOptions, split_column: str | None) -> Reader | None:
     head = first_bytes(path)
     refuse_unreadable(path, head)
-    return open_list(path, options) if head.strip() and is_list(path, head, options) else None
+    return open_list(path, options, split_column) if head.strip() and is_list(path, head, options) else None

@@ -1,5 +1,6 @@
 """Image files one after another, and folders of them, by class or not."""
 
+import copy
 import hashlib
 import os
 import pathlib
@@ -30,6 +31,7 @@ class ImageFiles:
         ids: one per file.
         options: `image_size` and `channels` change images; without them all have the shape of the first.
         lines: of the CSV, one per file.
+        splits: names of the files' splits, by the name of their column.
 
     Raises:
         InputError: there is no file, or the first is not an image.
@@ -45,7 +47,9 @@ class ImageFiles:
         ids: Sequence[str] | None,
         options: ReadOptions,
         lines: Sequence[int] | None = None,
+        splits: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
+        self._splits = splits or {}
         self.path, self._files, self._lines, self._options = path, tuple(files), lines, options
         self._labels = None if labels is None else from_texts(labels)
         self._ids = None if ids is None else from_texts(ids)
@@ -76,6 +80,20 @@ class ImageFiles:
     def labels(self) -> Iterator[np.ndarray]:
         """The labels, or -1 for each file."""
         yield np.full(len(self._files), -1, np.int64) if self._labels is None else self._labels
+
+    def values_of(self, column: str) -> list[str] | None:
+        """The different values of the column of splits; None if the files have no such column."""
+        return list(dict.fromkeys(self._splits[column])) if column in self._splits else None
+
+    def rows_with(self, column: str, values: Sequence[str]) -> "ImageFiles":
+        """The files that have one of these values in the column of splits."""
+        rows = [row for row, value in enumerate(self._splits[column]) if value in values]
+        part = copy.copy(self)
+        part._splits = {}
+        part._files = tuple(self._files[row] for row in rows)
+        part._lines = None if self._lines is None else [self._lines[row] for row in rows]
+        part._labels, part._ids = (None if texts is None else texts[rows] for texts in (self._labels, self._ids))
+        return part
 
     def place_of(self, row: int) -> str:
         """How messages name an image: by its file and, in a CSV, the line."""

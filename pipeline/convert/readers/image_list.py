@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.convert.columns import ID_NAMES, LABEL_NAMES, NONE
 from pipeline.convert.compressed import open_text
+from pipeline.convert.csv_layout import place_of
 from pipeline.convert.kinds import PICTURE_SUFFIXES
 from pipeline.convert.read_options import BLANKS, ReadOptions
 from pipeline.errors import InputError, list_few, shorten
@@ -35,7 +36,7 @@ def is_list(path: pathlib.Path, head: bytes, options: ReadOptions) -> bool:
     return False
 
 
-def open_list(path: pathlib.Path, options: ReadOptions) -> "ImageFiles":
+def open_list(path: pathlib.Path, options: ReadOptions, split_column: str | None = None) -> "ImageFiles":
     """A reader of the images that a CSV lists; their names are relative to it.
 
     `options.image_path` says how names follow from columns, such as train/{id}.png. Ids are those of an id column or,
@@ -52,6 +53,10 @@ def open_list(path: pathlib.Path, options: ReadOptions) -> "ImageFiles":
         raise InputError(f"{path}: two columns have one name; rename one of them")
     pattern = options.image_path or _pattern(path, columns)
     used = _fields(path, pattern, names)
+    splits = {}
+    if split_column is not None and (place := place_of(split_column, names, len(names))) is not None:
+        splits = {split_column: columns[names[place]]}
+        used = [*used, names[place]]
     left = [name for name in names if name not in options.drop_column]
     label = _label(path, [name for name in left if name not in used], options.label_column, names)
     identity = _given(path, "id", options.id_column, names)
@@ -67,6 +72,7 @@ def open_list(path: pathlib.Path, options: ReadOptions) -> "ImageFiles":
         columns[identity] if identity else stems,
         options,
         numbers,
+        splits,
     )
 
 
