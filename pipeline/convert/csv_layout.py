@@ -113,6 +113,11 @@ def find_label_layout(path: pathlib.Path, options: ReadOptions) -> Layout:
     head = read_head(path, options)
     if head is None:
         raise InputError(f"{path}: not a text file of labels")
+    # Whether the images have a header says nothing about this file.
+    has_header = any(name.strip().lower() in (*LABEL_NAMES, *ID_NAMES) for name in head.fields)
+    if has_header or all(map(is_number, head.fields)):
+        options = dataclasses.replace(options, has_header=has_header)
+        head = read_head(path, options) or head
     # The options are about the images, so they count if they happen to fit.
     label, identity = (
         name if name in head.fields or (name == NONE and role == "id") else None

@@ -321,6 +321,20 @@ def _(folder):
     return Case(args, IMAGES, NUMBERS, says=("in the order of its rows",))
 
 
+@layout("labels in a second file with a header, of images without")
+def _(folder):
+    (folder / "labels.txt").write_text(text_of(["label"], [[name] for name in NAMES]))
+    args = [write(folder, text_of(None, FLAT)), "--no-header", f"--labels=train={folder}/labels.txt"]
+    return Case(args, IMAGES, NAMES, says=("in the order of its rows",))
+
+
+@layout("labels in a second file without a header, of images with one")
+def _(folder):
+    (folder / "labels.txt").write_text(text_of(None, [[k, label] for k, label in enumerate(LABELS)]))
+    args = [write(folder, text_of(PIXELS, FLAT)), f"--labels=train={folder}/labels.txt"]
+    return Case(args, IMAGES, NUMBERS, says=("in the order of its rows",))
+
+
 @layout("labels in a second file, by id")
 def _(folder):
     order = [3, 1, 6, 0, 2, 5, 4]
