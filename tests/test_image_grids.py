@@ -69,7 +69,7 @@ def test_confused(tmp_path, names, image_shape, rows):
 
 def test_confused_pairs_show_their_own_images_worst_first(tmp_path, monkeypatch):
     shown = []
-    monkeypatch.setattr(image_grids, "_mosaic", lambda images, rows, below: shown.extend(rows) or images[0])
+    monkeypatch.setattr(image_grids, "_mosaic", lambda images, rows, *_: shown.extend(rows) or images[0])
     labels, predicted = np.array([0, 0, 1, 0, 2, 1, 0]), np.array([1, 1, 0, 1, 2, 1, 2])
     confidence = np.array([0.6, 0.9, 0.8, 0.7, 0.9, 0.9, 0.5], np.float32)
     predictions = Predictions(labels, predicted, confidence, confidence / 10)

@@ -115,14 +115,17 @@ def test_coverage_is_at_least_what_was_requested(rows, expected):
     assert [row.num_examples for row in evaluate(zeros, zeros).coverages] == expected
 
 
-def test_recall_and_precision_are_those_of_scikit_learn():
-    from sklearn.metrics import precision_score, recall_score
+def test_metrics_of_classes_are_those_of_scikit_learn():
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
     rng = np.random.default_rng(5)
     labels, predicted = rng.integers(0, 3, (2, 300))
-    classes = evaluate(labels, predicted).classes
-    assert [row.recall for row in classes] == pytest.approx(recall_score(labels, predicted, average=None))
-    assert [row.precision for row in classes] == pytest.approx(precision_score(labels, predicted, average=None))
+    evaluation = evaluate(labels, predicted, [*"abcd"])  # the last class does not occur
+    options = {"labels": range(4), "zero_division": np.nan}
+    columns = precision_recall_fscore_support(labels, predicted, **options)
+    for row, *expected in zip(evaluation.classes, *columns, strict=True):
+        assert row[1:] == pytest.approx(expected, nan_ok=True)
+    np.testing.assert_array_equal(evaluation.confusion_matrix(), confusion_matrix(labels, predicted, labels=range(4)))
 
 
 def test_print_shows_a_line_per_split_and_what_is_confused(printed, mixed):

@@ -22,6 +22,7 @@ _MAX_CLASSES = 60  # rows of the grid; the picture has about 40 pixels for each
 _MAX_PAIRS = 10
 _CAPTION = 0.25  # height of a probability under an image, as a share of the image's width
 _COLUMNS, _ROWS = 8, 5  # of the predictions
+_CELL = 1.25  # inches, the width of each of them
 _MIN_WIDTH = 6.8  # inches that hold the titles
 
 
@@ -77,6 +78,8 @@ def predictions(
 
     Wrong ones are framed in red and come first; then others, evenly spread. `split` is what the title calls the rows.
     """
+    from matplotlib.patches import Rectangle
+
     chosen = choose_rows(predictions, _COLUMNS * _ROWS)
     columns, lines = min(_COLUMNS, len(chosen)), -(-len(chosen) // _COLUMNS)
     names = [*class_names, None]  # label -1 takes the last
@@ -84,14 +87,21 @@ def predictions(
         caption(names[label], class_names[predicted], confidence)
         for label, predicted, confidence in zip(*(values[chosen] for values in predictions[:3]), strict=True)
     ]
-    line_height = 1.25 * _aspect(images) + 0.15 + 0.15 * max(text.count("\n") + 1 for text in captions)
-    with drawing(path, max(_MIN_WIDTH, 1.32 * columns), lines * line_height + 0.65) as figure:
-        panels = figure.subplots(lines, columns, squeeze=False).ravel()
-        for axes, row, text in zip(panels, chosen, captions, strict=False):
-            _draw_image(axes, images[[row]], text, predictions.wrong[row])
-        for axes in panels[len(chosen) :]:
-            axes.set_axis_off()
-        figure.set_layout_engine("constrained", w_pad=0.03, h_pad=0.06, wspace=0, hspace=0)
+    caption_lines = max(text.count("\n") + 1 for text in captions)
+    share = (0.05 + 0.15 * caption_lines) / (_CELL * _aspect(images))  # of an image's height
+    with drawing(
+        path, max(_MIN_WIDTH, _CELL * columns), lines * _CELL * _aspect(images) * (1 + share) + 0.65
+    ) as figure:
+        grid = [chosen[start : start + columns] for start in range(0, len(chosen), columns)]
+        axes = _draw_lines(figure, images, grid, [""] * lines, share, columns)
+        image_bottom = 0.5 - share / (1 + share)  # of a cell from -0.5 to 0.5
+        for place, (row, text) in enumerate(zip(chosen, captions, strict=True)):
+            line, column = divmod(place, columns)
+            color = RED if predictions.wrong[row] else BLUE
+            axes.text(column, line + image_bottom, text, ha="center", va="top", color=color, fontsize=8)
+            if predictions.wrong[row]:
+                frame = (column - 0.48, line - 0.48), 0.96, image_bottom + 0.46
+                axes.add_patch(Rectangle(*frame, fill=False, edgecolor=RED, linewidth=3))
         figure.suptitle(_title(split, predictions, len(chosen)))
 
 
@@ -175,21 +185,18 @@ def _title(split: str, predictions: Predictions, num_shown: int) -> str:
     )
 
 
-def _draw_image(axes: "Axes", images: np.ndarray, text: str, wrong: bool) -> None:
-    (image,), (height, width) = _drawable(images), images.shape[1:3]
-    axes.imshow(image, cmap="gray", vmin=0, vmax=255, aspect=_aspect(images) * width / height)
-    axes.set(xticks=[], yticks=[])
-    axes.set_xlabel(text, fontsize=8, color=RED if wrong else BLUE)
-    axes.spines[:].set(visible=wrong, color=RED, linewidth=3)
-
-
 def _draw_lines(
-    figure: "Figure", images: np.ndarray, rows: Sequence[np.ndarray], names: Sequence[str], caption: float = 0
+    figure: "Figure",
+    images: np.ndarray,
+    rows: Sequence[np.ndarray],
+    names: Sequence[str],
+    caption: float = 0,
+    per_line: int = _PER_LINE,
 ) -> "Axes":
     """Draw images[rows[i]] as line i, named names[i]: image k of it at (k, i), with room below for a caption."""
     axes = figure.subplots()
-    extent = (-0.5, _PER_LINE - 0.5, len(rows) - 0.5, -0.5)  # one unit per image
-    mosaic = _mosaic(_drawable(images), rows, round(caption * images.shape[1]))  # 600 axes are slow to draw
+    extent = (-0.5, per_line - 0.5, len(rows) - 0.5, -0.5)  # one unit per image
+    mosaic = _mosaic(_drawable(images), rows, round(caption * images.shape[1]), per_line)  # 600 axes are slow to draw
     aspect = _aspect(images) * (1 + caption)
     axes.imshow(mosaic, cmap="gray", vmin=0, vmax=255, extent=extent, aspect=aspect, interpolation="nearest")
     axes.spines[:].set_visible(False)
@@ -199,11 +206,11 @@ def _draw_lines(
     return axes
 
 
-def _mosaic(images: np.ndarray, rows: Sequence[np.ndarray], below: int) -> np.ndarray:
-    """One image uint8 [len(rows) * h, 10 * w, C] of all images: images[rows[i]] in line i, with white between them."""
+def _mosaic(images: np.ndarray, rows: Sequence[np.ndarray], below: int, per_line: int) -> np.ndarray:
+    """One image uint8 [len(rows) * h, per_line * w, C] of images[rows[i]] in line i, with white between them."""
     height, width, channels = images.shape[1:]
     gap = max(1, width // 14)
-    shape = (len(rows), _PER_LINE, height + 2 * gap + below, width + 2 * gap, channels)
+    shape = (len(rows), per_line, height + 2 * gap + below, width + 2 * gap, channels)
     tiles = np.full(shape, 255, np.uint8)
     for line, chosen in enumerate(rows):
         tiles[line, : len(chosen), gap : gap + height, gap:-gap] = images[chosen]

@@ -88,10 +88,9 @@ class Evaluation:
 
     def confusion_matrix(self) -> np.ndarray:
         """int64 [C, C]: rows true and columns predicted."""
-        from sklearn.metrics import confusion_matrix
-
-        true, predicted, rows = self.pairs.T
-        return confusion_matrix(true, predicted, labels=np.arange(len(self.classes)), sample_weight=rows)
+        matrix = np.zeros((len(self.classes), len(self.classes)), np.int64)
+        matrix[self.pairs[:, 0], self.pairs[:, 1]] = self.pairs[:, 2]
+        return matrix
 
     def to_dict(self) -> dict:
         """Plain values for JSON; "confusion" only up to 200 classes, "confused_pairs" the 10,000 most frequent."""
@@ -112,15 +111,9 @@ def evaluate(
 ) -> Evaluation:
     """Compare predictions with their labels, which are of the classes 0..C-1; at least one row.
 
-    `split_examples` is the size of the split if these rows are a sample of it. Source of the metrics per class:
-    scikit-learn's precision_recall_fscore_support.
+    `split_examples` is the size of the split if these rows are a sample of it.
     """
-    from sklearn.metrics import precision_recall_fscore_support
-
     labels, predicted, correct = predictions.labels, predictions.predicted, ~predictions.wrong
-    # All classes, not only those that occur, so that every report has the same rows.
-    options: dict = {"labels": np.arange(len(class_names)), "zero_division": np.nan}
-    columns = precision_recall_fscore_support(labels, predicted, **options)
     return Evaluation(
         split=split,
         num_examples=len(labels),
@@ -129,7 +122,7 @@ def evaluate(
         accuracy=float(correct.mean()),
         ece=expected_calibration_error(predictions.confidence, correct),
         coverages=tuple(_at_coverage(predictions.confidence, correct, coverage) for coverage in _COVERAGES),
-        classes=tuple(map(ClassMetrics, class_names, *(column.tolist() for column in columns))),
+        classes=_measure_classes(labels, predicted, class_names),
         pairs=_count_pairs(labels, predicted, len(class_names)),
     )
 
@@ -184,6 +177,16 @@ def _join_few(start: str, items: Sequence[str]) -> str:
     while count > 1 and len(start + ", ".join(items[:count])) > _MAX_LINE:
         count -= 1
     return start + ", ".join(items[:count])
+
+
+def _measure_classes(labels: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -> tuple[ClassMetrics, ...]:
+    """Of all classes, those too that do not occur, so that every report has the same rows."""
+    hits, support, found = (
+        np.bincount(values, minlength=len(names)) for values in (labels[labels == predicted], labels, predicted)
+    )
+    with np.errstate(invalid="ignore"):
+        ratios = hits / found, hits / support, 2 * hits / (support + found)
+    return tuple(map(ClassMetrics, names, *(values.tolist() for values in (*ratios, support))))
 
 
 def _at_coverage(confidence: np.ndarray, correct: np.ndarray, coverage: float) -> Coverage:
