@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.convert.read_options import ReadOptions
 from pipeline.convert.readers import array_file, find_labels, find_reader
+from pipeline.convert.readers.pictures import fit_picture
 from pipeline.errors import InputError
 from tests.helpers.containers import CLASSES, COLOR, IMAGES, LABELS, NAMES, idx, npy, npz, read, zipped
 
@@ -122,6 +123,20 @@ def test_planes_are_refused_until_said(tmp_path):
     with pytest.raises(InputError, match="for planes give --layout CHW"):
         read(path, OPTIONS)
     np.testing.assert_array_equal(read(path, ReadOptions(layout="CHW"))[0], COLOR)
+
+
+def test_arrays_are_resized_as_pictures_are(tmp_path):
+    path = npz(tmp_path / "a.npz", x=COLOR, y=LABELS)
+    images, _, _ = read(path, ReadOptions(image_size=(4, 6), channels=1))
+    expected = [fit_picture("", image, ReadOptions(image_size=(4, 6), channels=1)) for image in COLOR]
+    np.testing.assert_array_equal(images, expected)
+
+
+def test_shape_that_contradicts_the_file_is_refused(tmp_path):
+    with pytest.raises(InputError, match="images of 8 x 8 x 1, but --image-shape says 4 x 16 x 1; omit it, or resize"):
+        read(npz(tmp_path / "a.npz", x=IMAGES), ReadOptions(image_shape=(4, 16, 1)))
+    flat = npz(tmp_path / "b.npz", x=IMAGES.reshape(30, 64))
+    assert read(flat, ReadOptions(image_shape=(4, 16, 1)))[0].shape == (30, 4, 16, 1)
 
 
 PICKLED = io.BytesIO()

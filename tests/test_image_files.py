@@ -42,11 +42,7 @@ def test_folder_without_classes_is_a_split_to_predict_whose_ids_are_the_names(tm
     assert read(tmp_path / "test", OPTIONS)[2].tolist() == [*map(str, range(12)), "b"]
 
 
-def test_what_is_done_to_images_is_said_once(tmp_path):
-    write_pictures(tmp_path, IMAGES[:3], by_class=False)
-    reader = find_reader(tmp_path, ReadOptions(image_size=(4, 5)))
-    assert reader.image_shape == (4, 5, 1)
-    assert reader.notes == ("images are resized to 4 x 5 (bilinear, antialiased; proportions are not kept)",)
+def test_gray_images_stored_as_rgb_are_noticed(tmp_path):
     write_pictures(tmp_path / "rgb", np.repeat(IMAGES[:3, ..., None], 3, axis=-1), by_class=False)
     assert "the first image is gray but stored as RGB; --channels 1" in find_reader(tmp_path / "rgb", OPTIONS).notes[0]
 
@@ -71,7 +67,7 @@ def folders(tmp_path, *names):
 INVALID = {
     "splits": (
         ("train/a.png", "test/b.png"),
-        "named like splits, not classes; give --split test=.*/test --split train=",
+        "named like splits, not classes; give --split train=.*/train --split test=",
     ),
     "deeper": (
         ("train/cat/a.png", "test/cat/b.png"),

@@ -76,8 +76,32 @@ def test_splits_of_a_folder_are_not_divided_by_a_column(folder):
         convert(ConvertConfig(splits=(("", folder / "train"),), out=folder / "data", split_column="part"))
 
 
+def test_images_are_looked_for_beside_the_list(folder):
+    write_pictures(folder / "deep/test_images", 255 - IMAGES, by_class=False)
+    path = write_list(folder / "train.csv", "id_code,diagnosis", [f"{row},{NAMES[row]}" for row in range(30)])
+    for split, images, place in (("train", IMAGES, "train"), ("test", 255 - IMAGES, "deep/test_images")):
+        np.testing.assert_array_equal(read(path, ReadOptions(), split)[0][..., 0], images)
+        reader = find_reader(path, ReadOptions(), split)
+        assert reader.notes == (f"{path}: images are {place}/{{id_code}}.png; --image-path changes this",)
+    with pytest.raises(InputError, match="images may be train/{id_code}.png, deep/test_images/{id_code}.png; choose"):
+        find_reader(path, ReadOptions(), "other")
+
+
+def test_names_without_folder_are_looked_for(folder):
+    path = write_list(folder / "a.csv", "image,label", [f"{row}.png,{NAMES[row]}" for row in range(30)])
+    np.testing.assert_array_equal(read(path, ReadOptions())[0][..., 0], IMAGES)
+    assert find_reader(path, ReadOptions()).notes == (f"{path}: images are train/{{image}}; --image-path changes this",)
+
+
 INVALID = {
     "missing file": ("image,label", ["train/0.png,a", "train/99.png,b"], {}, r"line 3: .*train/99.png: no such file"),
+    "nowhere": ("image,label", ["a/0.png,a"], {}, "no image 'a/0.png' beside it; .* --image-path 'FOLDER/{image}'"),
+    "no pixels": (
+        "id,breed",
+        ["abc,cat"],
+        {},
+        "its columns id, breed have no pixels; .* with --image-path 'FOLDER/{id}.png'",
+    ),
     "short line": ("image,label", ["train/0.png,a", "train/1.png"], {}, "line 3: 1 columns, but the first line has 2"),
     "several labels": (
         "image,breed,color",

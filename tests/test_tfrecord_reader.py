@@ -20,7 +20,8 @@ COLOR = tf.io.encode_png(np.repeat(IMAGES[0][..., None], 3, axis=2)).numpy()
 
 def read(path, image_shape=None, keys=FIND, **options):
     """Images, labels and ids of all records, after the first pass over them."""
-    file = TableFile(TfrecordReader(path, ReadOptions(image_shape=image_shape, **options), keys))
+    options = ReadOptions(image_shape=image_shape, **options)
+    file = TableFile(TfrecordReader(path, options, keys), options)
     scan = file.scan(0, None)
     rows = [file.parse(block) for block in file.read(file.first_row, None)]
     images = np.concatenate([block.images for block in rows])
@@ -241,6 +242,8 @@ def test_images_are_resized_and_made_gray_on_request(tmp_path):
     images, _, _ = read(path, image_size=(8, 8), channels=1)
     assert images.shape == (3, 64)
     np.testing.assert_array_equal(images[0], IMAGES[0].reshape(-1))
+    raw = write_records(tmp_path / "raw", [record(np.full((8, 8), 9, np.uint8).tobytes())])
+    assert read(raw, image_size=(2, 3))[0].tolist() == [[9] * 6]
 
 
 def wide(kind):
@@ -262,11 +265,6 @@ MISREAD = {
         "record 1 .*: an image of 5 x 8, but the first record has 8 x 8; all need one size, --image-size 8 8 resizes",
     ),
     "integers out of range": ([example({"image": [300] * 64})], {}, "pixel 0 .*: 300 is |values of 300 to 300; pixels"),
-    "raw to resize": (
-        [record(IMAGE)],
-        {"image_size": (4, 4)},
-        "its image is raw, and --image-size resizes PNG and JPEG",
-    ),
 }
 
 

@@ -34,7 +34,7 @@ def import_dataset(config: ImportConfig, on_notice: OnNotice | None = None) -> M
     note = on_notice or (lambda _: None)
     readers = (_open_records if config.tfds is None else _open_tfds)(config)
     every = [reader for group in readers.values() for reader in group]
-    for line in dict.fromkeys(line for reader in every for line in reader.notes):
+    for line in dict.fromkeys([*config.read_options.notes, *(line for reader in every for line in reader.notes)]):
         note(line)
     names = find_class_names(every)
     if names is not None:

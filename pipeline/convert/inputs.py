@@ -97,6 +97,8 @@ def _open_all(config: ConvertConfig, note: OnNotice) -> list[tuple[str, Opened]]
     seen: dict[tuple[Identity | str, str | None], str] = {}
     second = collections.defaultdict(list)
     said: set[str] = set()
+    for line in config.read.notes:
+        note(line)
     for name, path in config.labels:
         second[stored_name(name)].append(pathlib.Path(path))
     for name, path in config.splits:
@@ -201,8 +203,9 @@ def _check_splits(config: ConvertConfig, opened: Sequence[tuple[str, Opened]], n
     of_train = [file for name, file in opened if name == TRAIN]
     if of_train and not any(file.has_labels for file in of_train):
         raise InputError(
-            f"{of_train[0].path}: no labels, which {TRAIN!r} needs; name their column with --label-column, give "
-            f"a second file with --labels {TRAIN}=FILE, or choose another name for a split without labels"
+            f"{of_train[0].path}: no labels, which {TRAIN!r} needs; "
+            f"{getattr(of_train[0], 'label_advice', 'name their column with --label-column, give a second file')} "
+            f"with --labels {TRAIN}=FILE, or choose another name for a split without labels"
         )
 
 

@@ -38,7 +38,8 @@ def find_shape(where: str, stored: tuple[int, ...], known: Shape | None, options
         if needed != math.prod(stored):
             given = " ".join(map(str, options.image_shape))
             raise InputError(f"{where}: {math.prod(stored)} pixels, but --image-shape {given} needs {needed}")
-        return options.image_shape
+        if known is None and len(stored) == 1:
+            return options.image_shape
     if known is None and len(stored) == 1:
         return infer_image_shape(where, stored[0], None, options.layout == PLANES)
     height, width, channels = known or (*stored, 1)[:3]
@@ -53,6 +54,12 @@ def find_shape(where: str, stored: tuple[int, ...], known: Shape | None, options
         )
     if height * width * channels > MAX_IMAGE_BYTES:
         raise InputError(f"{where}: images of {height} x {width} x {channels}; at most {MAX_IMAGE_BYTES:,} bytes")
+    if options.image_shape not in (None, (height, width, channels)):
+        given = " x ".join(map(str, options.image_shape or ()))
+        raise InputError(
+            f"{where}: images of {height} x {width} x {channels}, but --image-shape says {given}; omit it, or resize "
+            "them with --image-size H W"
+        )
     return height, width, channels
 
 

@@ -12,7 +12,7 @@ PLANES = "CHW"
 BLANKS = r"\s+"  # one or more of them, as pandas writes it
 _SEPARATORS = {"tab": "\t", "\\t": "\t", "comma": ",", "blanks": BLANKS, "blank": BLANKS, "space": BLANKS, " ": BLANKS}
 _TEXT, _PIXELS = "how tables of text are read", "how pixels are read"
-_FILES = "how image files are read"
+_FILES = "how images are changed, and image files found"
 
 
 def _column(usual: str) -> str:
@@ -66,15 +66,13 @@ class ReadOptions:
     )
     image_size: tuple[int, int] | None = setting(
         None,
-        "resize PNG and JPEG images, antialiased (default: all must have one size)",
+        "resize images, antialiased (default: all must have one size)",
         nargs=2,
         metavar=("H", "W"),
         type=int,
         group=_FILES,
     )
-    channels: int | None = setting(
-        None, "1 reads PNG and JPEG images as gray, 3 as RGB (default: as stored)", group=_FILES
-    )
+    channels: int | None = setting(None, "1 makes images gray, 3 RGB (default: as stored)", group=_FILES)
     image_path: str | None = setting(
         None,
         "where the images of a CSV lie, relative to it, as 'train/{id}.png' with the name of a column",
@@ -106,7 +104,21 @@ class ReadOptions:
     @property
     def changes_pixels(self) -> bool:
         """Whether pixels are stored otherwise than the file has them."""
-        return self.layout == PLANES or self.transpose or self.pixel_range is not None
+        kept = (self.pixel_range, self.image_size, self.channels) == (None, None, None)
+        return self.layout == PLANES or self.transpose or not kept
+
+    def fitted(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        """The shape of stored images, given that of the file's: resized, and with other channels, if asked for."""
+        height, width = self.image_size or shape[:2]
+        return height, width, self.channels or shape[2]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to report of changes to all images."""
+        if self.image_size is None:
+            return ()
+        height, width = self.image_size
+        return (f"images are resized to {height} x {width} (bilinear, antialiased; proportions are not kept)",)
 
     def _check_image_shape(self) -> None:
         if self.image_shape is None:

@@ -3,6 +3,7 @@
 A table is read from its first row on, by one task.
 """
 
+import dataclasses
 import hashlib
 import math
 import pathlib
@@ -87,17 +88,22 @@ class TableFile:
         self.reader = reader
         self.path = reader.path
         self._options = options
+        # Encoded images have an order and a shape of their own, and their readers have resized them.
+        self._reading = options
+        if getattr(reader, "is_encoded", False):
+            self._reading = dataclasses.replace(options, layout=None, image_size=None, channels=None)
         self._classes = classes or {}
         file, _ = split_member(self.path)
         self._identity = identify(file) if file.is_file() else None
         self.num_bytes = self._identity[2] if self._identity else 0
         known, stored = reader.image_shape, reader.image_shape
-        if known is None or options.layout is not None:
+        if known is None or self._reading.layout is not None:
             first = next(iter(reader.blocks()), None)
             if first is None or not len(first.values):
                 raise InputError(f"{self.path}: has no rows")
             stored = first.values.shape[1:]
-        self.image_shape = find_shape(str(self.path), tuple(stored or ()), known, options)
+        self._own_shape = find_shape(str(self.path), tuple(stored or ()), known, self._reading)
+        self.image_shape = self._reading.fitted(self._own_shape)
 
     @property
     def has_labels(self) -> bool:
@@ -144,18 +150,27 @@ class TableFile:
             InputError: a value is not a pixel, or a label not a class.
         """
         values, labels, ids = block.rows
-        if math.prod(values.shape[1:]) != math.prod(self.image_shape):
-            shape = " x ".join(map(str, self.image_shape))
+        if math.prod(values.shape[1:]) != math.prod(self._own_shape):
+            shape = " x ".join(map(str, self._own_shape))
             raise InputError(
                 f"{self.place_of(block.first)}: an image of {math.prod(values.shape[1:])} values, expected {shape}"
             )
-        arranged = arrange(values, self.image_shape, self.reader.image_shape is not None, self._options)
+        arranged = arrange(values, self._own_shape, self.reader.image_shape is not None, self._reading)
         try:
             images = to_bytes(arranged, self._options.pixel_range)
         except PixelError as error:
             raise InputError(f"{self.place_of(block.first + error.row)}: {error}") from error
+        if self.image_shape != self._own_shape:
+            images = self._fit(images)
         numbers = None if labels is None else self._to_numbers(block.first, labels)
         return Rows(images, numbers, None if ids is None or ids.dtype == object else ids)
+
+    def _fit(self, images: np.ndarray) -> np.ndarray:
+        """Images uint8 [n, pixels] in the size, and with the channels, that the options ask for."""
+        from pipeline.convert.readers.pictures import fit_picture  # here, because it imports Pillow
+
+        originals = images.reshape(-1, *self._own_shape)
+        return np.stack([fit_picture(str(self.path), image, self._reading).reshape(-1) for image in originals])
 
     def text_ids(self) -> Iterator[np.ndarray]:
         """Ids that are text, object arrays of str in the order of the rows; nothing if they are numbers or absent."""

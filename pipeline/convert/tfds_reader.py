@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.convert.read_options import ReadOptions
 from pipeline.convert.readers.labels import as_labels
-from pipeline.convert.readers.pictures import fit_picture, resize_notes
+from pipeline.convert.readers.pictures import fit_picture
 from pipeline.convert.table import RawRows
 from pipeline.convert.tfrecord_keys import ID_KEYS, IMAGE_KEYS, LABEL_KEYS, NONE, Keys
 from pipeline.errors import InputError, list_few
@@ -32,6 +32,7 @@ class TfdsReader:
     """
 
     id_option = "--id-key"
+    is_encoded = True  # so far as its images are resized here
 
     def __init__(self, directory: str, split: str, options: ReadOptions, keys: Keys) -> None:
         self.path, self._split, self._options = pathlib.Path(directory), split, options
@@ -129,7 +130,7 @@ class TfdsReader:
         size = self._options.image_size or shape[:2]
         channels = self._options.channels or shape[2]
         height, width = size
-        return (height, width, channels), resize_notes(np.zeros((1, 1, 1)), self._options)
+        return (height, width, channels), ()
 
 
 def _list(features: dict[str, Any]) -> str:

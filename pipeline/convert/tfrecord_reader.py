@@ -15,7 +15,7 @@ import tensorflow as tf
 from pipeline.convert.pixels import Shape
 from pipeline.convert.read_options import ReadOptions
 from pipeline.convert.readers.labels import as_labels, as_names
-from pipeline.convert.readers.pictures import read_picture, resize_notes, shape_mismatch
+from pipeline.convert.readers.pictures import gray_notes, read_picture, shape_mismatch
 from pipeline.convert.source import identify
 from pipeline.convert.table import RawRows
 from pipeline.convert.tfrecord_files import place_of, read_records
@@ -97,6 +97,7 @@ class TfrecordReader:
         self.has_ids = bool(self._present(values, self._keys.id)[0])
         self.notes = self._describe()
         self._known_shape = image_shape
+        self.is_encoded = self._decode(self.place_of(0), values[self._keys.image][0]) is not None
         self.image_shape = self._known_shape = image_shape or self._find_shape(values[self._keys.image])
 
     def blocks(self) -> Iterator[RawRows]:
@@ -192,14 +193,11 @@ class TfrecordReader:
 
     def _find_shape(self, images: np.ndarray) -> Shape:
         where, image = self.place_of(0), images[0]
-        if isinstance(image, bytes):
-            pixels = self._decode(where, image)
-            if pixels is not None:
-                self.notes += resize_notes(pixels, self._options)
-                height, width, channels = pixels.shape
-                return height, width, channels
-            if self._options.image_size is not None:
-                raise InputError(f"{where}: its image is raw, and --image-size resizes PNG and JPEG only")
+        pixels = self._decode(where, image)
+        if pixels is not None:
+            self.notes += gray_notes(pixels, self._options)
+            height, width, channels = pixels.shape
+            return height, width, channels
         size = len(image)
         shape = self._options.image_shape or stated_shape(self._features)
         if shape is not None:
@@ -237,9 +235,9 @@ class TfrecordReader:
             raise InputError(f"{where}: {shape_mismatch(pixels.shape, shape, 'the first record')}")
         return pixels
 
-    def _decode(self, where: str, image: bytes) -> np.ndarray | None:
-        """[H, W, C] of a PNG or JPEG; None for raw bytes."""
-        if not image.startswith(_ENCODED):
+    def _decode(self, where: str, image: bytes | np.ndarray) -> np.ndarray | None:
+        """[H, W, C] of a PNG or JPEG; None for raw bytes, and for integers."""
+        if not isinstance(image, bytes) or not image.startswith(_ENCODED):
             return None
         try:
             return read_picture(where, image, self._options)

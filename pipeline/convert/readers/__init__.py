@@ -8,7 +8,7 @@ import numpy as np
 from pipeline.convert.compressed import first_bytes, split_member
 from pipeline.convert.kinds import refuse_unreadable
 from pipeline.convert.read_options import ReadOptions
-from pipeline.convert.readers.image_list import is_list, open_list
+from pipeline.convert.readers.image_list import is_list, open_list, refuse_without_pixels
 from pipeline.convert.source import identify
 from pipeline.convert.table import Reader
 from pipeline.splits import TRAIN
@@ -28,7 +28,7 @@ def find_reader(
     Args:
         path: what to read.
         options: how.
-        split: whose arrays to take from an .npz.
+        split: whose arrays to take from an .npz, and whose folder of images.
         given_labels: the labels come from a file of their own, so none is looked for.
         split_column: the column of a list of image files that names their splits.
 
@@ -50,7 +50,7 @@ def find_reader(
         return ParquetReader(file, member, options)
     from pipeline.convert.readers.arrays import open_arrays
 
-    return open_arrays(path, split, given_labels) or _find_text(path, options, split_column)
+    return open_arrays(path, split, given_labels) or _find_text(path, options, split, split_column)
 
 
 def find_labels(path: pathlib.Path) -> Iterator[np.ndarray] | None:
@@ -66,7 +66,10 @@ def find_labels(path: pathlib.Path) -> Iterator[np.ndarray] | None:
     return None if source is None else label_blocks(source)
 
 
-def _find_text(path: pathlib.Path, options: ReadOptions, split_column: str | None) -> Reader | None:
+def _find_text(path: pathlib.Path, options: ReadOptions, split: str, split_column: str | None) -> Reader | None:
     head = first_bytes(path)
     refuse_unreadable(path, head)
-    return open_list(path, options, split_column) if head.strip() and is_list(path, head, options) else None
+    if is_list(path, head, options):
+        return open_list(path, options, split, split_column)
+    refuse_without_pixels(path, head)
+    return None

@@ -30,6 +30,7 @@ class ArrayReader:
     """
 
     image_shape = class_names = None
+    label_advice = "give a file of labels"
     has_ids = False
 
     def __init__(self, path: pathlib.Path, images: str, labels: str | None, notes: tuple[str, ...] = ()) -> None:

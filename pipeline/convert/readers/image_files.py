@@ -12,9 +12,10 @@ import numpy as np
 from pipeline.convert.kinds import PICTURE_SUFFIXES
 from pipeline.convert.read_options import ReadOptions
 from pipeline.convert.readers.labels import from_texts
-from pipeline.convert.readers.pictures import read_picture, read_pictures, resize_notes
+from pipeline.convert.readers.pictures import gray_notes, read_picture, read_pictures
 from pipeline.convert.table import RawRows
 from pipeline.errors import InputError, list_few
+from pipeline.splits import TRAIN
 
 _BLOCK_BYTES = 8 << 20  # of pixels in a block
 _DATA_SUFFIXES = (".csv", ".tsv", ".parquet", ".npz", ".npy", "-ubyte", ".gz", ".zip", ".bz2", ".xz", ".zst")
@@ -32,12 +33,15 @@ class ImageFiles:
         options: `image_size` and `channels` change images; without them all have the shape of the first.
         lines: of the CSV, one per file.
         splits: names of the files' splits, by the name of their column.
+        notes: what to report.
 
     Raises:
         InputError: there is no file, or the first is not an image.
     """
 
     class_names = None
+    is_encoded = True
+    label_advice = "put images into a folder per class, give a CSV of their names and labels"
 
     def __init__(
         self,
@@ -48,6 +52,7 @@ class ImageFiles:
         options: ReadOptions,
         lines: Sequence[int] | None = None,
         splits: Mapping[str, Sequence[str]] | None = None,
+        notes: tuple[str, ...] = (),
     ) -> None:
         self._splits = splits or {}
         self.path, self._files, self._lines, self._options = path, tuple(files), lines, options
@@ -55,7 +60,7 @@ class ImageFiles:
         self._ids = None if ids is None else from_texts(ids)
         first = read_picture(*self._picture(0), options)
         self.image_shape = first.shape
-        self.notes = resize_notes(first, options)
+        self.notes = notes + gray_notes(first, options)
         self._rows_per_block = max(1, _BLOCK_BYTES // first.size)
         # It tells whether files changed since an interrupted conversion.
         self._fingerprint = hashlib.sha256(repr([_state(file) for file in self._files]).encode()).hexdigest()
@@ -164,7 +169,8 @@ def _check_folder(
             "put each image into its class's folder"
         )
     if classes and {name.lower() for name in classes} <= _SPLITS:
-        given = " ".join(f"--split {name}={path / name}" for name in classes)
+        named = sorted((name for name in folders if name.lower() in _SPLITS), key=lambda name: (name != TRAIN, name))
+        given = " ".join(f"--split {name}={path / name}" for name in named)
         raise InputError(f"{path}: its folders are named like splits, not classes; give {given}")
     tables = [name for name in others if name.lower().endswith((".csv", ".tsv"))]
     if len(classes) == 1 and tables:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pipeline.convert.columns import ID_NAMES, LABEL_NAMES, NONE
 from pipeline.convert.compressed import open_text
 from pipeline.convert.csv_layout import place_of
+from pipeline.convert.csv_strict import is_number
 from pipeline.convert.kinds import PICTURE_SUFFIXES
 from pipeline.convert.read_options import BLANKS, ReadOptions
 from pipeline.errors import InputError, list_few, shorten
@@ -18,28 +19,68 @@ if TYPE_CHECKING:
     from pipeline.convert.readers.image_files import ImageFiles
 
 _MOST_COLUMNS = 5  # of a list whose images are not where it says; a table of so few has images of two pixels
+_MOST_FOLDERS = 50
 _FIELD = re.compile(r"\{([^{}]*)\}")
 
 
 def is_list(path: pathlib.Path, head: bytes, options: ReadOptions) -> bool:
-    """Whether a text that begins with `head` lists image files: a cell of its first two lines is the name of one.
+    """Whether a text that begins with `head` lists image files.
 
-    In a table of pixels such a cell is an id: then there are many cells, and no such file.
+    A cell of its first two lines is the name of one or, without its suffix, of one in a folder beside the text. In a
+    table of pixels such a cell is an id: then there are many cells.
     """
     if options.image_path is not None:
         return True
     for line in head.decode("utf-8", "replace").split("\n")[:2]:
         cells = [cell.strip(' "\r') for cell in re.split("[,;\t ]", line)]
-        pictures = list(filter(_is_picture, cells))
-        if pictures and (len(cells) <= _MOST_COLUMNS or (path.parent / pictures[0]).is_file()):
+        if len(cells) > _MOST_COLUMNS:
+            pictures = list(filter(_is_picture, cells))
+            return bool(pictures) and (path.parent / pictures[0]).is_file()
+        if any(_is_picture(cell) or _find(path, cell) for cell in cells):
             return True
     return False
 
 
-def open_list(path: pathlib.Path, options: ReadOptions, split_column: str | None = None) -> "ImageFiles":
+def refuse_without_pixels(path: pathlib.Path, head: bytes) -> None:
+    """Raise InputError for a table of names and labels, whose images were not found: it has texts and no pixels."""
+    if 0 in head:  # UTF-16, which the reader of tables names
+        return
+    lines = head.decode("utf-8", "replace").removeprefix("\ufeff").splitlines()[:2]
+    header, first = ([cell.strip(' "') for cell in re.split("[,;\t]", line)] for line in (*lines, "", "")[:2])
+    numbers = sum(map(is_number, first))
+    in_one_cell = any(len(cell.split()) > 1 for cell in first)
+    if 2 <= len(first) <= _MOST_COLUMNS and len(header) == len(first) and numbers <= 1 and not in_one_cell:
+        raise InputError(
+            f"{path}: its columns {list_few(header, 5)} have no pixels; if it lists images, say where they "
+            f"are, relative to it, with --image-path 'FOLDER/{{{header[0]}}}.png'"
+        )
+
+
+def _find(path: pathlib.Path, name: str) -> list[str]:
+    """Paths of images called `name`, with or without their suffix, beside a list or at most two folders deeper.
+
+    They are relative to the list, with `{}` in place of the name.
+    """
+    if not name or "/" in name or name.startswith("."):
+        return []
+    folders = [path.parent, *_folders_in(path.parent)]
+    ends = ("",) if _is_picture(name) else PICTURE_SUFFIXES
+    found = [(folder, end) for folder in folders for end in ends if (folder / f"{name}{end}").is_file()]
+    return [f"{(folder / '{}').relative_to(path.parent)}{end}" for folder, end in found]
+
+
+def _folders_in(parent: pathlib.Path) -> list[pathlib.Path]:
+    """Folders in a folder, and those in them, of which there may be too many to look at."""
+    folders = [entry for entry in sorted(parent.iterdir()) if entry.is_dir()][:_MOST_FOLDERS]
+    deeper = [entry for folder in folders for entry in sorted(folder.iterdir()) if entry.is_dir()]
+    return [*folders, *deeper[:_MOST_FOLDERS]]
+
+
+def open_list(path: pathlib.Path, options: ReadOptions, split: str, split_column: str | None = None) -> "ImageFiles":
     """A reader of the images that a CSV lists; their names are relative to it.
 
-    `options.image_path` says how names follow from columns, such as train/{id}.png. Ids are those of an id column or,
+    `options.image_path` says how names follow from columns, such as train/{id}.png; without it images are looked for,
+    those of `split` in folders named like it. Ids are those of an id column or,
     without labels, the names without folder and suffix.
 
     Raises:
@@ -51,7 +92,7 @@ def open_list(path: pathlib.Path, options: ReadOptions, split_column: str | None
     columns = {name: [row[place] for row in rows] for place, name in enumerate(names)}
     if len(columns) < len(names):
         raise InputError(f"{path}: two columns have one name; rename one of them")
-    pattern = options.image_path or _pattern(path, columns)
+    pattern, notes = (options.image_path, ()) if options.image_path else _pattern(path, columns, split)
     used = _fields(path, pattern, names)
     splits = {}
     if split_column is not None and (place := place_of(split_column, names, len(names))) is not None:
@@ -73,6 +114,7 @@ def open_list(path: pathlib.Path, options: ReadOptions, split_column: str | None
         options,
         numbers,
         splits,
+        notes,
     )
 
 
@@ -107,13 +149,27 @@ def _is_picture(cell: str) -> bool:
     return cell.lower().endswith(PICTURE_SUFFIXES) and not cell.startswith(".")
 
 
-def _pattern(path: pathlib.Path, columns: dict[str, list[str]]) -> str:
-    """The column of file names."""
-    found = [name for name, cells in columns.items() if _is_picture(cells[0])]
-    if len(found) != 1:
-        which = f"columns {list_few(found, 5)} have" if found else "no column has, in its first row,"
-        raise InputError(f"{path}: {which} names of images; give --image-path '{{{(found or list(columns))[0]}}}'")
-    return f"{{{found[0]}}}"
+def _pattern(path: pathlib.Path, columns: Mapping[str, Sequence[str]], split: str) -> tuple[str, tuple[str, ...]]:
+    """Where the images lie, by the first row, as --image-path has it, and what to report of it."""
+    named = [name for name, cells in columns.items() if _is_picture(cells[0])]
+    if len(named) > 1:
+        raise InputError(
+            f"{path}: columns {list_few(named, 5)} have names of images; give --image-path '{{{named[0]}}}'"
+        )
+    if named and (path.parent / columns[named[0]][0]).is_file():
+        return f"{{{named[0]}}}", ()
+    found = [place.replace("{}", f"{{{name}}}") for name in named or columns for place in _find(path, columns[name][0])]
+    of_split = [place for place in found if split in place.lower()]
+    if len(of_split) == 1 or len(found) == 1:
+        chosen = (of_split if len(of_split) == 1 else found)[0]
+        return chosen, (f"{path}: images are {chosen}; --image-path changes this",)
+    if not found:
+        first = (named or list(columns))[0]
+        raise InputError(
+            f"{path}: no image {shorten(columns[first][0])} beside it; say where images are, relative to it, with "
+            f"--image-path 'FOLDER/{{{first}}}'"
+        )
+    raise InputError(f"{path}: images may be {list_few(found, 4)}; choose with --image-path '{found[0]}'")
 
 
 def _fields(path: pathlib.Path, pattern: str, names: Sequence[str]) -> list[str]:

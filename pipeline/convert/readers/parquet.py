@@ -11,7 +11,7 @@ from pipeline.convert.columns import ID_NAMES, LABEL_NAMES, NONE, find_columns
 from pipeline.convert.pixels import Shape
 from pipeline.convert.read_options import ReadOptions
 from pipeline.convert.readers.labels import as_labels, as_names
-from pipeline.convert.readers.pictures import read_picture, read_pictures, resize_notes
+from pipeline.convert.readers.pictures import gray_notes, read_picture, read_pictures
 from pipeline.convert.table import RawRows
 from pipeline.errors import InputError, list_few
 
@@ -37,7 +37,7 @@ class ParquetReader:
         self._label = _role(path, "label", options.label_column, LABEL_NAMES, names)
         self._id = _role(path, "id", options.id_column, ID_NAMES, names)
         self._image = _image_column(path, column, schema, features, (self._label, self._id))
-        self._encoded = self._image is not None and _is_encoded(schema.field(self._image).type)
+        self.is_encoded = self._image is not None and _is_encoded(schema.field(self._image).type)
         label = features.get(self._label) or {}
         self.class_names = tuple(label["names"]) if label.get("names") else None
         if self.class_names is not None and _all_hidden(self._label_blocks()):
@@ -45,10 +45,10 @@ class ParquetReader:
         self._pixels = [] if self._image is not None else self._find_pixels(names)
         self.image_shape: Shape | None = None
         self.notes: tuple[str, ...] = ()
-        if self._encoded:
+        if self.is_encoded:
             first = read_picture(*next(self._pictures(next(self._batches([self._image])), 0)), options)
             height, width, channels = first.shape
-            self.image_shape, self.notes = (height, width, channels), resize_notes(first, options)
+            self.image_shape, self.notes = (height, width, channels), gray_notes(first, options)
 
     @property
     def has_labels(self) -> bool:

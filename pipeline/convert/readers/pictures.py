@@ -67,15 +67,11 @@ def fit_picture(where: str, image: np.ndarray, options: ReadOptions) -> np.ndarr
     return _to_array(where, Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image), options)
 
 
-def resize_notes(first: np.ndarray, options: ReadOptions) -> tuple[str, ...]:
-    """What to say of changes to images, the first of which is [H, W, C], and of gray ones stored as RGB."""
-    notes = []
-    if options.image_size is not None:
-        height, width = options.image_size
-        notes.append(f"images are resized to {height} x {width} (bilinear, antialiased; proportions are not kept)")
+def gray_notes(first: np.ndarray, options: ReadOptions) -> tuple[str, ...]:
+    """What to report of gray images stored as RGB, by the first one, [H, W, C]."""
     if first.shape[2] == 3 and options.channels is None and (first == first[..., :1]).all():
-        notes.append("the first image is gray but stored as RGB; --channels 1 stores a third of the bytes")
-    return tuple(notes)
+        return ("the first image is gray but stored as RGB; --channels 1 stores a third of the bytes",)
+    return ()
 
 
 def _check_size(where: str, image: Any, options: ReadOptions) -> None:
