@@ -227,6 +227,7 @@ REFUSALS = {
     "a row that is too long": (text_of(HEADER, TABLE, ";") + "1;" * 30 + "\n", [], ["train.csv: ", "17 columns"], None),
     "a cell of fewer pixels": ("label,pixels\n1,1 2 3 4\n1,1 2 3\n", [], ["line 3: 3 pixels, another row has 4"], None),
     "a cell of text": ("label,pixels\n1,1 2 3 4\n1,1 2 3 x\n", [], ["line 3: pixel 'x' is not a number"], None),
+    "a cell that ends in text": ("label,pixels\n1,1 2 3 4x\n", [], ["line 2: pixel '4x' is not a number"], None),
     "no label in a row": (
         text_of(HEADER, labelled([*NAMES[:6], ""], FLAT)),
         [],

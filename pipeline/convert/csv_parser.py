@@ -179,11 +179,11 @@ def _read_floats(data: bytes | bytearray, num_columns: int) -> np.ndarray | None
     unlike_rows = left or np.count_nonzero(marks == _NEWLINE) != num_rows or (ends != _NEWLINE).any()
     if unlike_rows or data.translate(None, _FLOAT_BYTES):
         return None
-    try:  # NumPy stops at a value that is not a number, with a warning that will be an error
-        values = np.fromstring(bytes(data).replace(b"\n", b",")[:-1], np.float64, sep=" , ")
+    try:  # NumPy stops at a value that is not a number, or behind "0" of "0x", with a warning that will be an error
+        values = np.fromstring(bytes(data).replace(b"\n", b",") + b"0", np.float64, sep=" , ")
     except ValueError:
         return None
-    return values.reshape(num_rows, num_columns) if len(values) == len(marks) else None
+    return values[:-1].reshape(num_rows, num_columns) if len(values) == len(marks) + 1 else None
 
 
 def _are_whole(values: np.ndarray, largest: int) -> bool:

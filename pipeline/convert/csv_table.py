@@ -25,6 +25,7 @@ from pipeline.format.manifest import MAX_CLASSES
 _BLOCK_VALUES = 1 << 20  # of a block: as int64 they take 8 MiB
 _BLOCK_CELLS = 512  # rows of a block if a cell has all pixels of an image
 _COLORS = 3
+_END = 1e300  # behind the last pixel of a cell, to see that all were read
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,8 +252,9 @@ class CsvTable:
 
 
 def _numbers(cell: str) -> np.ndarray:
-    """float64 [pixels] of a cell; fewer if a value is not a number."""
+    """float64 [pixels] of a cell; none if a value is not a number."""
     try:  # NumPy stops at such a value, with a warning that will be an error
-        return np.fromstring(cell.translate(CELL_MARKS), np.float64, sep=" ")
+        values = np.fromstring(f"{cell.translate(CELL_MARKS)} {_END:g}", np.float64, sep=" ")
     except ValueError:
         return np.empty(0)
+    return values[:-1] if len(values) and values[-1] == _END else np.empty(0)
