@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from pipeline.errors import InputError
 from pipeline.feed import dataset
-from pipeline.feed.order import PageOrder
+from pipeline.feed.order import PageOrder, Steps
 from pipeline.feed.stream import SplitReader
 from pipeline.train.audit import EpochAudit, check_epoch
 from pipeline.train.devices import make_devices
@@ -72,7 +72,7 @@ def test_an_example_missing_and_one_repeated_are_named_by_their_ids(start, monke
     rows = orders[0]
     if feed == "stream":
         reader = SplitReader(run.config.data, run.plan.manifest, "train")
-        pages = reader.page_order(10**6, 8)
+        pages = reader.page_order(10**6, 1, Steps(203, 8).share_of(0, 1))
         rows = reader.read(pages.window_reads(pages.pages(0, 0), 0))[1][rows]
     missing, repeated = (1000 + 3 * int(rows[place]) for place in (5, 9))
     assert f"missing (id {missing}); 1 of 60 trained on more than once (id {repeated}); " in str(failed.value)

@@ -38,13 +38,14 @@ def make(request, arrays, reader):
     return lambda at, replicas: make_stream_dataset(reader, SMALL_BUDGET, STEPS, 5, at, replicas)
 
 
-def indices(dataset) -> np.ndarray:
-    """[steps, global batch]: replicas side by side, without the steps that only fill up a call."""
+def indices(*workers) -> np.ndarray:
+    """[steps, global batch]: replicas of all workers side by side, without the steps that only fill up a call."""
     rows = []
-    for element in dataset.as_numpy_iterator():
-        index = np.concatenate([part["index"] for part in element["replicas"]], axis=1)
-        np.testing.assert_array_equal((index >= 0).sum(axis=1), element["count"])
-        rows.append(index[element["count"] > 0])
+    for elements in zip(*(dataset.as_numpy_iterator() for dataset in workers), strict=True):
+        index = np.concatenate([part["index"] for element in elements for part in element["replicas"]], axis=1)
+        for element in elements:
+            np.testing.assert_array_equal((index >= 0).sum(axis=1), element["count"])
+        rows.append(index[elements[0]["count"] > 0])
     return np.concatenate(rows)
 
 
@@ -69,12 +70,48 @@ def test_resumed_feed_serves_the_rest_of_the_run(make, epoch, step):
     np.testing.assert_array_equal(rest, whole[epoch * STEPS.per_epoch + step :])
 
 
-def test_worker_serves_only_its_replicas(make):
-    whole = indices(make(TWO_EPOCHS, Replicas()))
-    element = next(make(TWO_EPOCHS, Replicas(4, 2, 2)).as_numpy_iterator())
+def test_worker_serves_only_its_replicas(arrays):
+    whole = indices(make_resident_dataset(arrays, STEPS, 5, TWO_EPOCHS, Replicas()))
+    element = next(make_resident_dataset(arrays, STEPS, 5, TWO_EPOCHS, Replicas(4, 2, 2)).as_numpy_iterator())
     assert len(element["replicas"]) == 2
     np.testing.assert_array_equal(element["replicas"][0]["index"], whole[:4, 8:12])
     np.testing.assert_array_equal(element["count"], [16, 16, 16, 16])
+
+
+def workers(total, local=1):
+    return [Replicas(total * local, worker * local, local) for worker in range(total)]
+
+
+@pytest.mark.parametrize(
+    ("steps", "total", "budget"),
+    [(STEPS, 4, SMALL_BUDGET), (Steps(203, 202), 2, 0)],
+    ids=["windows of several calls", "a last call without rows for one worker"],
+)
+def test_workers_stream_every_example_once_per_epoch_between_them(reader, arrays, steps, total, budget):
+    datasets = [make_stream_dataset(reader, budget, steps, 5, TWO_EPOCHS, each) for each in workers(total)]
+    first, second = np.split(indices(*datasets), 2)
+    for epoch in (first, second):
+        assert sorted(epoch[epoch >= 0].tolist()) == list(range(203))
+        assert (epoch[:-1] >= 0).all()
+    assert (first != second).any()
+    assert_content(datasets[-1], arrays)
+
+
+def test_a_workers_stream_does_not_depend_on_its_number_of_replicas_and_resumes(reader):
+    def served(start, local):
+        return indices(
+            *(make_stream_dataset(reader, SMALL_BUDGET, STEPS, 5, start, each) for each in workers(2, local))
+        )
+
+    whole = served(TWO_EPOCHS, 1)
+    np.testing.assert_array_equal(served(TWO_EPOCHS, 4), whole)
+    np.testing.assert_array_equal(served(Position(1, 8, 2), 2), whole[STEPS.per_epoch + 8 :])
+
+
+@pytest.mark.parametrize("steps", [STEPS, Steps(203, 202)], ids=["several rows", "a worker without rows at the end"])
+def test_workers_evaluate_every_example_of_a_stream_once(reader, steps):
+    served = indices(*(make_evaluation_dataset(reader, steps, each) for each in workers(2)))
+    assert sorted(served[served >= 0].tolist()) == list(range(203))
 
 
 def assert_content(dataset, arrays):

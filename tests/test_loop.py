@@ -6,6 +6,7 @@ import signal
 import keras
 import pytest
 
+from pipeline.errors import InputError
 from pipeline.feed.order import Steps
 from pipeline.train.progress import StopRequested, listen_for_stop
 from tests.helpers.small_run import SmallRun, StopAfter, assert_same_weights, stored_run, without_times
@@ -66,6 +67,19 @@ def test_a_run_stopped_twice_ends_as_an_uninterrupted_one(start, feed):
     last = start("stopped", **settings)
     assert without_times(last.fit().history) == without_times(expected)
     assert_same_weights(whole, last)
+
+
+def test_a_stream_resumes_inside_an_epoch_only_on_as_many_workers(start):
+    settings = {"feed": "stream", "memory_budget": 10**6}
+    run, stopper = start(**settings), StopAfter(1)
+    with pytest.raises(StopRequested):
+        run.fit([stopper], stopper.signal)
+    state, _ = run.store.restore_newest(run.model, run.optimizer)
+    state.dealt_to = 4
+    run.store.save(run.model, run.optimizer, state)
+    message = r"inside epoch 1 of a stream dealt to 4 worker\(s\), not 1; resume with 4"
+    with pytest.raises(InputError, match=message):
+        start(**settings).trainer.restore()
 
 
 def test_a_resume_on_other_replicas_trains_on_the_same_examples(start):

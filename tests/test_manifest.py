@@ -173,7 +173,7 @@ def test_missing_and_huge_files_are_refused(tmp_path):
         load_manifest(tmp_path)
     with (tmp_path / FILE_NAME).open("wb") as file:
         file.truncate(10**11)
-    with pytest.raises(InputError, match="over 64 MiB"):
+    with pytest.raises(InputError, match="over 256 MiB"):
         load_manifest(tmp_path)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import faults
-from tests.helpers.datasets import write_digits
+from tests.helpers.datasets import bars, write_dataset, write_digits
 from tests.helpers.small_run import SmallRun
 from tests.helpers.workers import launch_workers, run_workers, start_workers
 
@@ -39,14 +39,41 @@ def test_workers_end_with_the_same_weights_and_audit_the_epochs_of_all(trained):
         assert events(lines, "audit") == [{"epoch": epoch, "complete": True, "examples": 203} for epoch in (1, 2)]
 
 
-def test_tasks_of_a_slurm_step_train_together(digits, tmp_path):
+STREAM = {"feed": "stream", "memory_budget": 6_000_000, "batch_size": 400, "steps_per_call": 2}
+STREAM["schedule"] = "constant"  # so that another number of epochs is the same run
+
+
+@pytest.fixture(scope="module")
+def streamed(tmp_path_factory):
+    """12,000 rows in 40 pages, streamed for an epoch to two workers that get their cluster from SLURM's variables."""
+    folder = tmp_path_factory.mktemp("streamed")
+    data = write_dataset(folder / "data", {"train": (*bars(range(12_000), 28), np.arange(12_000))}, shards=4)
     job = next(job for job in itertools.count(os.getpid()) if _are_free(job))
     step = {"SLURM_JOB_ID": job, "SLURM_STEP_NUM_TASKS": 2, "SLURM_STEP_NODELIST": "localhost", "SLURM_NODEID": 0}
     tasks = [{**step, "SLURM_STEP_TASKS_PER_NODE": 2, "SLURM_PROCID": k, "SLURM_LOCALID": k} for k in range(2)]
-    command = worker(digits, tmp_path, json.dumps({"epochs": 1}))
-    ends = [events(lines, "ended")[0] for lines in run_workers(command, command, variables=tasks)]
+    command = worker(data, folder / "run", json.dumps({**STREAM, "epochs": 1}))
+    return run_workers(command, command, variables=tasks), data, folder / "run"
+
+
+def test_tasks_of_a_slurm_step_train_together(streamed):
+    ends = [events(lines, "ended")[0] for lines in streamed[0]]
     assert [end["worker"] for end in ends] == [0, 1]
     assert ends[0]["weights"] == ends[1]["weights"]
+
+
+def test_each_worker_streams_its_share_and_every_example_is_seen_once(streamed):
+    for lines in streamed[0]:
+        assert events(lines, "audit") == [{"epoch": 1, "complete": True, "examples": 12_000}]
+        # Half of 40 pages, and one per window of 1,600 rows, in which a share begins or ends.
+        assert 20 <= events(lines, "read")[0]["pages"] <= 20 + 4
+
+
+def test_a_stream_resumes_on_fewer_workers_between_epochs(streamed):
+    _, data, run_dir = streamed
+    run = SmallRun(data, run_dir, strategy="one", epochs=2, **STREAM)
+    run.fit()
+    assert run.events("resumed") == [{"epoch": 2, "step": 0, "global_step": 30}]
+    assert run.events("audit") == [{"epoch": 2, "complete": True, "examples": 12_000}]
 
 
 def _are_free(job: int) -> bool:

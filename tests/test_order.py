@@ -143,3 +143,65 @@ def test_one_window_over_all_rows_is_a_true_permutation():
     pages = PageOrder(shard_rows=(40, 40, 39), page_rows=8, window_rows=200)
     assert pages.expected_read_distance() == pytest.approx(1.0)
     assert pages.expected_page_mix(16) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("examples", "batch", "workers"),
+    [(203, 16, 1), (203, 16, 2), (203, 16, 16), (192, 16, 8), (3, 8, 4), (10_007, 640, 64)],
+)
+def test_shares_of_workers_meet_and_hold_as_many_rows_per_step(examples, batch, workers):
+    shares = [Steps(examples, batch).share_of(worker, workers) for worker in range(workers)]
+    assert [share.start for share in shares] == [0, *(share.stop for share in shares[:-1])]
+    assert shares[-1].stop == examples
+    full = examples // batch
+    for share in shares:
+        assert full * share.per_step <= share.stop - share.start <= (full + 1) * share.per_step
+    assert max(s.stop - s.start for s in shares) - min(s.stop - s.start for s in shares) <= 1
+
+
+def test_a_batch_that_does_not_divide_among_workers_is_refused():
+    with pytest.raises(ValueError, match="a batch of 10 does not divide among 4 workers"):
+        Steps(100, 10).share_of(0, 4)
+
+
+def dealt(workers: int, steps: Steps, **pages) -> list[PageOrder]:
+    return [PageOrder(**pages, share=steps.share_of(worker, workers)) for worker in range(workers)]
+
+
+PAGES = {"shard_rows": (40, 25, 54), "page_rows": 8, "window_rows": 24}
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_windows_of_workers_serve_every_example_once(workers):
+    orders = dealt(workers, Steps(119, 8), **PAGES)
+    rows = [served(pages, 3, 0) for pages in orders]
+    assert sorted(sum(rows, [])) == list(range(119))
+    if workers == 1:
+        assert rows[0] == served(PageOrder(**PAGES), 3, 0)
+
+
+def test_orders_of_two_workers_are_pinned():
+    # They may change like the other orders: a run resumed inside an epoch would repeat examples.
+    rows = [served(pages, 0, 0)[:8] for pages in dealt(2, Steps(119, 8), **PAGES)]
+    assert rows == [[58, 74, 63, 116, 77, 113, 115, 76], [67, 71, 87, 69, 11, 8, 68, 40]]
+
+
+def test_a_worker_reads_its_share_and_at_most_a_page_per_window():
+    for pages in dealt(8, Steps(100_000, 512, 4), shard_rows=(12_500,) * 8, page_rows=300, window_rows=2048):
+        table = pages.pages(0, 0)
+        reads = np.concatenate([pages.window_reads(table, window) for window in range(pages.num_windows)])
+        low, high = reads[:, 1] // 300 * 300, np.minimum(-(-(reads[:, 1] + reads[:, 2]) // 300) * 300, 12_500)
+        rows = pages.share.stop - pages.share.start
+        assert rows <= (high - low).sum() <= rows + (pages.num_windows + 1) * 300  # one more, where its share begins
+        assert rows == reads[:, 2].sum()
+
+
+def test_expected_page_mix_counts_the_windows_of_all_workers():
+    orders = dealt(4, Steps(8000, 200), shard_rows=(1000,) * 8, page_rows=100, window_rows=400)
+    drawn = []
+    for seed in range(12):
+        parts = [served(pages, seed, 0)[:50] for pages in orders]
+        permutation = epoch_order(8000, seed, 0)[:200]
+        drawn.append([pages_drawn(np.array([batch]), orders[0]) for batch in (sum(parts, []), permutation)])
+    ours, true = np.mean(drawn, axis=0)
+    assert orders[0].expected_page_mix(200) == pytest.approx(ours / true, rel=0.05)

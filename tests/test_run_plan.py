@@ -32,6 +32,14 @@ def without_labels(manifest):
     return replace(manifest, splits={**manifest.splits, "train": train})
 
 
+def with_rows(num_examples):
+    def change(manifest):
+        train = replace(manifest.split("train"), num_examples=num_examples)
+        return replace(manifest, splits={**manifest.splits, "train": train})
+
+    return change
+
+
 def unchanged(manifest):
     return manifest
 
@@ -42,6 +50,7 @@ def unchanged(manifest):
         (without_labels, {}, "the split 'train' has no labels"),
         (lambda m: replace(m, class_names=("7",)), {}, "every label is 7; a classifier needs two classes"),
         (lambda m: replace(m, splits={}), {}, "no split 'train'"),
+        (with_rows(2**31), {}, "2,147,483,648 rows to train on, more than 2,147,483,647"),
         (unchanged, {"devices": 4, "batch_size": 30}, "--batch-size 30 does not divide among 4 replicas; use 28"),
         (unchanged, {"feed": "host", "memory_budget": 1000}, "^feed host: .* use feed stream"),
         (
@@ -50,7 +59,15 @@ def unchanged(manifest):
             "--batch-size 2000000000: 8 calls of 1 step take .* GiB, over the .* of 1.0 GiB; use a smaller one$",
         ),
     ],
-    ids=["no labels", "one class", "no split", "uneven batch", "too large to hold", "batches too large"],
+    ids=[
+        "no labels",
+        "one class",
+        "no split",
+        "too many rows",
+        "uneven batch",
+        "too large to hold",
+        "batches too large",
+    ],
 )
 def test_what_cannot_be_trained_on_is_refused(make_run_plan, change, settings, message):
     with pytest.raises(InputError, match=message):

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from pipeline.feed.order import Steps
 from pipeline.feed.stream import SplitReader, _spread, plan_pages, read_sample
 from pipeline.format.manifest import load_manifest
 from pipeline.format.records import page_rows
@@ -32,7 +33,8 @@ def test_runs_of_records_come_with_their_rows(reader):
 
 @pytest.mark.parametrize(("budget", "window_rows"), [(4_000_000, 900), (1, 300)])
 def test_windows_are_whole_calls_within_a_quarter_of_the_budget_and_at_least_one(budget, window_rows):
-    pages = plan_pages((10_000, 5_000), stride=1000, memory_budget=budget, rows_per_call=300)
+    share = Steps(15_000, 200, 3).share_of(1, 2)
+    pages = plan_pages((10_000, 5_000), stride=1000, memory_budget=budget, steps_per_call=3, share=share)
     assert (pages.window_rows, pages.page_rows, pages.num_examples) == (window_rows, page_rows(1000), 15_000)
 
 

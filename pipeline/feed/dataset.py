@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from pipeline.feed.normalize import Normalization
-from pipeline.feed.order import PADDING, PageOrder, Steps, epoch_order, in_calls
+from pipeline.feed.order import PADDING, Steps, WorkerShare, epoch_order, in_calls
 from pipeline.feed.python_calls import python_call
 from pipeline.feed.resident import SplitArrays, host_tensor
 from pipeline.feed.stream import SplitReader
@@ -48,6 +48,19 @@ class Replicas:
     total: int = 1
     first: int = 0
     local: int = 1
+
+    @property
+    def num_workers(self) -> int:
+        """Processes that feed as many replicas each."""
+        return self.total // self.local
+
+    @property
+    def worker(self) -> int:
+        return self.first // self.local
+
+    def alone(self) -> "Replicas":
+        """The local replicas, for a feed of this worker's rows only."""
+        return Replicas(self.local, 0, self.local)
 
     def rows(self, batch_size: int) -> list[slice]:
         """The rows of each local replica."""
@@ -118,25 +131,36 @@ def make_stream_dataset(
     replicas: Replicas,
     scaling: HostScaling | None = None,
 ) -> tf.data.Dataset:
-    """Training batches read from disk: pages in random order, shuffled within windows that `memory_budget` allows."""
-    rows_per_call = steps.batch_size * steps.steps_per_call
-    pages = reader.page_order(memory_budget, rows_per_call)
-    load = functools.partial(_load_window, reader, pages, steps, seed)
-    first_window, skipped = divmod(start.step // steps.steps_per_call, pages.window_rows // rows_per_call)
+    """Training batches read from disk: pages in random order, shuffled within windows that `memory_budget` allows.
+
+    Only rows that the local replicas train on are read.
+    """
+    share = steps.share_of(replicas.worker, replicas.num_workers)
+    pages = reader.page_order(memory_budget, steps.steps_per_call, share)
+    calls = pages.window_rows // (share.per_step * steps.steps_per_call)
+    first_window, skipped = divmod(start.step // steps.steps_per_call, calls)
+    ours = dataclasses.replace(steps, batch_size=share.per_step)
+    table = functools.lru_cache(1)(functools.partial(pages.pages, seed))
+
+    def load(epoch: np.int64, window: np.int64) -> tuple[np.ndarray, ...]:
+        order = pages.window_order(seed, int(epoch), int(window))
+        reads = pages.window_reads(table(int(epoch)), int(window))
+        return _load(reader, reads, order, steps, share, (int(window) * calls, calls))
 
     def windows_of(epoch: tf.Tensor) -> tf.data.Dataset:
         first = tf.where(epoch == start.epoch, tf.constant(first_window, tf.int64), tf.constant(0, tf.int64))
-        return tf.data.Dataset.range(first, pages.num_windows).map(lambda window: (epoch, window))
+        # By the calls and not by this worker's rows, which may end a step before another's.
+        return tf.data.Dataset.range(first, -(-steps.num_calls // calls)).map(lambda window: (epoch, window))
 
     def read_window(epoch: tf.Tensor, window: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        return epoch, window, *_read(load, [epoch, window], reader.image_bytes, steps)
+        return epoch, window, *_read(load, [epoch, window], reader.image_bytes, ours)
 
     def calls_of(*read: Any) -> tf.data.Dataset:
         epoch, window, images, labels, rows, places, count = read
         first = tf.where((epoch == start.epoch) & (window == first_window), skipped, 0)
         lookup = _make_lookup(images, labels, scaling, rows=rows)
-        calls = tf.data.Dataset.from_tensor_slices((places[first:], count[first:]))
-        return _elements(calls, lookup, replicas, steps, scaling)
+        cut = tf.data.Dataset.from_tensor_slices((places[first:], count[first:]))
+        return _elements(cut, lookup, replicas.alone(), ours, scaling)
 
     epochs = tf.data.Dataset.range(start.epoch, start.epochs)
     # The next window is read while this one is trained on: disk and compute overlap, at two windows of memory.
@@ -144,12 +168,20 @@ def make_stream_dataset(
     return _ready_ahead(ready.flat_map(calls_of))
 
 
-def _load_window(
-    reader: SplitReader, pages: PageOrder, steps: Steps, seed: int, epoch: np.int64, window: np.int64
+def _load(
+    reader: SplitReader, reads: np.ndarray, order: np.ndarray, steps: Steps, share: WorkerShare, calls: tuple[int, int]
 ) -> tuple[np.ndarray, ...]:
-    arrays, rows = reader.read(pages.window_reads(pages.pages(seed, int(epoch)), int(window)))
-    order = pages.window_order(seed, int(epoch), int(window))
-    return arrays.images, arrays.labels, rows.astype(np.int32), *in_calls(order, steps.batch_size, steps.steps_per_call)
+    """Images, labels, rows, and `in_calls` of `order`: a worker's rows of `calls`, their first and how many."""
+    first, limit = calls
+    # A worker may have no row left in an epoch's last call, and its padding is gathered from something, too.
+    arrays, rows = reader.read(reads if len(reads) else np.array([[0, 0, 1]]))
+    count = steps.counts(first, min(limit, steps.num_calls - first))
+    return (
+        arrays.images,
+        arrays.labels,
+        rows.astype(np.int32),
+        *in_calls(order, share.per_step, steps.steps_per_call, count),
+    )
 
 
 def _read(load: Callable, arguments: Sequence[tf.Tensor], image_bytes: int, steps: Steps) -> tuple[tf.Tensor, ...]:
@@ -164,24 +196,27 @@ def _read(load: Callable, arguments: Sequence[tf.Tensor], image_bytes: int, step
 def make_evaluation_dataset(
     source: SplitArrays | SplitReader, steps: Steps, replicas: Replicas, scaling: HostScaling | None = None
 ) -> tf.data.Dataset:
-    """One pass in the order of the split: every example exactly once; places after the last one are padding."""
+    """One pass over the split: every example exactly once; places after the last one are padding.
+
+    A worker alone gets it in order; of several that read from disk, each reads one stretch of it.
+    """
     if isinstance(source, SplitArrays):
         order = np.arange(steps.num_examples, dtype=np.int32)
         calls = tf.data.Dataset.from_tensor_slices(in_calls(order, steps.batch_size, steps.steps_per_call))
         return _ready_ahead(_elements(calls, _make_lookup(*_tensors(source), scaling), replicas, steps, scaling))
-    reader, rows_per_call = source, steps.batch_size * steps.steps_per_call
+    reader, share = source, steps.share_of(replicas.worker, replicas.num_workers)
+    ours, rows_per_call = dataclasses.replace(steps, batch_size=share.per_step), share.per_step * steps.steps_per_call
 
-    def load(low: np.int64) -> tuple[np.ndarray, ...]:
-        rows = np.arange(low, min(low + rows_per_call, steps.num_examples), dtype=np.int32)
-        arrays = reader.read_rows(int(rows[0]), int(rows[-1]) + 1)
-        order = np.arange(len(rows), dtype=np.int32)
-        return arrays.images, arrays.labels, rows, *in_calls(order, steps.batch_size, steps.steps_per_call)
+    def load(call: np.int64) -> tuple[np.ndarray, ...]:
+        low, high = (min(share.start + int(k) * rows_per_call, share.stop) for k in (call, call + 1))
+        order = np.arange(high - low, dtype=np.int32)
+        return _load(reader, reader.reads_of(low, high), order, steps, share, (int(call), 1))
 
-    def read_call(low: tf.Tensor) -> dict:
-        images, labels, rows, places, count = _read(load, [low], reader.image_bytes, steps)
-        return _element(places[0], count[0], _make_lookup(images, labels, scaling, rows), replicas, steps)
+    def read_call(call: tf.Tensor) -> dict:
+        images, labels, rows, places, count = _read(load, [call], reader.image_bytes, ours)
+        return _element(places[0], count[0], _make_lookup(images, labels, scaling, rows), replicas.alone(), ours)
 
-    return _ready_ahead(_gathered(tf.data.Dataset.range(0, steps.num_examples, rows_per_call), read_call, scaling))
+    return _ready_ahead(_gathered(tf.data.Dataset.range(steps.num_calls), read_call, scaling))
 
 
 def _elements(

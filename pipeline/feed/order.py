@@ -1,7 +1,8 @@
 """Order is arithmetic: which examples are in step s of an epoch follows from (seed, epoch, s) alone.
 
-So a shuffle needs no buffer, is the same for 1 and for 8 replicas, and resuming means starting at step s. All functions
-here are pure NumPy over ints. Random numbers are Philox with the key (seed, epoch, purpose), a counter-based generator
+So a shuffle needs no buffer, is the same for 1 and for 8 replicas, and resuming means starting at step s. A stream is
+also dealt to workers by arithmetic, so its order depends on their number too. All functions here are pure NumPy over
+ints. Random numbers are Philox with the key (seed, epoch, purpose), a counter-based generator
 (Salmon et al., SC 2011) whose streams for different keys are independent.
 """
 
@@ -52,6 +53,27 @@ class Steps:
         calls = -(-self.per_epoch // max_steps)
         return dataclasses.replace(self, steps_per_call=-(-self.per_epoch // calls))
 
+    @property
+    def num_calls(self) -> int:
+        return -(-self.per_epoch // self.steps_per_call)
+
+    def counts(self, first_call: int, calls: int) -> np.ndarray:
+        """float32 [calls, steps_per_call]: examples of each step, 0 for steps that only fill up the last call."""
+        first_rows = (first_call * self.steps_per_call + np.arange(calls * self.steps_per_call)) * self.batch_size
+        count = np.clip(self.num_examples - first_rows, 0, self.batch_size).astype(np.float32)
+        return count.reshape(calls, self.steps_per_call)
+
+    def share_of(self, worker: int, num_workers: int) -> "WorkerShare":
+        """The part of an epoch that one of several workers reads, if each is dealt rows of its own.
+
+        Every step takes as many rows from each worker; the examples of a last, partial step are dealt out evenly.
+        """
+        if self.batch_size % num_workers:
+            raise ValueError(f"a batch of {self.batch_size} does not divide among {num_workers} workers")
+        per_step, (full, rest) = self.batch_size // num_workers, divmod(self.num_examples, self.batch_size)
+        start, stop = (k * full * per_step + k * rest // num_workers for k in (worker, worker + 1))
+        return WorkerShare(worker, num_workers, start, stop, per_step)
+
     def calls(self, first_step: int = 0) -> list[tuple[int, int]]:
         """(first step, steps) of each call from `first_step` on; calls begin at multiples of steps_per_call.
 
@@ -62,6 +84,17 @@ class Steps:
             raise ValueError(f"calls begin at multiples of {self.steps_per_call} steps, not at step {first_step}")
         starts = range(first_step, self.per_epoch, self.steps_per_call)
         return [(start, min(self.steps_per_call, self.per_epoch - start)) for start in starts]
+
+
+@dataclasses.dataclass(frozen=True)
+class WorkerShare:
+    """What a worker trains on: rows `start` .. `stop - 1` of an epoch's sequence, `per_step` of them in each step."""
+
+    worker: int
+    num_workers: int
+    start: int
+    stop: int
+    per_step: int
 
 
 def epoch_order(num_examples: int, seed: int, epoch: int) -> np.ndarray:
@@ -103,66 +136,88 @@ def fingerprint() -> str:
     return hashlib.sha256(b"".join(order.astype("<i8").tobytes() for order in drawn)).hexdigest()[:8]
 
 
-def in_calls(order: np.ndarray, batch_size: int, steps_per_call: int) -> tuple[np.ndarray, np.ndarray]:
+def in_calls(
+    order: np.ndarray, batch_size: int, steps_per_call: int, count: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Cut an order [n] into calls: index [calls, steps_per_call, batch_size] and count float32 [calls, steps_per_call].
 
     The last call is filled up with PADDING; `count` is the examples that each step holds, 0 for steps that only fill up
-    a call: with elements of one shape a tf.function is traced only once.
+    a call: with elements of one shape a tf.function is traced only once. If the order is one worker's, give the
+    `Steps.counts` of all workers, which also say how many calls there are.
     """
-    rows_per_call = steps_per_call * batch_size
-    calls = -(-len(order) // rows_per_call)
-    padded = np.full(calls * rows_per_call, PADDING, order.dtype)
+    if count is None:
+        steps = Steps(len(order), batch_size, steps_per_call)
+        count = steps.counts(0, steps.num_calls)
+    padded = np.full(count.size * batch_size, PADDING, order.dtype)
     padded[: len(order)] = order
-    first_rows = np.arange(calls * steps_per_call) * batch_size
-    count = np.clip(len(order) - first_rows, 0, batch_size).astype(np.float32)
-    return padded.reshape(calls, steps_per_call, batch_size), count.reshape(calls, steps_per_call)
+    return padded.reshape(len(count), steps_per_call, batch_size), count
 
 
 @dataclasses.dataclass(frozen=True)
 class PageOrder:
     """A two-level shuffle for data that does not fit in memory.
 
-    Shards are cut into pages of `page_rows` consecutive records. An epoch permutes all pages of all shards and cuts
-    that sequence into windows of `window_rows`; each window is permuted within. A page is read whole and once, except
-    where a window ends inside it.
+    Shards are cut into pages of `page_rows` consecutive records. An epoch permutes all pages of all shards. Each worker
+    has a stretch of that sequence, its `share` (None: all of it), and cuts it into windows of `window_rows`; each
+    window is permuted within. A page is read whole and once, except where a window or a share ends inside it.
     """
 
     shard_rows: tuple[int, ...]
     page_rows: int
     window_rows: int
+    share: WorkerShare | None = None
 
     @property
     def num_examples(self) -> int:
         return sum(self.shard_rows)
 
     @property
+    def _range(self) -> tuple[int, int]:
+        return (self.share.start, self.share.stop) if self.share else (0, self.num_examples)
+
+    @property
     def num_windows(self) -> int:
-        return -(-self.num_examples // self.window_rows)
+        start, stop = self._range
+        return -(-(stop - start) // self.window_rows)
 
     def pages(self, seed: int, epoch: int) -> np.ndarray:
-        """int64 [pages, 4]: shard, first record, records, place of its first row in the epoch's sequence."""
-        starts = [(shard, row) for shard, rows in enumerate(self.shard_rows) for row in range(0, rows, self.page_rows)]
-        pages = np.array(starts, np.int64).reshape(-1, 2)
-        counts = np.minimum(self.page_rows, np.array(self.shard_rows, np.int64)[pages[:, 0]] - pages[:, 1])
-        mixed = _generator(seed, epoch, _PAGE_ORDER).permutation(len(pages))
-        ends = np.cumsum(counts[mixed])
-        return np.column_stack([pages[mixed], counts[mixed], ends - counts[mixed]])
+        """int64 [pages, 4]: shard, first record, records, place of its first row in the epoch's sequence.
+
+        Only pages with rows of the share are in it, in the order of the sequence.
+        """
+        rows = np.array(self.shard_rows, np.int64)
+        per_shard = -(-rows // self.page_rows)
+        first_pages = np.cumsum(per_shard) - per_shard
+        mixed = _generator(seed, epoch, _PAGE_ORDER).permutation(int(per_shard.sum()))
+        shard = np.searchsorted(first_pages, mixed, "right") - 1
+        first = (mixed - first_pages[shard]) * self.page_rows
+        counts = np.minimum(self.page_rows, rows[shard] - first)
+        ends = np.cumsum(counts)
+        start, stop = self._range
+        ours = slice(np.searchsorted(ends, start, "right"), np.searchsorted(ends - counts, stop, "left"))
+        return np.column_stack([shard[ours], first[ours], counts[ours], (ends - counts)[ours]])
 
     def window_reads(self, pages: np.ndarray, window: int) -> np.ndarray:
-        """int64 [reads, 3]: shard, first record, records - the content of window `window` of the sequence `pages`."""
-        low = window * self.window_rows
-        high = min(low + self.window_rows, self.num_examples)
+        """int64 [reads, 3]: shard, first record, records - the content of window `window` of the sequence `pages`.
+
+        It is empty for a window after the share's last row.
+        """
+        start, stop = self._range
+        low = min(start + window * self.window_rows, stop)
+        high = min(low + self.window_rows, stop)
         ends = pages[:, 3] + pages[:, 2]
         # A page that ends at `low`, or starts at `high`, has no row in the window.
         first, last = np.searchsorted(ends, low, "right"), np.searchsorted(pages[:, 3], high, "left")
         part = pages[first:last]
         begin, end = np.maximum(part[:, 3], low), np.minimum(ends[first:last], high)
-        return np.column_stack([part[:, 0], part[:, 1] + begin - part[:, 3], end - begin])
+        return np.column_stack([part[:, 0], part[:, 1] + begin - part[:, 3], end - begin])[end > begin]
 
     def window_order(self, seed: int, epoch: int, window: int) -> np.ndarray:
         """The permutation within a window: int32 [rows of the window]."""
-        rows = min(self.window_rows, self.num_examples - window * self.window_rows)
-        return _generator(seed, epoch, _WINDOW_ORDER, window).permutation(rows).astype(np.int32)
+        start, stop = self._range
+        rows = max(0, min(self.window_rows, stop - start - window * self.window_rows))
+        part = window + (self.share.worker << 32 if self.share else 0)  # so that workers do not permute alike
+        return _generator(seed, epoch, _WINDOW_ORDER, part).permutation(rows).astype(np.int32)
 
     def expected_read_distance(self) -> float:
         """Shuffle quality in 0..1, expected over all seeds: the mean distance of rows served one after the other, over
@@ -178,13 +233,19 @@ class PageOrder:
         near = (page + 1) / 3  # of two of one page, which holds consecutive rows
         one_page = (page - 1) / (total - 1)  # probability that two rows are of one page
         far = (whole - one_page * near) / (1 - one_page) if one_page < 1 else near
-        share = min(1.0, (page - 1) / max(1, min(self.window_rows, total) - 1))
-        return (share * near + (1 - share) * far) / whole
+        start, stop = self._range
+        same = min(1.0, (page - 1) / max(1, min(self.window_rows, stop - start) - 1))
+        return (same * near + (1 - same) * far) / whole
 
     def expected_page_mix(self, batch_size: int) -> float:
-        """Distinct pages that a batch draws from, over those that a batch of a true permutation does: 0..1."""
-        batch, window = min(batch_size, self.num_examples), min(self.window_rows, self.num_examples)
-        return _pages_drawn(window, self.page_rows, batch) / _pages_drawn(self.num_examples, self.page_rows, batch)
+        """Distinct pages that a batch draws from, over those that a batch of a true permutation does: 0..1.
+
+        Each worker draws its part of the batch from a window of its own.
+        """
+        (start, stop), workers = self._range, self.share.num_workers if self.share else 1
+        batch, window = min(batch_size, self.num_examples), min(self.window_rows, stop - start)
+        drawn = workers * _pages_drawn(window, self.page_rows, min(batch // workers, window))
+        return min(1.0, drawn / _pages_drawn(self.num_examples, self.page_rows, batch))
 
 
 def _pages_drawn(rows: int, page_rows: int, batch: int) -> float:

@@ -43,9 +43,11 @@ class FeedPlan:
     def with_order(self, pages: PageOrder, batch_size: int) -> "FeedPlan":
         """The plan of a stream in this order, with the expected quality of its shuffle."""
         rows = min(pages.window_rows, pages.num_examples)
+        workers = pages.share.num_workers if pages.share else 1
         shuffle = (
             f"shuffled in windows of {rows:,} rows: {pages.expected_read_distance():.0%} of a true permutation's "
-            f"read distance, a batch from {pages.expected_page_mix(batch_size):.0%} of the pages of one"
+            f"read distance, a batch from {pages.expected_page_mix(batch_size):.0%} of the pages of one; the order "
+            f"depends on seed, batch size, steps per call, memory budget and the number of workers ({workers})"
         )
         return dataclasses.replace(self, shuffle=shuffle)
 

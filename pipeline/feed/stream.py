@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.feed.order import PageOrder
+from pipeline.feed.order import PageOrder, WorkerShare
 from pipeline.feed.resident import SplitArrays, open_shards
 from pipeline.format.manifest import Manifest
 from pipeline.format.records import page_rows
@@ -14,11 +14,14 @@ _GOLDEN = (5**0.5 - 1) / 2
 _WINDOWS_ALIVE = 4  # consumed, waiting, being read, and the blocks gathered from the first
 
 
-def plan_pages(shard_rows: Sequence[int], stride: int, memory_budget: int, rows_per_call: int) -> PageOrder:
-    """Pages and windows for a budget in bytes; a window is a whole number of calls, so that no call spans two."""
+def plan_pages(
+    shard_rows: Sequence[int], stride: int, memory_budget: int, steps_per_call: int, share: WorkerShare
+) -> PageOrder:
+    """Pages and a worker's windows for its budget in bytes; a window is whole calls, so that no call spans two."""
+    rows_per_call = share.per_step * steps_per_call
     affordable = memory_budget // _WINDOWS_ALIVE // stride
     window_rows = max(1, affordable // rows_per_call) * rows_per_call
-    return PageOrder(tuple(shard_rows), page_rows(stride), window_rows)
+    return PageOrder(tuple(shard_rows), page_rows(stride), window_rows, share)
 
 
 class SplitReader:
@@ -38,9 +41,9 @@ class SplitReader:
     def __len__(self) -> int:
         return sum(self.shard_rows)
 
-    def page_order(self, memory_budget: int, rows_per_call: int) -> PageOrder:
+    def page_order(self, memory_budget: int, steps_per_call: int, share: WorkerShare) -> PageOrder:
         """`plan_pages` of this split."""
-        return plan_pages(self.shard_rows, self._stride, memory_budget, rows_per_call)
+        return plan_pages(self.shard_rows, self._stride, memory_budget, steps_per_call, share)
 
     def read(self, reads: np.ndarray) -> tuple[SplitArrays, np.ndarray]:
         """Rows of `reads` int64 [m, 3] (shard, first record, count) in turn, and their rows in the split, int64 [n]."""
@@ -54,12 +57,16 @@ class SplitReader:
             rows[target] = np.arange(first, first + count) + self._starts[shard]
         return arrays, rows
 
-    def read_rows(self, low: int, high: int) -> SplitArrays:
-        """Rows low .. high - 1 of the split."""
+    def reads_of(self, low: int, high: int) -> np.ndarray:
+        """int64 [m, 3]: shard, first record, count - rows low .. high - 1 of the split."""
         # Empty for shards without such rows, which the last line drops.
         first, stop = np.maximum(low, self._starts[:-1]), np.minimum(high, self._starts[1:])
         reads = np.column_stack([np.arange(len(first)), first - self._starts[:-1], stop - first])
-        return self.read(reads[first < stop])[0]
+        return reads[first < stop]
+
+    def read_rows(self, low: int, high: int) -> SplitArrays:
+        """Rows low .. high - 1 of the split."""
+        return self.read(self.reads_of(low, high))[0]
 
 
 def read_sample(directory: str | pathlib.Path, manifest: Manifest, split_name: str, limit: int) -> SplitArrays:

@@ -31,7 +31,7 @@ MAX_SHARDS = 99_999  # what five digits in a file name can count
 MAX_NAME = 1000  # characters of a column's or a source's name
 
 _MAX_CLASS_NAME = 255
-_MAX_FILE_BYTES = 64 << 20  # page checksums of 2 TB of shards; parsed, it takes some ten times that
+_MAX_FILE_BYTES = 256 << 20  # page checksums of 8 TB of shards; parsed, it takes some ten times that
 _MAX_MESSAGE = 200  # characters; an unknown field's name may be megabytes
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]

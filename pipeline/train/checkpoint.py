@@ -39,7 +39,7 @@ class TrainState:
 
     `totals` are the sums of loss, correct predictions and examples. `audit` is what EpochAudit has counted of the epoch
     so far, or None if not all of it was counted; `recoveries` is how often the run has gone back to a checkpoint with a
-    lower learning rate.
+    lower learning rate; `dealt_to` is the number of workers that this epoch's stream is dealt to, 1 without a stream.
     """
 
     epoch: Count = 0
@@ -50,6 +50,20 @@ class TrainState:
     history: list[EpochRow] = dataclasses.field(default_factory=list)
     recoveries: Count = 0
     audit: bytes | None = dataclasses.field(default=None, compare=False)
+    dealt_to: Count = 1
+
+    def deal_to(self, workers: int) -> None:
+        """Continue with the epoch dealt to so many workers.
+
+        Raises:
+            InputError: it was begun with another number, so rows would be trained on twice and others not at all.
+        """
+        if self.step and workers != self.dealt_to:
+            raise InputError(
+                f"the newest checkpoint is inside epoch {self.epoch + 1} of a stream dealt to {self.dealt_to} "
+                f"worker(s), not {workers}; resume with {self.dealt_to}, and change the number between epochs"
+            )
+        self.dealt_to = workers
 
     def check(self, steps: Steps, epochs: int | None) -> None:
         """Check that a run of these steps, and of so many epochs if not None, can stand here; ValueError if not."""

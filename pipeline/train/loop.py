@@ -41,7 +41,7 @@ class Trainer:
     ) -> None:
         self._config, self._steps, self._devices, self._feeds = plan.config, plan.steps, devices, feeds
         self._compiled, self._model, self._optimizer = compiled, compiled.model, compiled.optimizer
-        self._store, self._reporter = store, reporter
+        self._store, self._reporter, self._streamed = store, reporter, plan.feed_plan.feed == "stream"
         self._gpus, self._waited = make_gpu_monitor(devices), 0.0  # seconds of this epoch without a batch
         self._guard = FiniteGuard(devices, compiled, feeds.read_ids)
         self._listeners = keras.callbacks.CallbackList()
@@ -52,7 +52,7 @@ class Trainer:
         """Load the newest checkpoint; returns the state to resume from, or a fresh one.
 
         Raises:
-            InputError: no checkpoint can be read, or workers would resume from different steps.
+            InputError: no checkpoint can be read, or these workers cannot all resume from it.
         """
         restored, remarks = self._store.restore_newest(self._model, self._optimizer)
         for remark in remarks:
@@ -231,6 +231,7 @@ class Trainer:
 
     def _check_same_step(self, state: TrainState) -> None:
         self._devices.check_agreement({"the step to resume from": state.global_step}, "--run-dir must be shared")
+        state.deal_to(self._devices.num_workers if self._streamed else 1)
 
     def _start_audit(self, state: TrainState) -> None:
         audit = self._compiled.audit

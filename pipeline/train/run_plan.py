@@ -41,6 +41,7 @@ _OF_A_WORKER = ("data", "run_dir", "log_json", "tensorboard")
 
 _OF_ITS_OWN = ("batch_size", "learning_rate", "schedule", "epochs")  # recorded beside the rest of the recipe
 _OF_A_RECIPE = tuple(field.name for field in dataclasses.fields(Recipe) if field.name not in _OF_ITS_OWN)
+_MAX_ROWS = 2**31  # the row of an example is an int32 in a feed's elements
 _IMAGES_LOOKED_AT = 256  # to choose an augmentation
 
 
@@ -177,10 +178,11 @@ def make_run_plan(
     budget = config.memory_budget or (earlier.feed.budget if earlier else default_memory_budget())
     steps = _plan_steps(config, manifest, holdout, devices, earlier)
     feed_plan = _plan_feed(config, manifest, holdout, devices, budget, earlier)
-    _check_calls_fit(config, manifest, precision, steps, feed_plan)
+    _check_calls_fit(config, manifest, precision, steps, feed_plan, devices.replicas.num_workers)
     if feed_plan.feed == "stream":
         rows = [shard.num_examples for shard in manifest.split(TRAIN).shards]
-        pages = plan_pages(rows, manifest.stride, budget, steps.batch_size * steps.steps_per_call)
+        share = steps.share_of(0, devices.replicas.num_workers)
+        pages = plan_pages(rows, manifest.stride, budget, steps.steps_per_call, share)
         feed_plan = feed_plan.with_order(pages, steps.batch_size)
         if devices.num_workers > 1 and config.memory_budget is None and earlier is None:
             # The budget sets the windows and so the order, which must be the same on every worker.
@@ -196,6 +198,8 @@ def check_possible(config: TrainConfig, manifest: Manifest, devices: Devices) ->
     split = manifest.split(TRAIN)
     if not split.labelled:
         raise InputError(f"{config.data}: the split {TRAIN!r} has no labels to learn from")
+    if split.num_examples >= _MAX_ROWS:
+        raise InputError(f"{config.data}: {split.num_examples:,} rows to train on, more than {_MAX_ROWS - 1:,}")
     if manifest.num_classes < 2:
         raise InputError(f"{config.data}: every label is {manifest.class_names[0]}; a classifier needs two classes")
     replicas = devices.replicas.total
@@ -275,7 +279,7 @@ def _plan_augmentation(config: TrainConfig, manifest: Manifest, earlier: StoredR
 
 
 def _check_calls_fit(
-    config: TrainConfig, manifest: Manifest, precision: str, steps: Steps, feed_plan: FeedPlan
+    config: TrainConfig, manifest: Manifest, precision: str, steps: Steps, feed_plan: FeedPlan, num_workers: int
 ) -> None:
     """Raise InputError for batches that fill the memory by themselves: they are padded, however few rows there are."""
     image_bytes, on_host = manifest.layout.image_bytes, config.scale == "host"
@@ -284,7 +288,7 @@ def _check_calls_fit(
     elif on_host:
         image_bytes *= tf.as_dtype(keras.DTypePolicy(precision).compute_dtype).size
     calls, per_call = calls_ready(on_host) + AHEAD + 1, steps.steps_per_call
-    held = calls * per_call * steps.batch_size * image_bytes
+    held = calls * per_call * steps.batch_size // num_workers * image_bytes
     if held > feed_plan.budget:
         raise InputError(
             f"--batch-size {steps.batch_size}: {calls} calls of {pluralize(per_call, 'step')} take "
