@@ -5,11 +5,12 @@ A table is read from its first row on, by one task.
 
 import dataclasses
 import hashlib
+import io
 import math
 import pathlib
 import pickle
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -70,6 +71,22 @@ class Block(NamedTuple):
     rows: RawRows
 
 
+class _Pickler(pickle.Pickler):
+    """A pickler of paths by their text: how they were put together shows in their usual pickles."""
+
+    def reducer_override(self, value: Any) -> Any:
+        return (str, (str(value),)) if isinstance(value, pathlib.PurePath) else NotImplemented
+
+
+def _as_bytes(value: Any) -> bytes:
+    """The same bytes for equal values, in any process."""
+    buffer = io.BytesIO()
+    pickler = _Pickler(buffer)
+    pickler.fast = True  # no memo: it would show which equal values are one object
+    pickler.dump(value)
+    return buffer.getvalue()
+
+
 class TableFile:
     """A reader's rows with the pixels, order and classes that are stored.
 
@@ -122,7 +139,7 @@ class TableFile:
         labels = [np.empty(0, np.int64)]
         for block in self.reader.labels():
             labels.append(self._to_numbers(sum(map(len, labels)), block) if self.has_labels else block)
-        digest = hashlib.sha256(pickle.dumps((self.reader, self._options, self._classes)))
+        digest = hashlib.sha256(_as_bytes((self.reader, self._options, self._classes)))
         if self._identity is not None:
             digest.update(sha256_of(split_member(self.path)[0]).encode())
         return Scan((self.first_row,), np.concatenate(labels), digest.digest())
