@@ -87,6 +87,14 @@ def test_images_are_looked_for_beside_the_list(folder):
         find_reader(path, ReadOptions(), "other")
 
 
+def test_numbers_in_a_list_are_ids_not_labels(folder):
+    path = write_list(folder / "a.csv", "key,label", [f"{29 - row},{row % 3}" for row in range(30)])
+    images, labels, _ = read(path, ReadOptions())
+    np.testing.assert_array_equal(images[..., 0], IMAGES[::-1])
+    assert labels.tolist() == [row % 3 for row in range(30)]
+    assert find_reader(write_list(folder / "b.csv", "label,a,b,c,d", ["1,2,3,4,5"]), ReadOptions()) is None
+
+
 def test_names_without_folder_are_looked_for(folder):
     path = write_list(folder / "a.csv", "image,label", [f"{row}.png,{NAMES[row]}" for row in range(30)])
     np.testing.assert_array_equal(read(path, ReadOptions())[0][..., 0], IMAGES)

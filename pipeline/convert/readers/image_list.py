@@ -36,7 +36,12 @@ def is_list(path: pathlib.Path, head: bytes, options: ReadOptions) -> bool:
         if len(cells) > _MOST_COLUMNS:
             pictures = list(filter(_is_picture, cells))
             return bool(pictures) and (path.parent / pictures[0]).is_file()
-        if any(_is_picture(cell) or _find(path, cell) for cell in cells):
+        # Numbers alone may be pixels; of two or three columns they are rather an id, a label and something else.
+        if (
+            any(map(_is_picture, cells))
+            or (len(cells) <= 3 or not all(map(is_number, cells)))
+            and any(_find(path, cell) for cell in cells)
+        ):
             return True
     return False
 
@@ -158,7 +163,11 @@ def _pattern(path: pathlib.Path, columns: Mapping[str, Sequence[str]], split: st
         )
     if named and (path.parent / columns[named[0]][0]).is_file():
         return f"{{{named[0]}}}", ()
-    found = [place.replace("{}", f"{{{name}}}") for name in named or columns for place in _find(path, columns[name][0])]
+    found = [
+        place.replace("{}", f"{{{name}}}")
+        for name in named or _distinct(columns)
+        for place in _find(path, columns[name][0])
+    ]
     of_split = [place for place in found if split in place.lower()]
     if len(of_split) == 1 or len(found) == 1:
         chosen = (of_split if len(of_split) == 1 else found)[0]
@@ -170,6 +179,13 @@ def _pattern(path: pathlib.Path, columns: Mapping[str, Sequence[str]], split: st
             f"--image-path 'FOLDER/{{{first}}}'"
         )
     raise InputError(f"{path}: images may be {list_few(found, 4)}; choose with --image-path '{found[0]}'")
+
+
+def _distinct(columns: Mapping[str, Sequence[str]]) -> list[str]:
+    """Columns that may be names of images: no value occurs twice; of several, those called id."""
+    names = [name for name, cells in columns.items() if len(set(cells)) == len(cells)]
+    identities = [name for name in names if name.lower() in ID_NAMES]
+    return identities or names
 
 
 def _fields(path: pathlib.Path, pattern: str, names: Sequence[str]) -> list[str]:
