@@ -191,3 +191,22 @@ def test_mutated_manifest_is_refused_in_one_line_or_sound(tmp_path, text):
         manifest.to_json()
         for split in manifest.splits.values():
             assert split.shard_starts[-1] == split.num_examples
+
+
+@pytest.mark.parametrize(
+    ("names", "given"),
+    [
+        (("features.json", "mnist-train.tfrecord-00000-of-00001"), "mnist/3.0.1"),
+        (("features.json", "mnist-train.array_record-00000-of-00001"), "--tfds .*mnist/3.0.1"),
+    ],
+)
+@pytest.mark.parametrize("depth", [0, 1])
+def test_directory_of_tensorflow_datasets_is_named_with_the_command_that_imports_it(tmp_path, names, given, depth):
+    directory = tmp_path / "mnist/3.0.1"
+    directory.mkdir(parents=True)
+    for name in names:
+        (directory / name).touch()
+    with pytest.raises(
+        InputError, match=f"no manifest.json.* run: python tools/import_tfrecord.py .*{given} --out data/"
+    ):
+        load_manifest(directory.parent if depth else directory)

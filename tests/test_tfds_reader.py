@@ -32,12 +32,14 @@ def write_tfds(folder, image=FIXED, supervised=("image", "label"), pixels=lambda
     return directory
 
 
-@pytest.mark.parametrize("given", ["directory", "parent", "name"])
+@pytest.mark.parametrize("given", ["directory", "parent", "name", "TFRecords"])
 def test_prepared_data_set_is_imported_with_its_class_names(tmp_path, given):
     directory = write_tfds(tmp_path / "tfds")
     names = {"directory": directory, "parent": directory.parent, "name": "bars"}
-    options = {"data_dir": str(tmp_path / "tfds")} if given == "name" else {}
-    manifest = import_dataset(ImportConfig(tmp_path / "out", tfds=str(names[given]), **options))
+    options = {"tfds": str(names.get(given)), **({"data_dir": str(tmp_path / "tfds")} if given == "name" else {})}
+    if given == "TFRecords":
+        options = {"directory": str(directory)}
+    manifest = import_dataset(ImportConfig(tmp_path / "out", **options))
     assert manifest.class_names == NAMES
     assert list(manifest.splits) == ["train", "test"]
     for split, rows in (("train", slice(0, 20)), ("test", slice(20, 30))):

@@ -27,6 +27,10 @@ def found(folder, *patterns):
             {"train": ["mnist-train.tfrecord-00000-of-00001"], "test": ["mnist-test.tfrecord-00000-of-00001"]},
         ),
         (("train-00001-of-00002", "train-00000-of-00002"), {"train": ["train-00000-of-00002", "train-00001-of-00002"]}),
+        (
+            ("a-train.tfrecord-00000", "a-train.tfrecord-00001"),
+            {"train": ["a-train.tfrecord-00000", "a-train.tfrecord-00001"]},
+        ),
         (("train.tfrecords", "val.tfrec"), {"train": ["train.tfrecords"], "val": ["val.tfrec"]}),
         (("train.tfrecord.gz",), {"train": ["train.tfrecord.gz"]}),
         (
@@ -52,6 +56,7 @@ def test_patterns_give_splits_to_files_of_any_names(tmp_path):
 
 INVALID = {
     "missing shard": (("train-00000-of-00003", "train-00002-of-00003"), "split 'train': shard 1 is missing"),
+    "missing shard of an unknown number": (("a-train.tfrecord-00001",), "split 'train': shard 0 is missing"),
     "two counts": (("train-00000-of-00001", "train-00001-of-00002"), "their names give different numbers of shards"),
     "twice": (("a-train-00000-of-00001", "b-train-00000-of-00001"), "the same shard as a-train-00000-of-00001; remove"),
     "other files": (

@@ -1,5 +1,6 @@
 """Data sets of TensorFlow Datasets, in whatever format it stored them. Importing this module imports TensorFlow."""
 
+import logging
 import math
 import pathlib
 from collections.abc import Iterator
@@ -137,6 +138,11 @@ def _list(features: dict[str, Any]) -> str:
     return list_few([f"{key} ({type(feature).__name__})" for key, feature in sorted(features.items())], 20)
 
 
+def _quiet() -> None:
+    # TFDS 4.9 warns of its own use of a deprecated property, several times per split.
+    logging.getLogger("absl").setLevel(logging.ERROR)
+
+
 def prepare(name: str, data_dir: str | None) -> tuple[str, list[str]]:
     """(directory, splits) of a data set of TensorFlow Datasets, given its name or directory; downloaded if missing.
 
@@ -147,6 +153,7 @@ def prepare(name: str, data_dir: str | None) -> tuple[str, list[str]]:
         import tensorflow_datasets as tfds
     except ImportError as error:
         raise InputError("--tfds needs TensorFlow Datasets; run: python -m pip install tensorflow-datasets") from error
+    _quiet()
     try:
         if pathlib.Path(name).is_dir():
             builder = tfds.builder_from_directory(_version_directory(pathlib.Path(name)))

@@ -19,8 +19,9 @@ _NAMES = (
     re.compile(rf"(?:.*-)?{_SPLIT}{_SUFFIX}-{_PLACE}"),  # as TensorFlow Datasets names them
     re.compile(rf"(?:.*-)?{_SPLIT}-{_PLACE}(?:{_SUFFIX})?"),
     re.compile(rf"{_SPLIT}{_SUFFIX}"),
+    re.compile(rf"(?:.*-)?{_SPLIT}{_SUFFIX}-(?P<index>\d{{5}})"),  # its SequentialWriter, which does not know the count
 )
-_ANY = re.compile(rf".*{_SUFFIX}(?:\.gz|-{_PLACE})?")
+_ANY = re.compile(rf".*{_SUFFIX}(?:\.gz|-\d{{5}}.*)?")
 _OTHER_FORMATS = (".array_record-", ".riegeli-", ".bagz-", ".parquet-")  # of TensorFlow Datasets
 _MAX_RECORD_BYTES = 1 << 30  # in compressed files, whose length does not bound a record's
 _ZLIB_STARTS = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
@@ -131,7 +132,7 @@ def _by_name(directory: pathlib.Path) -> Files:
         if match is None or not path.is_file():
             continue
         fields = match.groupdict()
-        index, count = int(fields.get("index") or 0), int(fields.get("count") or 1)
+        index, count = int(fields.get("index") or 0), int(fields.get("count") or 0)
         by_index = places.setdefault(fields["split"], {})
         if index in by_index:
             raise InputError(f"{path}: the same shard as {by_index[index][0].name}; remove one of them")
@@ -143,7 +144,7 @@ def _by_name(directory: pathlib.Path) -> Files:
 
 def _check_complete(directory: pathlib.Path, split: str, by_index: Mapping[int, tuple[pathlib.Path, int]]) -> None:
     counts = {count for _, count in by_index.values()}
-    missing = sorted(set(range(max(counts))) - set(by_index))
+    missing = sorted(set(range(max(max(counts), max(by_index) + 1))) - set(by_index))
     if len(counts) > 1 or missing:
         what = f"shard {missing[0]} is missing" if missing else "their names give different numbers of shards"
         raise InputError(f"{directory}: split {split!r}: {what}; get the files again")
