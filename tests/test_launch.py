@@ -23,7 +23,7 @@ def run(tmp_path, monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
-    def run(code, workers=2, grace=30.0):
+    def run(code, workers=2, grace=0.5):
         options = ["--workers", str(workers), "--log-dir", str(tmp_path / "logs"), "--grace", str(grace)]
         result = launch.main([*options, "--", sys.executable, "-c", BEGIN + code])
         return result, [path.read_text() for path in sorted((tmp_path / "logs").iterdir())]
@@ -60,7 +60,7 @@ def test_an_error_counts_before_the_loss_that_others_report(run, tmp_path, first
     ready = str(tmp_path / "ready")
     lost = f"    while not os.path.exists({ready!r}): pass\n    sys.exit(75)\n"
     error = f"    signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))\n    open({ready!r}, 'w').close()\n    stay()\n"
-    assert run(f"if index == {first}:\n{lost}else:\n{error}")[0] == 2
+    assert run(f"if index == {first}:\n{lost}else:\n{error}", grace=1.0)[0] == 2
 
 
 def test_a_worker_that_ignores_the_request_to_end_is_killed(run, tmp_path):

@@ -35,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("--workers", type=int, required=True, metavar="N", help="processes to start")
     add("--log-dir", type=pathlib.Path, default="worker-logs", help="worker-K.log go here (default: %(default)s)")
-    add("--grace", type=float, default=10.0, metavar="SECONDS", help="until ended workers are killed (default: 10)")
+    text = "after a failure: to end by themselves, and again after SIGTERM (default: 5)"
+    add("--grace", type=float, default=5.0, metavar="SECONDS", help=text)
     add("command", nargs="+", metavar="COMMAND", help="after --: what each worker runs")
     args = parser.parse_args(argv)
     if not 1 <= args.workers <= _MAX_WORKERS:
@@ -96,19 +97,22 @@ class Workers:
             self._reader.join(timeout=1)  # not for ever: a process that the worker left behind may hold its output
 
     def wait(self, grace: float) -> int:
-        """Wait for the end of all workers, and return the exit code for them; `grace` in seconds.
+        """Wait for the end of all workers, and return the exit code for them.
 
-        The first worker that fails ends the others, by SIGTERM and then SIGKILL.
+        The first worker that fails ends the others: they get `grace` seconds to notice, which lets a training report it
+        and clean up, then SIGTERM, and as many seconds later SIGKILL.
         """
+        ended, terminated = None, False
         with self._listening():
-            deadline = None
             while None in (codes := self._codes()):
-                if deadline is None and (any(codes) or (self._stops and codes.count(None) < len(codes))):
-                    # Workers that were asked to stop leave together; a SIGTERM now would only interrupt that.
-                    if not self._stops:
-                        self._send(signal.SIGTERM)
-                    deadline = time.monotonic() + grace
-                if len(self._stops) > 1 or (deadline is not None and time.monotonic() > deadline):
+                # Workers that were asked to stop leave together; a SIGTERM then would only interrupt that.
+                if ended is None and (any(codes) or (self._stops and codes.count(None) < len(codes))):
+                    ended = time.monotonic()
+                waited = time.monotonic() - ended if ended is not None else 0.0
+                if waited > grace and not terminated and not self._stops:
+                    self._send(signal.SIGTERM)
+                    terminated = True
+                if len(self._stops) > 1 or waited > 2 * grace:
                     self._send(signal.SIGKILL)
                 time.sleep(_POLL_SECONDS)
         if self._reader is not None:
