@@ -127,6 +127,7 @@ REFUSALS = {
         ["line 2: column 'label': '-1' is not a plain non-negative integer", "--text-column label"],
         ["--text-column=label"],
     ),
+    "a comment": ("# from somewhere\n" + text_of(HEADER, TABLE), [], ["train.csv, line 1: a comment"], None),
     "a decimal comma": (
         text_of(HEADER, [[1, "0,5", *FLAT[0][1:]]], ";"),
         [],

@@ -25,8 +25,8 @@ _SEPARATOR_NAMES = {";": "semicolons", "\t": "tabs", "|": "'|'", BLANKS: "blanks
 class Head(NamedTuple):
     """The first line that is not blank, named `where`, and the first row, if there is one as long, named `row_where`.
 
-    `skip` lines come before the first row; `separator` is a character or BLANKS. With `has_row_names` the fields begin
-    with an empty one, which the file lacks.
+    `skip` lines come before the first row; `separator` is a character or BLANKS. `altered`: the fields are not
+    quite those of the line.
     """
 
     where: str
@@ -35,7 +35,7 @@ class Head(NamedTuple):
     fields: list[str]
     row: list[str] | None
     row_where: str
-    has_row_names: bool
+    altered: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,9 +92,7 @@ def find_layout(path: pathlib.Path, options: ReadOptions, split_column: str | No
         if not in_one_cell:
             _check_numbers(head, columns)
     named = columns.layout if options.layout is None else None
-    unusual = (
-        head.separator != "," or head.has_row_names or columns.others or in_one_cell or named or text_label or text_id
-    )
+    unusual = head.separator != "," or head.altered or columns.others or in_one_cell or named or text_label or text_id
     is_ascii = all(map(str.isascii, [*head.fields, *(head.row or ())]))
     layout = Layout(head.separator, head.skip, columns, one_hot, in_one_cell, text_label, text_id)
     return dataclasses.replace(
@@ -151,13 +149,17 @@ def read_head(path: pathlib.Path, options: ReadOptions) -> Head | None:
     except csv.Error:
         return None
     row = (rows[0] if rows else None) if options.has_header else fields
-    has_row_names = False
+    altered = options.has_header and fields[0].startswith("#")  # as numpy.savetxt writes a header
+    if altered:
+        fields[0] = fields[0].lstrip("# ")
     if options.has_header and row is not None and len(row) == len(fields) + 1 and row[-1]:
-        fields, has_row_names = ["", *fields], True  # R gives their column no name
+        fields, altered = ["", *fields], True  # R gives their column no name
     if row is not None and len(row) != len(fields):
+        if altered:
+            raise InputError(f"{path}, line {number}: a comment, or a header of too few columns; remove it")
         row = None  # reported when the row is read
     skip, row_number = (number, lines[-1][0]) if options.has_header else (number - 1, number)
-    return Head(f"{path}, line {number}", separator, skip, fields, row, f"{path}, line {row_number}", has_row_names)
+    return Head(f"{path}, line {number}", separator, skip, fields, row, f"{path}, line {row_number}", altered)
 
 
 def place_of(name: str, names: Sequence[str] | None, count: int) -> int | None:

@@ -98,6 +98,11 @@ def _(folder):
     return Case([write(folder, text.rstrip("\n") + ".0\n")], IMAGES, NUMBERS)
 
 
+@layout("a header as numpy.savetxt writes it")
+def _(folder):
+    return Case([write(folder, "# " + text_of(_HEADER, _TABLE))], IMAGES, NUMBERS)
+
+
 @layout("a blank after the comma")
 def _(folder):
     return Case([write(folder, text_of(_HEADER, _TABLE, ", "))], IMAGES, NUMBERS)
