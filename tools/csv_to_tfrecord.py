@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from pipeline.cli import Parser, add_settings, run_command, settings_from
 from pipeline.convert.read_options import ReadOptions
+from pipeline.data_audit.options import AuditOptions, ConversionAudit
 from pipeline.errors import InputError
 
 
@@ -42,12 +43,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         val_group_size=args.val_group_size,
         overwrite=args.overwrite,
     )
+    audit = ConversionAudit(settings_from(AuditOptions, args))
     with _progress_bar() as on_progress:
-        manifest = convert(config, on_progress, lambda text: print(text, file=sys.stderr))
+        manifest = convert(config, on_progress, lambda text: print(text, file=sys.stderr), audit)
     seconds = time.perf_counter() - started
     rows = sum(split.num_examples for split in manifest.splits.values())
     print(summary_text(manifest))
-    print(f"  {validation_text(manifest.validation)}")
+    for line in (validation_text(manifest.validation), *audit.lines):
+        print(f"  {line}")
     print(f"wrote {args.out} in {seconds:.2f} s, {rows / seconds:,.0f} rows/s")
 
 
@@ -100,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--workers", type=int, metavar="N", help="cores to use (default: all; small files use two threads)")
     add("--overwrite", action="store_true", help="replace the data set in DIR once the new one is complete")
     add_settings(parser, ReadOptions)
+    add_settings(parser, AuditOptions)
     return parser
 
 

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from pipeline.cli import Parser, add_settings, run_command, settings_from
+from pipeline.data_audit.options import AuditOptions, ConversionAudit
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,14 +23,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     from pipeline.train.environment import import_tensorflow
 
     config = settings_from(ImportConfig, args)  # a wrong option or a missing path is reported before the import
+    audit = ConversionAudit(settings_from(AuditOptions, args))
     import_tensorflow()
     from pipeline.convert.importer import import_dataset
     from pipeline.format.summary import summary_text, validation_text
 
-    manifest = import_dataset(config, lambda text: print(text, file=sys.stderr))
+    manifest = import_dataset(config, lambda text: print(text, file=sys.stderr), audit)
     print(summary_text(manifest))
     if config.val_fraction is not None:
         print(f"  {validation_text(manifest.validation)}")
+    for line in audit.lines:
+        print(f"  {line}")
     return 0
 
 
@@ -43,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="the directory to create")
     add_settings(parser, ImportConfig)
+    add_settings(parser, AuditOptions)
     return parser
 
 

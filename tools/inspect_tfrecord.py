@@ -1,19 +1,24 @@
-"""Show what a data set holds, verify that its files are as they were written, or repair them.
+"""Show what a data set holds, audit it for duplicates and drift, verify that its files are as written, or repair them.
 
 python tools/inspect_tfrecord.py show data/kannada
+python tools/inspect_tfrecord.py audit data/kannada --near-duplicates --details audit.csv
 python tools/inspect_tfrecord.py verify data/kannada
 python tools/inspect_tfrecord.py repair data/kannada --from train=train.csv
 
+audit looks for images that occur twice, in one split or in several, or under two labels, and for classes and intensity
+that differ between splits; --drop-duplicates writes another data set without the rows of train concerned.
 verify reads every byte and reports what happened to each file that differs from what was written; then the exit code is
 1. repair restores corrupt files byte for byte and touches nothing else; it needs only the CSVs of corrupt shards.
 """
 
 import argparse
+import pathlib
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from pipeline.cli import Parser, run_command
+from pipeline.errors import pluralize
 
 _BAR_WIDTH = 16
 
@@ -26,6 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _verify(args.directory)
     if args.command == "repair":
         return _repair(args.directory, args.sources)
+    if args.command == "audit":
+        return _audit(args)
     from pipeline.format.manifest import load_manifest
 
     manifest = load_manifest(args.directory)
@@ -39,13 +46,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     summary, _, usage = __doc__.partition("\n\n")
     parser = Parser(description=summary, epilog=usage, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="show|verify|repair")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="show|audit|verify|repair")
     show = commands.add_parser("show", help="splits, classes, files and where they came from")
+    audit = commands.add_parser("audit", help="duplicates, leaks between splits, and differences of splits")
     verify = commands.add_parser("verify", help="compare every file and record with the manifest")
     repair = commands.add_parser("repair", help="restore what verify reports")
-    for command in (show, verify, repair):
+    for command in (show, audit, verify, repair):
         command.add_argument("directory", metavar="DIR", help="a data set, written by tools/csv_to_tfrecord.py")
     show.add_argument("--json", action="store_true", help="print the manifest as JSON")
+    audit.add_argument(
+        "--near-duplicates", action="store_true", help="also look for rows that nearly equal one of train"
+    )
+    audit.add_argument("--details", type=pathlib.Path, metavar="FILE", help="a CSV to write: the rows concerned")
+    audit.add_argument(
+        "--drop-duplicates", metavar="OUT", help="write the data set OUT without rows of train that occur again"
+    )
+    audit.add_argument(
+        "--overwrite", action="store_true", help="replace the data set in OUT once the new one is complete"
+    )
     repair.add_argument(
         "--from",
         dest="sources",
@@ -73,6 +91,25 @@ def _verify(directory: str) -> int:
         records = sum(shard.num_examples for shard in shards)
         print(f"{directory}: {len(shards):,} shards with {records:,} records are as they were written")
     return 1 if problems else 0
+
+
+def _audit(args: argparse.Namespace) -> int:
+    from pipeline.data_audit.audit import audit
+    from pipeline.data_audit.options import check_details
+    from pipeline.format.manifest import load_manifest
+
+    check_details(args.details)
+    result = audit(args.directory, load_manifest(args.directory), args.near_duplicates)
+    for line in result.lines():
+        print(line)
+    if args.details is not None:
+        print(f"{args.details}: {pluralize(result.write_details(args.details), 'row')}")
+    if args.drop_duplicates is not None:
+        from pipeline.data_audit.drop import write_without_duplicates
+
+        dropped = write_without_duplicates(result, args.drop_duplicates, args.overwrite)
+        print(f"{args.drop_duplicates}: written without {pluralize(dropped, 'row')} of train")
+    return 0
 
 
 def _repair(directory: str, sources: Sequence[str]) -> int:

@@ -30,6 +30,7 @@ from pipeline.format.tfds_metadata import metadata_files
 from pipeline.splits import TRAIN
 
 OnProgress = Callable[[int, int], None]  # rows done, rows in all
+OnWritten = Callable[[pathlib.Path, Manifest], None]
 
 _SMALL_BYTES = 256 << 20  # of text: about a second's work, of which starting processes would be a third
 _DIM = 127  # a largest pixel of at most this is rather white in another range
@@ -37,11 +38,15 @@ _MAX_THREADS = 2  # more of them contend for the GIL
 
 
 def convert(
-    config: ConvertConfig, on_progress: OnProgress | None = None, on_notice: OnNotice | None = None
+    config: ConvertConfig,
+    on_progress: OnProgress | None = None,
+    on_notice: OnNotice | None = None,
+    on_written: OnWritten | None = None,
 ) -> Manifest:
     """Convert files into `config.out` and return its manifest.
 
-    The directory appears when everything in it is complete and on the disk, or not at all.
+    The directory appears when everything in it is complete and on the disk, or not at all. `on_written` is called with
+    the unpublished directory and its manifest; if it raises InputError, nothing is published.
 
     Raises:
         InputError: anything wrong with the files or with the output directory, or a full disk; the message names the
@@ -50,7 +55,9 @@ def convert(
     """
     inputs = open_inputs(config, on_notice)
     rules = Rules(config.name, inputs.image_shape, config.shards, config.validation, inputs.classes)
-    return write_dataset(inputs.files, rules, config.out, config.overwrite, config.workers, on_progress, on_notice)
+    return write_dataset(
+        inputs.files, rules, config.out, config.overwrite, config.workers, on_progress, on_notice, on_written
+    )
 
 
 def write_dataset(
@@ -61,6 +68,7 @@ def write_dataset(
     workers: int | None = None,
     on_progress: OnProgress | None = None,
     on_notice: OnNotice | None = None,
+    on_written: OnWritten | None = None,
 ) -> Manifest:
     """Write the files of each split as a data set; see `convert`."""
     with new_directory(out, overwrite) as directory, make_workers(inputs, workers) as pool:
@@ -83,6 +91,8 @@ def write_dataset(
         manifest = _make_manifest(plan, results, stats, text_ids)
         for name, text in {**metadata_files(manifest), FILE_NAME: manifest.to_json()}.items():
             (directory / name).write_text(text, encoding="utf-8", newline="\n")
+        if on_written is not None:
+            on_written(directory, manifest)
         for task in plan.tasks:  # the results served resuming, and are not part of a data set
             result_path(task.index, directory).unlink()
     return manifest

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.convert.classes import class_note, find_class_names
 from pipeline.convert.config import dataset_name
-from pipeline.convert.converter import OnNotice, write_dataset
+from pipeline.convert.converter import OnNotice, OnWritten, write_dataset
 from pipeline.convert.import_config import ImportConfig
 from pipeline.convert.inputs import check_same_roles
 from pipeline.convert.plan import Labels, Rules
@@ -23,7 +23,9 @@ from pipeline.splits import TRAIN, stored_name
 Readers = dict[str, list[Any]]
 
 
-def import_dataset(config: ImportConfig, on_notice: OnNotice | None = None) -> Manifest:
+def import_dataset(
+    config: ImportConfig, on_notice: OnNotice | None = None, on_written: OnWritten | None = None
+) -> Manifest:
     """Read every example and write the data set `config.out`; returns its manifest.
 
     The directory appears when everything in it is complete, or not at all.
@@ -55,7 +57,9 @@ def import_dataset(config: ImportConfig, on_notice: OnNotice | None = None) -> M
         config.validation(tuple(inputs)),
         functools.partial(_classes, names or _names_beside(config.directory)),
     )
-    return write_dataset(inputs, rules, config.out, config.overwrite, workers=1, on_notice=on_notice)
+    return write_dataset(
+        inputs, rules, config.out, config.overwrite, workers=1, on_notice=on_notice, on_written=on_written
+    )
 
 
 def _open_records(config: ImportConfig) -> Readers:

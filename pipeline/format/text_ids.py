@@ -43,18 +43,29 @@ def original_ids(directory: str | os.PathLike, manifest: Manifest, split: str, i
     Raises:
         InputError: the file of ids is missing or was changed.
     """
+    texts = load_text_ids(directory, manifest, split)
+    if texts is None:
+        return ids
+    if len(ids) and not 0 <= ids.min() <= ids.max() < len(texts):
+        raise InputError(f"{directory}: {len(texts):,} ids of {split}, but a record has {ids.max()}; convert again")
+    return texts[ids]
+
+
+def load_text_ids(directory: str | os.PathLike, manifest: Manifest, split: str) -> np.ndarray | None:
+    """Object [rows] of str: the texts that ids of a split's records are places in; None if its ids are numbers.
+
+    Raises:
+        InputError: the file of ids is missing or was changed.
+    """
     rule, texts = manifest.validation, manifest.text_ids or {}
     source = rule.source if split == VAL and rule.fraction else split
     if source not in texts:
-        return ids
+        return None
     path = pathlib.Path(directory) / file_name(source)
     problem = problem_of(path, texts[source])
     if problem is not None:
         raise InputError(f"{path}: {problem}; restore it from a copy, or convert again")
-    lines = path.read_bytes().decode("utf-8", _ERRORS).split("\n")[:-1]
-    if len(ids) and not 0 <= ids.min() <= ids.max() < len(lines):
-        raise InputError(f"{path}: {len(lines):,} ids, but a record has the number {ids.max()}; convert again")
-    return np.array(lines, object)[ids]
+    return np.array(path.read_bytes().decode("utf-8", _ERRORS).split("\n")[:-1], object)
 
 
 def problem_of(path: pathlib.Path, sha256: str) -> str | None:

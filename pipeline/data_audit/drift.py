@@ -1,0 +1,85 @@
+"""How much the classes and the intensity of two splits differ, each as one number and in plain words."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+_SAME_SHARES = 0.01  # of the rows; what chance alone would give is allowed too
+_CHANCE = 2.0  # times the mean distance that chance gives
+_SAME_INTENSITY, _OTHER_INTENSITY = 0.1, 0.3  # standard deviations
+
+
+class ClassDrift(NamedTuple):
+    """`distance`: the share of rows that would have to change class for equal shares (total variation, 0 to 1).
+
+    `by_chance` is its mean if both splits were drawn from one source; `worst` is the class that differs most.
+    """
+
+    distance: float
+    by_chance: float
+    worst: int
+    shares: tuple[float, float]
+
+    @property
+    def differs(self) -> bool:
+        return self.distance > max(_SAME_SHARES, _CHANCE * self.by_chance)
+
+    def describe(self, name: str, base: str, class_names: Sequence[str]) -> str:
+        """One line for people."""
+        if not self.differs:
+            return f"{name} has the shares of {base} ({self.distance:.1%} apart)"
+        own, other = self.shares
+        return (
+            f"{name} has other shares than {base}, {self.distance:.1%} apart (most in class {class_names[self.worst]}: "
+            f"{own:.1%}, in {base} {other:.1%})"
+        )
+
+
+class IntensityDrift(NamedTuple):
+    """`effect`: the larger distance of the mean brightness and of the mean contrast of images, in standard deviations.
+
+    It is Cohen's d (J. Cohen, Statistical Power Analysis, 1988). `means` and `contrasts`, the mean standard deviation
+    within an image, are those of the split and of the base, in pixel units.
+    """
+
+    effect: float
+    means: tuple[float, float]
+    contrasts: tuple[float, float]
+
+    @property
+    def differs(self) -> bool:
+        return self.effect > _SAME_INTENSITY
+
+    def describe(self, name: str, base: str) -> str:
+        """One line for people."""
+        words = "is like" if not self.differs else "differs from"
+        if _SAME_INTENSITY < self.effect <= _OTHER_INTENSITY:
+            words = "differs a little from"
+        (own, other), (contrast, other_contrast) = self.means, self.contrasts
+        return (
+            f"{name} {words} {base}, {self.effect:.2f} standard deviations apart (mean {own:.1f}, in {base} "
+            f"{other:.1f}; contrast {contrast:.1f}, in {base} {other_contrast:.1f})"
+        )
+
+
+def class_drift(counts: np.ndarray, base: np.ndarray) -> ClassDrift:
+    """Of the examples int [classes] of two splits, each with at least one."""
+    own, other = counts / counts.sum(), base / base.sum()
+    pooled = (counts + base) / (counts.sum() + base.sum())
+    # The mean of |x| is sqrt(2 / pi) standard deviations for a normal x.
+    variance = pooled * (1 - pooled) * (1 / counts.sum() + 1 / base.sum())
+    by_chance = float(np.sqrt(2 / math.pi * variance).sum() / 2)
+    worst = int(np.abs(own - other).argmax())
+    distance = float(np.abs(own - other).sum() / 2)
+    return ClassDrift(distance, by_chance, worst, (float(own[worst]), float(other[worst])))
+
+
+def intensity_drift(own: np.ndarray, base: np.ndarray) -> IntensityDrift:
+    """Of images of two splits, float [n, 2] and [m, 2]: mean and standard deviation of each image's bytes."""
+    means, others = own.mean(axis=0, dtype=float), base.mean(axis=0, dtype=float)
+    pooled = np.sqrt((own.var(axis=0, dtype=float) + base.var(axis=0, dtype=float)) / 2)
+    # Images that are all alike have no deviation to measure in; a grey level takes its place.
+    effect = float((np.abs(means - others) / np.maximum(pooled, 1.0)).max())
+    return IntensityDrift(effect, (means[0], others[0]), (means[1], others[1]))
