@@ -107,6 +107,11 @@ def test_invalid_column_option_is_an_error(options, fragments):
     assert all(fragment in str(caught.value) for fragment in fragments), caught.value
 
 
+@pytest.mark.parametrize(("num_pixels", "shape"), [(3072, (32, 32, 3)), (64, (4, 4, 4)), (72, (6, 6, 2))])
+def test_image_shape_of_planes(num_pixels, shape):
+    assert infer_image_shape("a.csv", num_pixels, None, planes=True) == shape
+
+
 @pytest.mark.parametrize(
     ("num_pixels", "given", "shape"),
     [(784, None, (28, 28, 1)), (1, None, (1, 1, 1)), (18, (2, 3, 3), (2, 3, 3)), (784, (14, 56, 1), (14, 56, 1))],

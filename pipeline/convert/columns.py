@@ -130,7 +130,7 @@ def find_columns(
 def infer_image_shape(
     where: str, num_pixels: int, given: tuple[int, int, int] | None, planes: bool = False
 ) -> tuple[int, int, int]:
-    """(height, width, channels) of `num_pixels` values: as given, a square of one channel, or of three if in planes.
+    """(height, width, channels) of `num_pixels` values: as given, or a square of one channel, in planes of 3, 4 or 2.
 
     Raises:
         InputError: the count does not fit.
@@ -140,10 +140,10 @@ def infer_image_shape(
             shape = "x".join(map(str, given))
             raise InputError(f"{where}: {num_pixels} pixel columns, but --image-shape {shape} needs {math.prod(given)}")
         return given
-    channels = 3 if planes and num_pixels % 3 == 0 else 1
-    side = math.isqrt(num_pixels // channels)
-    if side * side * channels == num_pixels:
-        return side, side, channels
+    for channels in (3, 4, 2) if planes else (1,):
+        side = math.isqrt(num_pixels // channels)
+        if side * side * channels == num_pixels:
+            return side, side, channels
     raise InputError(f"{where}: {num_pixels} pixel columns are not a square image; {_shape_advice(num_pixels)}")
 
 
