@@ -157,6 +157,22 @@ def test_names_as_labels_become_classes_over_all_splits(tmp_path):
     ]
 
 
+def test_text_ids_are_kept_and_duplicates_named(tmp_path):
+    def write(names):
+        write_records(
+            tmp_path / "train.tfrecord", [example({"image": IMAGE, "label": 0, "id": name}) for name in names]
+        )
+
+    write([b"x", b"y"])
+    import_tfrecords(tmp_path, tmp_path / "out")
+    assert (tmp_path / "out/train.ids.txt").read_text() == "x\ny\n"
+    write([b"x", b"x"])
+    with pytest.raises(
+        InputError, match="record 1 .*: id 'x' is a duplicate, .* if these are not ids, give --id-key none"
+    ):
+        import_tfrecords(tmp_path, tmp_path / "other")
+
+
 def test_validation_split_is_taken_as_by_the_converter(foreign, tmp_path):
     manifest = import_tfrecords(foreign, tmp_path / "out", val_fraction=0.2, seed=5)
     csv = tmp_path / "train.csv"

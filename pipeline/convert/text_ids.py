@@ -39,9 +39,10 @@ def _distinct_ids(files: Sequence[SourceFile]) -> dict[str, int]:
                 raise InputError(f"{_place(files, starts, row)}: id {shorten(row_id)} is empty or has a line break")
             if first != row:
                 here, there = _place(files, starts, row), _place(files, starts, first)
+                option = getattr(getattr(file, "reader", file), "id_option", "--id-column")
                 raise InputError(
-                    f"{here}: id {shorten(row_id)} is a duplicate, also used on {there}; if the column has no ids, "
-                    f"give --id-column none"
+                    f"{here}: id {shorten(row_id)} is a duplicate, also used on {there}; if these are not ids, "
+                    f"give {option} none"
                 )
     are_text = [stop > start for start, stop in itertools.pairwise([*starts, len(rows)])]
     if len(set(are_text)) > 1:

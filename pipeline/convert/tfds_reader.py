@@ -76,6 +76,11 @@ class TfdsReader:
         for examples in self._read([self._label]):
             yield self._column(examples, self._label)
 
+    def ids(self) -> Iterator[np.ndarray]:
+        """The ids, of which no image is decoded."""
+        for examples in self._read([self._id]):
+            yield self._column(examples, str(self._id))
+
     def place_of(self, row: int) -> str:
         """How messages name an example."""
         return f"{self.path}, split {self._split!r}, example {row} (counted from 0)"

@@ -127,6 +127,13 @@ class TfrecordReader:
             labels = self._labels_of(batch.first, values)
             yield np.full(len(batch.records), UNLABELLED) if labels is None else labels
 
+    def ids(self) -> Iterator[np.ndarray]:
+        """The ids alone, of a file that has them."""
+        for batch in self._batches():
+            ids = self._ids_of(self._parse(batch))
+            if ids is not None:
+                yield ids
+
     def place_of(self, row: int) -> str:
         """How messages name a record."""
         return place_of(self.path, row)

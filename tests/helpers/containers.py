@@ -88,8 +88,10 @@ def read(path, options, split: str = "train"):
     images = np.concatenate([block.images for block in rows]).reshape(-1, *table.image_shape)
     labels = np.concatenate([block.labels for block in rows]) if reader.has_labels else None
     np.testing.assert_array_equal(scan.labels, np.full(len(images), -1) if labels is None else labels)
-    raw = [block.ids for block in reader.blocks()]
-    return images, labels, np.concatenate(raw) if reader.has_ids else None
+    ids = np.concatenate([block.ids for block in reader.blocks()]) if reader.has_ids else None
+    if ids is not None:
+        np.testing.assert_array_equal(np.concatenate(list(reader.ids())), ids)
+    return images, labels, ids
 
 
 GIT_LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n"

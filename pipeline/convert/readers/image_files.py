@@ -86,6 +86,11 @@ class ImageFiles:
         """The labels, or -1 for each file."""
         yield np.full(len(self._files), -1, np.int64) if self._labels is None else self._labels
 
+    def ids(self) -> Iterator[np.ndarray]:
+        """The ids alone, of files that have them."""
+        if self._ids is not None:
+            yield self._ids
+
     def values_of(self, column: str) -> list[str] | None:
         """The different values of the column of splits; None if the files have no such column."""
         return list(dict.fromkeys(self._splits[column])) if column in self._splits else None

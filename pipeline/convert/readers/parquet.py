@@ -60,12 +60,11 @@ class ParquetReader:
 
     def blocks(self) -> Iterator[RawRows]:
         """All rows."""
-        start = 0
         columns = [name for name in (self._image, self._label, self._id) if name is not None]
-        for batch in self._batches([*columns, *self._pixels]):
+        for start, batch in self._numbered([*columns, *self._pixels]):
             labels = None if self._label is None else self._labels_of(batch, start)
-            yield RawRows(self._values(batch, start), labels, None if self._id is None else self._ids_of(batch))
-            start += batch.num_rows
+            ids = None if self._id is None else self._ids_of(batch, start)
+            yield RawRows(self._values(batch, start), labels, ids)
 
     def labels(self) -> Iterator[np.ndarray]:
         """The labels, of which no other column is read; or -1 for each row."""
@@ -74,14 +73,23 @@ class ParquetReader:
         else:
             yield from self._label_blocks()
 
+    def ids(self) -> Iterator[np.ndarray]:
+        """The ids alone, of a file that has them."""
+        for start, batch in self._numbered([self._id]):
+            yield self._ids_of(batch, start)
+
     def place_of(self, row: int) -> str:
         """How messages name a row."""
         return f"{self.path}, row {row} (counted from 0)"
 
     def _label_blocks(self) -> Iterator[np.ndarray]:
-        start = 0
-        for batch in self._batches([self._label]):
+        for start, batch in self._numbered([self._label]):
             yield self._labels_of(batch, start)
+
+    def _numbered(self, columns: list[Any]) -> Iterator[tuple[int, Any]]:
+        start = 0
+        for batch in self._batches(columns):
+            yield start, batch
             start += batch.num_rows
 
     def _batches(self, columns: list[Any]) -> Iterator[Any]:
@@ -105,8 +113,10 @@ class ParquetReader:
         self._check_complete(column, f"column {self._label}", start)
         return as_labels(f"{self.path}, column {self._label}", _to_numpy(column))
 
-    def _ids_of(self, batch: Any) -> np.ndarray:
-        return as_labels(f"{self.path}, column {self._id}", _to_numpy(batch.column(self._id)))
+    def _ids_of(self, batch: Any, start: int) -> np.ndarray:
+        column = batch.column(self._id)
+        self._check_complete(column, f"column {self._id}", start)
+        return as_labels(f"{self.path}, column {self._id}", _to_numpy(column))
 
     def _values(self, batch: Any, start: int) -> np.ndarray:
         if self.image_shape is not None:
