@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -35,7 +36,7 @@ def is_list(path: pathlib.Path, head: bytes, options: ReadOptions) -> bool:
         cells = [cell.strip(' "\r') for cell in re.split("[,;\t ]", line)]
         if len(cells) > _MOST_COLUMNS:
             pictures = list(filter(_is_picture, cells))
-            return bool(pictures) and (path.parent / pictures[0]).is_file()
+            return bool(pictures) and _is_file(path.parent / pictures[0])
         # Numbers alone may be pixels; of two or three columns they are rather an id, a label and something else.
         if (
             any(map(_is_picture, cells))
@@ -70,8 +71,12 @@ def _find(path: pathlib.Path, name: str) -> list[str]:
         return []
     folders = [path.parent, *_folders_in(path.parent)]
     ends = ("",) if _is_picture(name) else PICTURE_SUFFIXES
-    found = [(folder, end) for folder in folders for end in ends if (folder / f"{name}{end}").is_file()]
+    found = [(folder, end) for folder in folders for end in ends if _is_file(folder / f"{name}{end}")]
     return [f"{(folder / '{}').relative_to(path.parent)}{end}" for folder, end in found]
+
+
+def _is_file(path: pathlib.Path) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113 - pathlib's refuses names that are too long
 
 
 def _folders_in(parent: pathlib.Path) -> list[pathlib.Path]:
