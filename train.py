@@ -13,6 +13,7 @@ from pipeline.api.run import train
 from pipeline.cli import Parser, add_settings, run_command, settings_from
 from pipeline.train.config import TrainConfig
 from pipeline.train.recipe import DEFAULT, RECIPES, read_recipe
+from pipeline.train.settings_file import read_settings
 
 SAMPLE_DIR = pathlib.Path("data/sample")
 # 10,800 images: small batches and few epochs, so that a first look takes about two minutes on two cores.
@@ -30,16 +31,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse_config(argv: Sequence[str] | None) -> TrainConfig:
-    """The configuration that a command line asks for."""
+    """The configuration that a command line asks for: its options, then those of --config, then the recipe's."""
     parser = Parser(prog="train.py", description=__doc__)
-    recipes = f"{', '.join(RECIPES)}, or a JSON file such as a run's config.json (default: {DEFAULT})"
-    parser.add_argument("--recipe", default=DEFAULT, metavar="NAME", help=recipes)
+    recipes = f"{', '.join(RECIPES)}, or a TOML or JSON file such as a run's config.json (default: {DEFAULT})"
+    parser.add_argument("--recipe", metavar="NAME", help=recipes)
+    files = "any of these settings, in TOML or in JSON such as a run's config.json; options given here win"
+    parser.add_argument("--config", type=pathlib.Path, metavar="FILE", help=files)
     add_settings(parser, TrainConfig)
     args = parser.parse_args(argv)
-    if args.data is None:
-        parser.set_defaults(**FIRST_LOOK)
-    parser.set_defaults(**read_recipe(args.recipe))
-    args = parser.parse_args(argv)
+    settings = read_settings(args.config, TrainConfig, "a training", ["recipe"]) if args.config else {}
+    recipe = args.recipe or settings.pop("recipe", DEFAULT)
+    first_look = {} if args.data or "data" in settings else FIRST_LOOK
+    for name, value in {**first_look, **read_recipe(recipe), **settings}.items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
     run_dir = args.run_dir or pathlib.Path("runs") / (args.data.resolve().name or "run")
     return settings_from(TrainConfig, args, run_dir=run_dir)
 

@@ -120,8 +120,8 @@ def test_a_recipe_is_read_from_a_file_or_a_runs_config(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"epoch": 3}', "epoch is not a setting of a recipe"),
-        ('{"epochs": "3"}', r"Expected `int`, got `str` - at `\$.epochs`"),
+        ('{"epoch": 3}', "epoch is not a setting of a recipe; did you mean epochs"),
+        ('{"epochs": "3"}', "epochs: Expected `int`, got `str`"),
         ('{"epochs": 0}', "--epochs 0: it must be at least 1"),
         ("[1]", "Expected `object`, got `array`"),
         ("{", "truncated"),
@@ -135,7 +135,7 @@ def test_an_invalid_recipe_file_is_refused(tmp_path, text, message):
 
 
 def test_a_recipe_that_does_not_exist_is_refused():
-    with pytest.raises(InputError, match="--recipe best9: choose one of tutorial, fast, best, or name a JSON file"):
+    with pytest.raises(InputError, match="--recipe best9: choose one of tutorial, fast, best, or name a TOML"):
         read_recipe("best9")
 
 

@@ -1,4 +1,3 @@
-import importlib.util
 import pathlib
 
 import keras
@@ -83,12 +82,3 @@ def test_a_stream_reads_no_window_for_statistics(digits, monkeypatch):
     (element,) = feeds.statistics().take(1)
     assert (element["replicas"][0]["index"].numpy() >= 0).all()
     assert max(lengths) == 16
-
-
-def test_tensorboard_is_a_callback_if_requested_and_installed(monkeypatch):
-    assert setup.make_callbacks(configure()) == []
-    callbacks = setup.make_callbacks(configure(tensorboard=True))
-    assert [type(callback).__name__ for callback in callbacks] == ["TensorBoard"]
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"needs the package tensorboard: python -m pip install"):
-        setup.make_callbacks(configure(tensorboard=True))

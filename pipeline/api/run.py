@@ -1,6 +1,7 @@
 """A training from its configuration to its results, one run or a series: what train.py and `pipeline.train` do."""
 
 import pathlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.train.config import TrainConfig
@@ -14,14 +15,19 @@ if TYPE_CHECKING:
     from pipeline.train.run_plan import RunPlan
 
 
-def train(config: TrainConfig) -> int:
-    """Train, evaluate and report, one run or a series; returns 0, or 128 plus the signal that stopped it."""
+def train(config: TrainConfig, callbacks: "Sequence[keras.callbacks.Callback]" = ()) -> int:
+    """Train, evaluate and report, one run or a series; returns 0, or 128 plus the signal that stopped it.
+
+    `callbacks` are given to every run, besides those that the configuration names.
+    """
     # Imported here, so that --help and wrong options are answered without waiting seconds for TensorFlow.
     from pipeline.format.manifest import load_manifest
     from pipeline.train.environment import import_tensorflow
+    from pipeline.train.resume import check_resume
     from pipeline.train.series import check_directory, kind_of, runs_of
 
     manifest = load_manifest(config.data)  # a wrong --data is reported before TensorFlow is imported
+    check_resume(config, manifest)
     is_series = kind_of(config) is not None
     if is_series:
         check_directory(config)
@@ -39,7 +45,7 @@ def train(config: TrainConfig) -> int:
                 reporter.line(f"run {run.run_dir.name} of {config.run_dir}", event="run", run_dir=str(run.run_dir))
             # Keras numbers the names of layers in a process; checkpoints of a run must not depend on the runs before.
             keras.utils.clear_session()
-            if code := train_run(run, manifest, devices, reporter, skip_finished=is_series):
+            if code := train_run(run, manifest, devices, reporter, callbacks, skip_finished=is_series):
                 return code
         if is_series:
             try:
@@ -51,24 +57,34 @@ def train(config: TrainConfig) -> int:
 
 
 def train_run(
-    config: TrainConfig, manifest: "Manifest", devices: "Devices", reporter: "Reporter", skip_finished: bool = False
+    config: TrainConfig,
+    manifest: "Manifest",
+    devices: "Devices",
+    reporter: "Reporter",
+    callbacks: "Sequence[keras.callbacks.Callback]" = (),
+    skip_finished: bool = False,
 ) -> int:
     """Train one run and write its results; returns 0, or 128 plus the signal that stopped it."""
     from pipeline.evaluate.metrics import FILE_NAME
     from pipeline.train import setup
+    from pipeline.train.callbacks import make_callbacks
+    from pipeline.train.checkpoint import load_weights
     from pipeline.train.progress import StopRequested, listen_for_stop
     from pipeline.train.run_dir import RunDirectory
     from pipeline.train.run_plan import make_run_plan
 
-    callbacks, chief = setup.make_callbacks(config), devices.is_chief
+    chief = devices.is_chief
     with RunDirectory(config.run_dir) as run:
         plan = make_run_plan(config, manifest, devices, None if config.fresh else run.earlier())
+        listeners = [*callbacks, *make_callbacks(plan, chief)]
         model, optimizer = setup.make_model(plan, devices)
         store = setup.claim_run(run, plan, devices, model, reporter)
         for line in plan.announcement(devices):
             reporter.line(line)
         trainer = setup.make_trainer(plan, devices, model, optimizer, store, reporter)
         state = trainer.restore()
+        if config.weights_from is not None and not state.global_step:
+            load_weights(config.weights_from, model)
         results = run.path / FILE_NAME
         if not trainer.finished(state):
             results.unlink(missing_ok=True)  # those of fewer epochs would make a series skip this run
@@ -77,7 +93,7 @@ def train_run(
             return 0
         try:
             with listen_for_stop() as stop:
-                state = trainer.fit(state, callbacks if chief else (), stop, run.write_history if chief else None)
+                state = trainer.fit(state, listeners, stop, run.write_history if chief else None)
         except StopRequested as stopped:
             devices.wait_for_all()
             return stopped.exit_code

@@ -25,7 +25,7 @@ from pipeline.files import write_bytes
 from pipeline.train.stored import Count, EpochRow, Stamp, parse_json
 
 _PATTERN = re.compile(r"checkpoint-(\d{9,18})\.npz")
-BEST = "best.npz"
+FOLDER, BEST = "checkpoints", "best.npz"
 _STATE = "state"
 _NPY_MAGIC = b"\x93NUMPY\x01\x00"  # version 1.0; numpy.org/doc/stable/reference/generated/numpy.lib.format.html
 _MAX_HEADER_BYTES = 512  # of an array's type and shape
@@ -176,10 +176,7 @@ class CheckpointStore:
 
     def _read(self, path: pathlib.Path, variables: dict[str, keras.Variable]) -> tuple[_Record, dict[str, np.ndarray]]:
         """A checkpoint's record and the values of these variables, all checked; one of _UNREADABLE if it is corrupt."""
-        kinds = {
-            name: (np.dtype(keras.backend.standardize_dtype(variable.dtype)), tuple(variable.shape))
-            for name, variable in variables.items()
-        }
+        kinds = {name: _kind(variable) for name, variable in variables.items()}
         limits = {name: math.prod(shape) * dtype.itemsize for name, (dtype, shape) in kinds.items()}
         members = _read_members(path, {**limits, _STATE: _MAX_STATE_BYTES + 2 * self._steps.num_examples})
         record = parse_json(_parse_array(_STATE, members[_STATE], np.dtype(np.uint8)).tobytes(), _Record)
@@ -213,6 +210,33 @@ class CheckpointStore:
             return []
         paths = sorted((path for path in self._directory.iterdir() if _PATTERN.fullmatch(path.name)), key=_step_of)
         return [path for path in paths if before is None or _step_of(path) < before]
+
+
+def load_weights(run_dir: pathlib.Path, model: keras.Model) -> None:
+    """Give a model the weights of the newest checkpoint of a run that trained the same network.
+
+    They are those that training had, not their moving average, and their moving statistics belong to them.
+
+    Raises:
+        InputError: there is no checkpoint, it cannot be read, or it is of a network of other variables.
+    """
+    names = {f"model/{place:04d}": variable for place, variable in enumerate(model.variables)}
+    paths = sorted((run_dir / FOLDER).glob("checkpoint-*.npz"))
+    if not paths:
+        raise InputError(f"{run_dir}: no checkpoints, so no weights to start from; name the directory of a run")
+    try:
+        limits = {name: math.prod(variable.shape) * 8 for name, variable in names.items()}
+        members = _read_members(paths[-1], limits)
+        values = {name: _parse_array(name, members[name], *_kind(variable)) for name, variable in names.items()}
+    except _UNREADABLE as error:
+        raise InputError(
+            f"{paths[-1]}: not the weights of this network ({error}); give the --model of that run"
+        ) from error
+    _assign(values, names)
+
+
+def _kind(variable: keras.Variable) -> tuple[np.dtype, tuple[int, ...]]:
+    return np.dtype(keras.backend.standardize_dtype(variable.dtype)), tuple(variable.shape)
 
 
 def _step_of(path: pathlib.Path) -> int:

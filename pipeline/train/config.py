@@ -1,14 +1,15 @@
 """The settings of a training run, validated before anything heavy is imported."""
 
 import argparse
+import ast
 import dataclasses
 import math
 import pathlib
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.cli import setting
-from pipeline.errors import InputError
+from pipeline.errors import InputError, shorten
 from pipeline.feed.holdout import Holdout
 from pipeline.feed.normalize import KINDS
 from pipeline.feed.plan import FEEDS
@@ -17,6 +18,7 @@ from pipeline.train.recipe import Recipe
 STRATEGIES = ("auto", "one", "mirrored", "multiworker")
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
 SCALES = ("device", "host")
+TRACKERS = ("mlflow", "wandb")
 
 _INT32 = 2**31  # steps and rows of a batch are int32 in places
 
@@ -32,6 +34,37 @@ def parse_bytes(text: str) -> int:
     if not 1 <= size < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 4GiB or 500MiB")
     return int(size)
+
+
+class CallbackName(NamedTuple):
+    """A callback as `--callback` names it: module, class or function in it, and what it is called with."""
+
+    module: str
+    name: str
+    settings: dict[str, Any]
+
+
+def parse_callback(text: str) -> CallbackName:
+    """The callback that a text such as "keras.callbacks:ReduceLROnPlateau,factor=0.5,patience=3" names.
+
+    Raises:
+        InputError: it is not of that form.
+    """
+    place, *pairs = map(str.strip, text.split(","))
+    module, _, name = place.partition(":")
+    split = [pair.partition("=") for pair in pairs]
+    if not (module and name.isidentifier() and all(key.isidentifier() and value for key, _, value in split)):
+        raise InputError(
+            f"--callback {shorten(text)}: give package.module:Class, with settings as in ...:Class,patience=3"
+        )
+    return CallbackName(module, name, {key: _literal(value) for key, _, value in split})
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def _count(default: int | None, text: str, group: str, minimum: int = 1) -> Any:
@@ -77,6 +110,9 @@ class TrainConfig(Recipe):
     seeds: int | None = _count(None, "N runs, with N seeds from --seed on: RUN_DIR/seed-0, ...", "training", 2)
     seed: int = setting(0, "of weights, order, dropout and augmentation", group="training", minimum=0, below=2**63)
     patience: int | None = _count(None, "stop after N epochs without a better validation accuracy", "training")
+    weights_from: pathlib.Path | None = setting(
+        None, "start from the weights of this run, in a new one", metavar="RUN_DIR", group="training"
+    )
     checkpoint_every: int | None = _count(None, "also within an epoch, every N steps", "training")
     keep_checkpoints: int = _count(2, "newest to keep, besides the best", "training")
     recover: int = _count(
@@ -96,7 +132,20 @@ class TrainConfig(Recipe):
     normalization: str = setting("unit", "unit: x / 255; standard: mean 0, deviation 1", choices=KINDS, group="feed")
     scale: str = setting("device", "where bytes become numbers; device: in the step", choices=SCALES, group="feed")
 
-    tensorboard: bool = setting(False, "scalars and weight histograms in RUN_DIR/tensorboard", group="output")
+    tensorboard: bool = setting(
+        False, "scalars, augmented images and weight histograms in RUN_DIR/tensorboard", group="output"
+    )
+    profile: int | None = _count(None, "profile N steps after the first calls, for TensorBoard", "output")
+    log_to: tuple[str, ...] = setting(
+        (), "mlflow or wandb; may be repeated", metavar="NAME", group="output", repeat=True
+    )
+    callback: tuple[str, ...] = setting(
+        (),
+        "Keras callback, as keras.callbacks:ReduceLROnPlateau,patience=3 or my_module:MyCallback; may be repeated",
+        metavar="MODULE:CLASS",
+        group="output",
+        repeat=True,
+    )
     log_json: bool = setting(False, "one JSON object per line, for machines", group="output")
 
     def __post_init__(self) -> None:
@@ -106,6 +155,11 @@ class TrainConfig(Recipe):
         if self.scale == "host" and self.augment != "none":
             raise InputError("--scale host needs --augment none: augmentation works on bytes, in the step")
         self._check_holdout()
+        for text in self.callback:
+            parse_callback(text)
+        for name in self.log_to:
+            if name not in TRACKERS:
+                raise InputError(f"--log-to {name}: choose one of {', '.join(TRACKERS)}")
 
     def _check_holdout(self) -> None:
         if self.holdout is not None:

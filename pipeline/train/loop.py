@@ -10,6 +10,7 @@ import keras
 
 from pipeline.feed.dataset import Position
 from pipeline.train.audit import check_epoch
+from pipeline.train.callbacks import replay
 from pipeline.train.checkpoint import CheckpointStore, TrainState
 from pipeline.train.devices import Devices
 from pipeline.train.gpu_monitor import idle_reason, make_gpu_monitor
@@ -92,6 +93,7 @@ class Trainer:
         self._on_epoch = on_epoch
         self._model.stop_training = False
         self._listeners.on_train_begin()
+        replay(callbacks, state.history, self._optimizer, config.peak_learning_rate)
         if config.recover and state.global_step == 0:
             self._save(state)  # so that there is something to go back to
         while not self.finished(state):

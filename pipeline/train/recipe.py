@@ -5,12 +5,11 @@ import math
 import pathlib
 from typing import Any
 
-import msgspec
-
 from models import NETWORKS, parse_network
 from pipeline.augment.strengths import parse_augmentation
 from pipeline.cli import check_settings, setting
 from pipeline.errors import InputError, shorten
+from pipeline.train.settings_file import read_settings
 
 AUTO = "auto"  # chosen by what the images look like
 OPTIMIZERS = ("adam", "adamw", "sgd")
@@ -106,23 +105,17 @@ DEFAULT = "best"
 
 
 def read_recipe(name: str) -> dict[str, Any]:
-    """The settings of a recipe: one of RECIPES, or of a JSON file such as a run's config.json.
+    """The settings of a recipe: one of RECIPES, or of a TOML or JSON file, such as a run's config.json.
 
     Raises:
         InputError: there is no such recipe or file, or it is not one.
     """
     if name in RECIPES:
         return RECIPES[name]
-    path, names = pathlib.Path(name), {field.name for field in dataclasses.fields(Recipe)}
+    path = pathlib.Path(name)
     try:
-        content = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-        if isinstance(content.get("settings"), dict):  # a run's config.json
-            content = {key: value for key, value in content["settings"].items() if key in names}
-        if unknown := sorted(set(content) - names):
-            raise ValueError(f"{unknown[0]} is not a setting of a recipe")
-        recipe = msgspec.convert(content, Recipe)
+        content = read_settings(path, Recipe, "a recipe")
+        recipe = Recipe(**content)
     except (FileNotFoundError, IsADirectoryError) as error:
-        raise InputError(f"--recipe {name}: choose one of {', '.join(RECIPES)}, or name a JSON file") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not a recipe ({error}); a run's config.json is one") from error
+        raise InputError(f"--recipe {name}: choose one of {', '.join(RECIPES)}, or name a TOML or JSON file") from error
     return {key: getattr(recipe, key) for key in content}

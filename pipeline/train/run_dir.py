@@ -15,7 +15,7 @@ import msgspec
 
 from pipeline.errors import InputError
 from pipeline.files import locked, remove_stale, write_text
-from pipeline.train.stored import Identity, StoredRun, parse_json
+from pipeline.train.stored import Identity, StoredData, StoredRun, parse_json
 
 CONFIG_NAME, HISTORY_NAME, LOCK_NAME = "config.json", "history.csv", ".lock"
 COLUMNS = (
@@ -78,15 +78,14 @@ class RunDirectory:
             InputError: another process trains in it, it holds another run's files, or is not a run directory; nothing
                 was changed.
         """
-        settings = config.get("settings", {})
-        self._check(identity, fresh, settings)
+        self._check(identity, fresh, config)
         self.path.mkdir(parents=True, exist_ok=True)
         remarks = self._take_lock()
         if fresh and self._holds_a_run():
             remarks.append(f"the earlier run is now {self._set_aside()}")
             self.path.mkdir(exist_ok=True)
             remarks += self._take_lock()
-        self._check(identity, False, settings)  # again: the directory may have changed before it was locked
+        self._check(identity, False, config)  # again: the directory may have changed before it was locked
         for folder in (self.path, *filter(pathlib.Path.is_dir, self.path.iterdir())):
             remove_stale(folder)
         start = secrets.token_hex(8)
@@ -102,25 +101,25 @@ class RunDirectory:
         writer.writerows(history)
         write_text(self.path / HISTORY_NAME, text.getvalue())
 
-    def _check(self, identity: Identity, fresh: bool, settings: Mapping[str, Any]) -> None:
+    def _check(self, identity: Identity, fresh: bool, config: Mapping[str, Any]) -> None:
         """Check that a run of this identity may be here, without changing anything; InputError as for `claim`."""
         if fresh and self._holds_a_run():
             if pathlib.Path.cwd().is_relative_to(self.path.resolve()):
                 raise InputError(f"{self.path}: --fresh cannot rename the current directory; choose another --run-dir")
         elif (earlier := self.earlier()) is not None:
-            self._check_identity(earlier.identity, identity, settings)
+            self._check_identity(earlier, identity, config)
         elif self.path.exists() and (not self.path.is_dir() or any(map(_is_visible, self.path.iterdir()))):
             raise InputError(f"{self.path}: exists but is not a run directory; choose another --run-dir")
 
-    def _check_identity(self, earlier: Identity, identity: Identity, settings: Mapping[str, Any]) -> None:
-        differ = earlier.differences(identity)
+    def _check_identity(self, earlier: StoredRun, identity: Identity, config: Mapping[str, Any]) -> None:
+        differ = earlier.differences(identity, msgspec.convert(config.get("data", {}), StoredData))
         if "order" in differ:
             raise InputError(
                 f"{self.path} holds a run whose examples were shuffled differently by another version of this program "
                 "or of NumPy; resume with that version, or give another --run-dir or --fresh"
             )
         if differ:
-            requested = settings.get("steps_per_call")
+            requested = config.get("settings", {}).get("steps_per_call")
             if "steps_per_call" in differ and requested not in (None, identity.steps_per_call):
                 # The calls of an epoch are made even, so the run uses another number than the user gave.
                 differ["steps_per_call"] += f" (from --steps-per-call {requested})"

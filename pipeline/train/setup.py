@@ -1,7 +1,6 @@
 """From a plan to a trainer: the network, the optimizer, the data and the run directory that it names."""
 
 import functools
-import importlib.util
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -30,7 +29,6 @@ from pipeline.format.text_ids import original_ids
 from pipeline.splits import TRAIN, VAL
 from pipeline.train.audit import EpochAudit
 from pipeline.train.checkpoint import CheckpointStore
-from pipeline.train.config import TrainConfig
 from pipeline.train.devices import Devices
 from pipeline.train.environment import numerics
 from pipeline.train.loop import Trainer
@@ -193,20 +191,6 @@ def make_inference_model(model: keras.Model, plan: RunPlan) -> keras.Model:
     copy = make_network(plan.config.model, plan.manifest)
     copy.set_weights(model.get_weights())
     return copy
-
-
-def make_callbacks(config: TrainConfig) -> list[keras.callbacks.Callback]:
-    """The Keras callbacks that a configuration asks for; any other can be passed to `Trainer.fit`.
-
-    Raises:
-        InputError: one of them needs a package that is not installed.
-    """
-    if not config.tensorboard:
-        return []
-    if importlib.util.find_spec("tensorboard") is None:
-        raise InputError("--tensorboard needs the package tensorboard: python -m pip install -e '.[tensorboard]'")
-    # The loss, accuracy and images/s of an epoch as scalars, and a histogram of every weight.
-    return [keras.callbacks.TensorBoard(str(config.run_dir / "tensorboard"), histogram_freq=1, write_graph=False)]
 
 
 def _make_validation(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, TypeVar
 import msgspec
 
 from pipeline.feed.normalize import Normalization
+from pipeline.splits import TRAIN
 
 if TYPE_CHECKING:  # it is imported only after the environment is set
     import keras
@@ -40,6 +41,7 @@ class Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     epochs: _Positive | None = None
     memory_budget: _Positive | None = None
     holdout: str | None = None
+    weights_from: str | None = None
     recipe: dict[str, str | float | None] = {}
 
     def differences(self, other: "Identity") -> dict[str, str]:
@@ -81,12 +83,38 @@ class StoredFeed(msgspec.Struct, frozen=True):
     budget: _Positive
 
 
+class StoredData(msgspec.Struct, frozen=True):
+    """The data set of a run, as messages name it."""
+
+    name: str = ""
+    num_examples: dict[str, int] = {}
+
+    def __str__(self) -> str:
+        rows = self.num_examples.get(TRAIN)
+        return self.name if rows is None else f"{self.name} ({rows:,} rows of {TRAIN})"
+
+
 class StoredRun(msgspec.Struct, frozen=True):
     """What a later start uses of config.json; `start` names the start that wrote it."""
 
     identity: Identity
     feed: StoredFeed
     start: str
+    data: StoredData = StoredData()
+
+    def differences(self, identity: Identity, data: StoredData) -> dict[str, str]:
+        """What keeps a start with this identity, on this data, from being this run: name -> "its value -> given"."""
+        differ = self.identity.differences(identity)
+        if "data" in differ:
+            same = str(data) == str(self.data)
+            differ["data"] = f"{data}, converted again with other content" if same else f"{self.data} -> {data}"
+        if "model" in differ:
+            differ.pop("network", None)  # a consequence
+        elif "network" in differ:
+            sizes = [text.partition(" (")[0] for text in (self.identity.network, identity.network)]
+            layers = "other settings of its layers" if sizes[0] == sizes[1] else " -> ".join(sizes)
+            differ["network"] = f"{identity.recipe.get('model', '')}, whose code changed: {layers}"
+        return differ
 
 
 class _Epoch(TypedDict):

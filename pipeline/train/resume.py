@@ -1,0 +1,30 @@
+"""Whether a start can resume the run in its directory, as far as that is known before TensorFlow is imported."""
+
+from pipeline.errors import InputError
+from pipeline.format.manifest import Manifest
+from pipeline.train.config import TrainConfig
+from pipeline.train.run_dir import RunDirectory
+
+
+def check_resume(config: TrainConfig, manifest: Manifest) -> None:
+    """Raise InputError if the run directory holds a run on other data, or one that so many epochs cannot continue.
+
+    With a constant rate a run of 6 epochs is the beginning of one of 12, bit for bit. A rate that falls to the end of
+    the run differs from the first step on.
+    """
+    earlier = None if config.fresh else RunDirectory(config.run_dir).earlier()
+    if earlier is None:
+        return
+    identity, run = earlier.identity, config.run_dir
+    if identity.data != manifest.sha256:
+        given = f"{config.data} ({manifest.split('train').num_examples:,} rows of train)"
+        raise InputError(
+            f"{run} holds a run on the data set {earlier.data}, and {given} is another or was converted again; "
+            "give its --data, another --run-dir, or --fresh to set the run aside"
+        )
+    if identity.epochs not in (None, config.epochs) and identity.schedule == config.schedule:
+        raise InputError(
+            f"{run} holds a run of {identity.epochs} epochs, over which --schedule {config.schedule} spreads the "
+            f"learning rate, so {config.epochs} would be another run from its first step on; to train on, start a run "
+            f"from its weights: add --weights-from {run} --run-dir {run}-{config.epochs}"
+        )

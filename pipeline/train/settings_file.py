@@ -1,0 +1,74 @@
+"""Settings from a file: TOML, or JSON such as a run's config.json."""
+
+import argparse
+import dataclasses
+import difflib
+import pathlib
+import sys
+import typing
+from collections.abc import Collection
+from typing import Any
+
+import msgspec
+
+from pipeline.errors import InputError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_MIGHT_BE_MEANT = 0.6  # difflib's own measure of likeness, from 0 to 1
+
+
+def read_settings(path: pathlib.Path, cls: type, of: str, others: Collection[str] = ()) -> dict[str, Any]:
+    """Values of some fields of the dataclass `cls`, by name, of the types that its annotations give.
+
+    A file that ends in .toml is TOML, any other JSON. Names are those of the options: batch-size or batch_size. Of a
+    run's config.json its settings are read. Values that are null count as not given.
+
+    Args:
+        of: what the settings belong to, for messages: "a recipe".
+        others: names besides the fields, for texts.
+
+    Raises:
+        InputError: the file is not valid, has an unknown name, or a value of another type.
+        OSError: it cannot be read.
+    """
+    types = {name: kind for name, kind in typing.get_type_hints(cls).items() if not name.startswith("_")}
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    settings = {}
+    for key, value in _content(path, fields, of).items():
+        name = key.replace("-", "_")
+        if name not in fields and name not in others:
+            near = difflib.get_close_matches(name, [*fields, *others], 1, _MIGHT_BE_MEANT)
+            meant = f"; did you mean {near[0]}?" if near else ""
+            raise InputError(f"{path}: {key} is not a setting of {of}{meant}")
+        if value is None:
+            continue
+        try:
+            read_text = fields[name].metadata.get("type") if name in fields and isinstance(value, str) else None
+            kind = types[name] if name in fields else str
+            settings[name] = read_text(value) if read_text else msgspec.convert(value, kind, dec_hook=_from_text)
+        except (argparse.ArgumentTypeError, msgspec.ValidationError) as error:
+            raise InputError(f"{path}: {key}: {error}") from error
+    return settings
+
+
+def _content(path: pathlib.Path, fields: Collection[str], of: str) -> dict[str, Any]:
+    try:
+        if path.suffix == ".toml":
+            return tomllib.loads(path.read_text(encoding="utf-8"))
+        content = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
+        what = f"{path}: not the settings of {of} ({error})"
+        raise InputError(f"{what}; a file.toml, or JSON such as a run's config.json, has them") from error
+    if isinstance(settings := content.get("settings"), dict):  # a run's config.json, whose settings are of all kinds
+        return {key: value for key, value in settings.items() if key in fields}
+    return content
+
+
+def _from_text(kind: type, value: Any) -> Any:
+    if not isinstance(value, str):
+        raise ValueError(f"Expected `str`, got `{type(value).__name__}`")  # msgspec makes it a ValidationError
+    return kind(value)

@@ -1,0 +1,83 @@
+"""What `--tensorboard` and `--profile` write: scalars per step and epoch, augmented images, histograms, a profile."""
+
+import time
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from pipeline.augment.preview import augmented_versions
+from pipeline.feed.stream import read_sample
+from pipeline.splits import TRAIN
+from pipeline.train.run_plan import RunPlan
+
+FOLDER = "tensorboard"
+_WARM_UP_CALLS = 3  # the first one compiles; in the next ones allocators and threads still settle
+_IMAGES = 16
+_CHANNELS = (1, 3, 4)  # that TensorBoard can show
+
+
+class StepBoard(keras.callbacks.TensorBoard):
+    """Keras's callback (scalars per epoch, histograms of weights) with scalars per call and augmented images."""
+
+    def __init__(self, plan: RunPlan) -> None:
+        super().__init__(str(plan.config.run_dir / FOLDER), histogram_freq=1, write_graph=False)
+        self._plan, self._begun = plan, 0.0
+        self._epoch = self._done = 0
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        super().on_train_begin(logs)
+        plan = self._plan
+        if plan.manifest.image_shape[2] in _CHANNELS:
+            rows = read_sample(plan.config.data, plan.manifest, TRAIN, _IMAGES)
+            images = rows.images.reshape(-1, *plan.manifest.image_shape)
+            shown = augmented_versions(images, plan.augmentation, plan.config.seed, 1, plan.dark_background)[0]
+            with self._train_writer.as_default():
+                tf.summary.image("augmented", shown, step=0, max_outputs=_IMAGES)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        super().on_epoch_begin(epoch, logs)
+        self._epoch = epoch
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self._begun, self._done = time.perf_counter(), batch
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        steps, seconds = batch + 1 - self._done, time.perf_counter() - self._begun
+        values = {
+            **(logs or {}),
+            "learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
+            "images_per_second": steps * self._plan.steps.batch_size / seconds,
+        }
+        with self._train_writer.as_default():
+            for name, value in values.items():
+                tf.summary.scalar(f"step_{name}", value, step=self._epoch * self._plan.steps.per_epoch + batch + 1)
+
+
+class Profile(keras.callbacks.Callback):
+    """TensorFlow's profile of `steps` steps, in whole calls, after the first calls of this start."""
+
+    def __init__(self, folder: str, steps: int) -> None:
+        super().__init__()
+        self._folder, self._left, self._calls, self._runs = folder, steps, 0, False
+        self._first = 0
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self._calls, self._first = self._calls + 1, batch
+        if self._calls == _WARM_UP_CALLS + 1:
+            tf.profiler.experimental.start(self._folder)
+            self._runs = True
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if self._runs:
+            self._left -= batch + 1 - self._first
+            if self._left <= 0:
+                self._stop()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        if self._runs:
+            self._stop()
+
+    def _stop(self) -> None:
+        tf.profiler.experimental.stop()
+        self._runs = False

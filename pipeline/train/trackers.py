@@ -1,0 +1,88 @@
+"""Experiment trackers, `--log-to mlflow|wandb`: a run's settings once, and its figures after each epoch.
+
+Both are extras of the package. A resumed run continues the tracker's run, whose id is a file of the run directory.
+"""
+
+import importlib
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from pipeline.errors import InputError
+from pipeline.files import write_text
+from pipeline.train.run_plan import RunPlan
+
+
+def make_tracker(name: str, plan: RunPlan) -> keras.callbacks.Callback:
+    """The callback of a tracker: "mlflow" or "wandb"; InputError if its package is not installed."""
+    try:
+        module = importlib.import_module(name)
+    except ImportError as error:
+        raise InputError(f"--log-to {name} needs the package {name}: python -m pip install -e '.[{name}]'") from error
+    return {"mlflow": MlflowTracker, "wandb": WandbTracker}[name](plan, module)
+
+
+class _Tracker(keras.callbacks.Callback):
+    def __init__(self, plan: RunPlan, module: Any) -> None:
+        super().__init__()
+        self._plan, self._module, self._directory = plan, module, plan.config.run_dir
+
+    def _stored_id(self) -> str | None:
+        path = self._directory / self.id_file
+        return path.read_text(encoding="ascii").strip() if path.is_file() else None
+
+    def _store_id(self, value: str) -> None:
+        write_text(self._directory / self.id_file, value + "\n")
+
+    @property
+    def id_file(self) -> str:
+        """The name of the file that holds the id of the tracker's run."""
+        return f"{self._module.__name__}_run_id"
+
+
+class MlflowTracker(_Tracker):
+    """Logs to the server or folder of MLFLOW_TRACKING_URI, by default MLflow's own in the working directory."""
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        mlflow, earlier = self._module, self._stored_id()
+        if earlier is not None:
+            try:
+                mlflow.start_run(run_id=earlier)
+                return
+            except mlflow.exceptions.MlflowException:
+                pass  # of another server: it gets a run of its own
+        self._store_id(mlflow.start_run(run_name=self._directory.name).info.run_id)
+        mlflow.log_params(self._plan.settings())
+        mlflow.set_tag("data", self._plan.manifest.name)
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        self._module.log_metrics({name: float(value) for name, value in (logs or {}).items()}, step=epoch + 1)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self._module.end_run()
+
+
+class WandbTracker(_Tracker):
+    """Logs into RUN_DIR/wandb, for `wandb sync`; with WANDB_MODE=online to the server."""
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        earlier = self._stored_id()
+        self._run = self._module.init(
+            project=self._plan.manifest.name,
+            name=self._directory.name,
+            id=earlier,
+            resume="allow" if earlier else None,
+            dir=self._directory,
+            mode=os.environ.get("WANDB_MODE", "offline"),
+            config=self._plan.settings(),
+        )
+        if earlier is None:
+            self._store_id(self._run.id)
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        self._run.log({name: float(value) for name, value in (logs or {}).items()}, step=epoch + 1)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self._run.finish()
