@@ -3,7 +3,8 @@
 A builder is a function `(image_shape, num_classes, dtype="float32", layer_types=PLAIN, **settings) -> keras.Model` from
 [n, H, W, C] images in the compute dtype of the policy `dtype` to float32 probabilities [n, num_classes], with a layer
 named "logits" before the softmax. Its settings are numbers with defaults. It takes dropout and batch normalization from
-`layer_types` (`models/layer_types.py`), which has Keras's own layers for export.
+`layer_types` (`models/layer_types.py`), which has Keras's own layers for export. A user's function may lack
+`layer_types`, and `dtype`: it is then trained in float32.
 """
 
 import importlib
@@ -41,24 +42,38 @@ class Network(NamedTuple):
         Raises:
             ValueError: there is no such network, function or setting; the message is for users.
         """
-        module_name, _, function_name = NETWORKS.get(self.name, self.name).partition(":")
-        try:
-            builder = getattr(importlib.import_module(module_name), function_name)
-        except (ImportError, AttributeError) as error:
-            raise ValueError(
-                f"cannot import it ({error}); give package.module:function, with its folder on PYTHONPATH"
-            ) from error
-        known = [name for name in inspect.signature(builder).parameters][len(_ARGUMENTS) :]
+        builder = _registered.get(self.name) or _import(NETWORKS.get(self.name, self.name))
+        parameters = inspect.signature(builder).parameters
+        known = [name for name in list(parameters)[2:] if name not in _OPTIONAL]
         if unknown := [name for name in self.settings if name not in known]:
             raise ValueError(f"it has no setting {unknown[0]}; it has {', '.join(known) or 'none'}")
 
         def build(*args: Any, **kwargs: Any) -> "keras.Model":
-            return builder(*args, **kwargs, **self.settings)
+            taken = {name: value for name, value in kwargs.items() if name in parameters or name not in _OPTIONAL}
+            return builder(*args, **taken, **self.settings)
 
         return build
 
 
-_ARGUMENTS = ("image_shape", "num_classes", "dtype", "layer_types")
+_OPTIONAL = ("dtype", "layer_types")
+_registered: dict[str, Builder] = {}
+
+
+def register(builder: Builder) -> str:
+    """Let this process find a function that cannot be imported, as those of a notebook; returns the name to use."""
+    name = f"{builder.__module__}:{builder.__qualname__}"
+    _registered[name] = builder
+    return name
+
+
+def _import(place: str) -> Builder:
+    module_name, _, function_name = place.partition(":")
+    try:
+        return getattr(importlib.import_module(module_name), function_name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"cannot import it ({error}); give package.module:function, with its folder on PYTHONPATH"
+        ) from error
 
 
 def parse_network(text: str) -> Network:

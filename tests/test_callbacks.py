@@ -1,6 +1,7 @@
 """Keras callbacks in this loop: which work, what they get after a resume, and which are refused."""
 
 import importlib.util
+import sys
 
 import keras
 import numpy as np
@@ -143,6 +144,7 @@ def test_tensorboard_is_a_callback_if_requested_and_installed(digits, tmp_path, 
 
 def test_mlflow_gets_settings_and_epochs_and_a_resumed_run_continues(digits, tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
     for epochs in (1, 2):
         run = SmallRun(digits, tmp_path / "run", epochs=epochs, schedule="constant", log_to=("mlflow",))
@@ -163,7 +165,7 @@ def test_wandb_writes_a_run_offline(digits, tmp_path, monkeypatch):
 
 
 def test_a_tracker_that_is_not_installed_is_named(digits, tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "mlflow", None)
+    monkeypatch.setitem(sys.modules, "mlflow", None)
     with pytest.raises(InputError, match=r"--log-to mlflow needs the package mlflow: python -m pip install"):
         make_callbacks(SmallRun(digits, tmp_path, log_to=("mlflow",)).plan)
     with pytest.raises(InputError, match="--log-to x: choose one of mlflow, wandb"):

@@ -29,7 +29,7 @@ def stored(run):
 def test_more_epochs_at_a_constant_rate_are_those_of_a_longer_run(digits, tmp_path):
     whole = SmallRun(digits, tmp_path / "whole", epochs=3, schedule="constant")
     expected = whole.fit().history
-    SmallRun(digits, tmp_path / "run", epochs=1, schedule="constant").fit()
+    stored(SmallRun(digits, tmp_path / "run", epochs=1, schedule="constant")).fit()
     longer = stored(SmallRun(digits, tmp_path / "run", epochs=3, schedule="constant"))
     check_resume(longer.config, longer.plan.manifest)
     assert without_times(longer.fit().history) == without_times(expected)

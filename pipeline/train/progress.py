@@ -5,6 +5,7 @@ import json
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
@@ -128,6 +129,9 @@ def listen_for_stop() -> Iterator[StopSignal]:
     raised again for the handlers from before.
     """
     stop = StopSignal()
+    if threading.current_thread() is not threading.main_thread():  # Python gives signals to the main thread alone
+        yield stop
+        return
     before = {signum: signal.signal(signum, stop._remember) for signum in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield stop

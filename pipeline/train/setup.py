@@ -71,6 +71,8 @@ def make_network(name: str, manifest: Manifest, dtype: str = "float32", layer_ty
     network = parse_network(name)
     try:
         model = network.load()(shape, num_classes, dtype=dtype, layer_types=layer_types)
+        if isinstance(model, keras.Sequential):  # which has no output of its own before it is called
+            model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
         logits, output = model.get_layer("logits").output, model.output
     except ValueError as error:  # also Keras's, if there is no such layer or a layer does not fit the images
         raise InputError(f"--model {name}: {error}") from error
