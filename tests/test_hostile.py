@@ -1,7 +1,7 @@
 """Every invalid input ends in one clear line and exit code 2, or in the right result.
 
-CI tries a few hundred. All of it (2,800 CSVs, 1,200 sets of shards, 1,200 manifests; some minutes), with counts of the
-outcomes:
+CI tries a few hundred. All of it (2,800 CSVs, 1,500 other tables, 1,200 sets of shards, 1,200 manifests; some
+minutes), with counts of the outcomes:
 
     HOSTILE=full python -m pytest -q -s tests/test_hostile.py
 """
@@ -70,6 +70,21 @@ def test_invalid_csvs(counts, data):
             assert names_in(folder) == ["a.csv"]
             return
         check_converted(out, *hostile.read_plainly(data))
+
+
+@examples(60, 1500)
+@given(case=hostile.invalid_tables())
+def test_invalid_tables_of_other_layouts(counts, case):
+    data, args = case
+    with tempfile.TemporaryDirectory() as folder:
+        path, out = pathlib.Path(folder) / "a.csv", pathlib.Path(folder) / "data"
+        path.write_bytes(data)
+        code = hostile.run(csv_to_tfrecord.main, [f"--split=train={path}", "--out", str(out), *args])
+        counts["tables converted" if code == 0 else "tables refused"] += 1
+        if code == 0:
+            load_all(out)
+        else:
+            assert names_in(folder) == ["a.csv"]
 
 
 def check_converted(out, header, *rows):

@@ -162,6 +162,40 @@ def read_plainly(data: bytes) -> list[list[str]]:
     return list(csv.reader(line for line in lines if line.strip()))
 
 
+# Other tables of text
+
+_CELLS = [[k % 3, k, 255 - k, k * 7 % 256, 9] for k in range(12)]
+
+
+def _table(header: str, rows: Sequence[Sequence[Any]], separator: str = ",") -> bytes:
+    lines = [header.split(","), *rows]
+    return "".join(separator.join(map(str, line)) + "\n" for line in lines).encode()
+
+
+_FER_ROWS = [[row[0], " ".join(map(str, row[1:])), ("Training", "PublicTest")[row[1] % 2]] for row in _CELLS]
+_TABLES: list[tuple[bytes, list[str]]] = [
+    (_table("label,p0,p1,p2,p3", _CELLS, ";"), []),
+    (_table("label,p0,p1,p2,p3", _CELLS, "\t"), ["--pixel-range", "0", "255"]),
+    (_table("id,label,p0,p1,p2,p3", [[f"i{row[1]}", "abc"[row[0]], *row[1:]] for row in _CELLS]), []),
+    (_table("emotion,pixels,Usage", _FER_ROWS), ["--split-column", "Usage"]),
+    (_table("label,w,p0,p1,p2,p3", [[row[0], "w", *row[1:]] for row in _CELLS]), ["--drop-column", "w"]),
+    (_table(",label,p0,p1,p2,p3", [[k, *row] for k, row in enumerate(_CELLS)]), ["--layout", "CHW"]),
+    (
+        _table("p0,p1,p2,p3,a,b,c", [[*row[1:], *(int(row[0] == k) for k in range(3))] for row in _CELLS], " "),
+        ["--one-hot-labels", "3"],
+    ),
+]
+
+
+@st.composite
+def invalid_tables(draw) -> tuple[bytes, list[str]]:
+    """A file that pandas reads, with some mistakes, and the options that would read it without them."""
+    data, args = draw(st.sampled_from(_TABLES))
+    for _ in range(draw(st.integers(1, 3))):
+        data = draw(st.one_of(mutated(data), _mutated_lines(data)))
+    return data, args
+
+
 # Shards
 
 Files = dict[str, bytes]
