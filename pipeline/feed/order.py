@@ -188,14 +188,17 @@ class PageOrder:
         rows = np.array(self.shard_rows, np.int64)
         per_shard = -(-rows // self.page_rows)
         first_pages = np.cumsum(per_shard) - per_shard
-        mixed = _generator(seed, epoch, _PAGE_ORDER).permutation(int(per_shard.sum()))
-        shard = np.searchsorted(first_pages, mixed, "right") - 1
-        first = (mixed - first_pages[shard]) * self.page_rows
-        counts = np.minimum(self.page_rows, rows[shard] - first)
-        ends = np.cumsum(counts)
+        counts = np.full(int(per_shard.sum()), self.page_rows)
+        counts[(first_pages + per_shard - 1)[per_shard > 0]] -= (per_shard * self.page_rows - rows)[per_shard > 0]
+        mixed = _generator(seed, epoch, _PAGE_ORDER).permutation(len(counts))
+        ends = np.cumsum(counts[mixed])
         start, stop = self._range
-        ours = slice(np.searchsorted(ends, start, "right"), np.searchsorted(ends - counts, stop, "left"))
-        return np.column_stack([shard[ours], first[ours], counts[ours], (ends - counts)[ours]])
+        # Terabytes have tens of millions of pages, so all else is computed for those of the share alone.
+        ours = slice(np.searchsorted(ends, start, "right"), np.searchsorted(ends, stop, "left") + 1)
+        page, end = mixed[ours], ends[ours]
+        shard = np.searchsorted(first_pages, page, "right") - 1
+        first = (page - first_pages[shard]) * self.page_rows
+        return np.column_stack([shard, first, counts[page], end - counts[page]])
 
     def window_reads(self, pages: np.ndarray, window: int) -> np.ndarray:
         """int64 [reads, 3]: shard, first record, records - the content of window `window` of the sequence `pages`.
