@@ -38,7 +38,7 @@ class Cluster:
     replicas: int = setting(8, "GPUs per host", minimum=1, below=1 << 12)
     per_replica: int = setting(256, "images per replica and step", minimum=1, below=1 << 20)
     step_ms: float = setting(13.2, "milliseconds of a step on one replica", minimum=1e-3, below=1e6)
-    reduce_ms: float = setting(0.7, "milliseconds of the all-reduce", minimum=0, below=1e6)
+    reduce_ms: float = setting(1.1, "milliseconds of the all-reduce", minimum=0, below=1e6)
     epoch_rows: int = setting(20_000_000, "rows that are dealt", minimum=1, below=1 << 31)
     page_rows: int = setting(301, "rows of a page of 256 KiB", minimum=1, below=1 << 20)
     window_calls: int = setting(4, "calls of 8 steps that a window holds", minimum=1, below=1 << 20)
