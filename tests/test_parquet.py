@@ -1,3 +1,4 @@
+import json
 import sys
 
 import numpy as np
@@ -47,6 +48,24 @@ def test_each_layout_gives_images_and_labels(tmp_path, case):
 def test_names_of_the_classes_are_those_of_the_hub(tmp_path):
     path = write(tmp_path / "a", {"image": AS_STRUCT, "label": LABELS}, hub_metadata(("x", "y", "z", "never seen")))
     assert find_reader(path, OPTIONS).class_names == ("x", "y", "z", "never seen")
+
+
+def test_labels_of_any_name_are_those_that_the_hub_declares(tmp_path):
+    columns = {"img": AS_STRUCT, "fine_label": LABELS, "id": [f"a{row}" for row in range(30)]}
+    label = {"names": list(CLASSES), "_type": "ClassLabel"}
+
+    def metadata(*names):
+        return {"huggingface": json.dumps({"info": {"features": dict.fromkeys(names, label)}})}
+
+    _, labels, ids = read(write(tmp_path / "a", columns, metadata("fine_label")), OPTIONS)
+    np.testing.assert_array_equal(labels, LABELS)
+    assert ids[:2].tolist() == ["a0", "a1"]
+    both = write(tmp_path / "b", {**columns, "coarse_label": LABELS}, metadata("fine_label", "coarse_label"))
+    with pytest.raises(
+        InputError, match="columns fine_label, coarse_label could each be the label; choose with --label"
+    ):
+        find_reader(both, OPTIONS)
+    np.testing.assert_array_equal(read(both, ReadOptions(label_column="coarse_label"))[1], LABELS)
 
 
 def test_hidden_labels_are_none(tmp_path):

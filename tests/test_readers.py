@@ -9,6 +9,7 @@ from pipeline.convert.config import ConvertConfig
 from pipeline.convert.converter import convert
 from pipeline.convert.open_table import open_table
 from pipeline.convert.read_options import ReadOptions
+from pipeline.convert.readers import find_reader
 from pipeline.errors import InputError
 from tests.helpers.containers import (
     CLASSES,
@@ -17,6 +18,7 @@ from tests.helpers.containers import (
     NAMES,
     hub_metadata,
     idx,
+    npy,
     npz,
     picture,
     write_list,
@@ -127,6 +129,40 @@ def test_missing_labels_say_what_to_give(tmp_path):
         InputError, match="a: no labels, which 'train' needs; give a file of labels with --labels train="
     ):
         convert(ConvertConfig((("train", tmp_path / "a"),), tmp_path / "out"))
+
+
+def corrupted(data, rng):
+    """The bytes with one to four of them changed, inserted or removed, or cut."""
+    data = bytearray(data)
+    for _ in range(rng.integers(1, 5)):
+        place = int(rng.integers(0, len(data)))
+        end = place + int(rng.integers(0, 9))
+        data[place:end] = rng.bytes(int(rng.integers(0, 9)))
+    return bytes(data[: int(rng.integers(1, len(data)))] if rng.random() < 0.2 else data)
+
+
+@pytest.mark.parametrize("kind", ["idx", "idx.gz", "npy", "npz", "parquet"])
+def test_corrupt_container_is_read_or_refused_in_one_line(tmp_path, kind):
+    npz(tmp_path / "npz", x=IMAGES, y=LABELS)
+    table = hub(tmp_path)[0]["train"].read_bytes() if kind == "parquet" else b""
+    data = {
+        "idx": idx(IMAGES),
+        "idx.gz": gzip.compress(idx(IMAGES)),
+        "npy": npy(IMAGES),
+        "npz": (tmp_path / "npz").read_bytes(),
+        "parquet": table,
+    }[kind]
+    rng, refused = np.random.default_rng(0), 0
+    for _ in range(80):
+        (tmp_path / "corrupt").write_bytes(corrupted(data, rng))
+        try:
+            reader = find_reader(tmp_path / "corrupt", ReadOptions())
+            for _ in reader.blocks() if reader else ():
+                pass
+        except InputError as error:
+            assert "\n" not in str(error)
+            refused += 1
+    assert refused > 30
 
 
 def test_folder_of_images_can_be_predicted(tmp_path):

@@ -103,6 +103,6 @@ def _read_npy(path: str | pathlib.Path, stream: io.RawIOBase, start: bytes) -> H
         text = io.BytesIO(length + read_exactly(stream, int.from_bytes(length, "little")))
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, columns_first, dtype = read(text)
-    except (ValueError, SyntaxError, TypeError) as error:
+    except Exception as error:  # NumPy evaluates the header as Python's tokenizer and parser take it
         raise InputError(f"{path}: not an array as numpy.save writes it; get it again") from error
     return Header(dtype, shape, bool(columns_first) and len(shape) > 1)

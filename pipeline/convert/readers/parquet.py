@@ -34,11 +34,14 @@ class ParquetReader:
         self.path, self.part, self._options = path, column, options
         schema = _open(path).schema_arrow
         names, features = list(schema.names), _features(schema)
-        self._label = _role(path, "label", options.label_column, LABEL_NAMES, names)
+        declared = tuple(name.lower() for name, feature in features.items() if feature.get("_type") == "ClassLabel")
+        self._label = _role(path, "label", options.label_column, LABEL_NAMES, names) or _role(
+            path, "label", options.label_column, declared, names
+        )
         self._id = _role(path, "id", options.id_column, ID_NAMES, names)
         self._image = _image_column(path, column, schema, features, (self._label, self._id))
         self.is_encoded = self._image is not None and _is_encoded(schema.field(self._image).type)
-        label = features.get(self._label) or {}
+        label = features.get(self._label or "", {})
         self.class_names = tuple(label["names"]) if label.get("names") else None
         if self.class_names is not None and _all_hidden(self._label_blocks()):
             self._label, self.class_names = None, None
@@ -97,7 +100,7 @@ class ParquetReader:
 
         try:
             yield from _open(self.path).iter_batches(_BATCH, columns=columns)
-        except (pyarrow.ArrowException, OSError) as error:
+        except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
             raise _corrupt(self.path) from error
 
     def _find_pixels(self, names: list[str]) -> list[str]:
@@ -172,8 +175,10 @@ def _open(path: pathlib.Path) -> Any:
     except ImportError as error:
         raise InputError(f"{path}: a Parquet file, which needs pyarrow; run: python -m pip install pyarrow") from error
     try:
-        return parquet.ParquetFile(path)
-    except (pyarrow.ArrowException, OSError) as error:
+        file = parquet.ParquetFile(path, page_checksum_verification=True)
+        file.schema_arrow.names  # noqa: B018, decodes them
+        return file
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _corrupt(path) from error
 
 
@@ -181,7 +186,7 @@ def _corrupt(path: pathlib.Path) -> InputError:
     return InputError(f"{path}: corrupt or truncated Parquet file; get it again")
 
 
-def _features(schema: Any) -> dict[str | None, dict]:
+def _features(schema: Any) -> dict[str, dict]:
     """Column -> what the hub's `datasets` library says of it, kept in the file's metadata."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
@@ -203,7 +208,7 @@ def _role(path: pathlib.Path, role: str, given: str | None, known: tuple[str, ..
 
 
 def _image_column(
-    path: pathlib.Path, given: str | None, schema: Any, features: dict[str | None, dict], others: tuple
+    path: pathlib.Path, given: str | None, schema: Any, features: dict[str, dict], others: tuple
 ) -> str | None:
     """The column of encoded images or of lists of pixels; None if pixels have columns of their own."""
     if given is not None:
