@@ -7,8 +7,9 @@ import resource
 import numpy as np
 import pytest
 
+from pipeline.convert.read_options import ReadOptions
 from pipeline.errors import InputError
-from pipeline.evaluate import submission
+from pipeline.evaluate import sources
 from pipeline.evaluate.predict import shifted_views
 from pipeline.evaluate.saved_run import read_run
 from pipeline.feed.normalize import Normalization
@@ -46,15 +47,15 @@ def joined(source):
 
 
 def test_csv_gives_the_rows_of_the_converted_split(home, run):
-    split = submission.open_split(run, home / "data", "val")
+    split = sources.open_split(run, home / "data", "val")
     assert (split.name, split.num_rows) == ("val", 23)
-    for of_split, of_csv in zip(joined(split), joined(submission.open_csv(run, home / "val.csv")), strict=True):
+    for of_split, of_csv in zip(joined(split), joined(sources.open_csv(run, home / "val.csv")), strict=True):
         np.testing.assert_array_equal(of_split, of_csv)
 
 
 def test_csv_without_ids_and_labels(tmp_path, run):
     rows = 70_001  # more than one block
-    images, labels, ids = joined(submission.open_csv(run, write_csv(tmp_path / "in.csv", rows=rows)))
+    images, labels, ids = joined(sources.open_csv(run, write_csv(tmp_path / "in.csv", rows=rows)))
     np.testing.assert_array_equal(images, pixels(rows))
     assert set(labels) == {-1}
     np.testing.assert_array_equal(ids, np.arange(rows))
@@ -62,7 +63,7 @@ def test_csv_without_ids_and_labels(tmp_path, run):
 
 def test_csv_without_header(tmp_path, run):
     path = write_csv(tmp_path / "in.csv", labels=expected_names(23), header=False)
-    _, labels, _ = joined(submission.open_csv(run, path, has_header=False, label_column="0"))
+    _, labels, _ = joined(sources.open_csv(run, path, ReadOptions(has_header=False, label_column="0")))
     assert [run.class_names[label] for label in labels] == expected_names(23)
 
 
@@ -85,7 +86,7 @@ def test_csv_that_does_not_fit_writes_nothing(home, tmp_path, columns, message):
 
 def test_unknown_split_names_those_of_the_data(home, run):
     with pytest.raises(InputError, match="no split 'dev' in data; it has test, train, val"):
-        submission.open_split(run, home / "data", "dev")
+        sources.open_split(run, home / "data", "dev")
 
 
 @pytest.mark.parametrize("source", [["--split", "test", "--data"], ["--csv"]], ids=["split", "CSV"])

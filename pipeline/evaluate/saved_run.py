@@ -69,6 +69,7 @@ class _Data(msgspec.Struct):
     name: str
     image_shape: tuple[_Size, _Size, _Size]
     class_names: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    dark_background: bool | None = None
 
 
 class _Config(msgspec.Struct):
@@ -97,6 +98,7 @@ class SavedRun:
     image_shape: tuple[int, int, int]
     class_names: tuple[str, ...]
     normalization: Normalization
+    dark_background: bool | None = None  # of the training images, if it is known
 
     def check_fits(self, where: str, image_shape: Sequence[int], class_names: Sequence[str]) -> None:
         """InputError unless the data of `where` have the images and classes that this run's model was trained on."""
@@ -161,7 +163,9 @@ def read_run(directory: str | pathlib.Path) -> SavedRun:
     except (msgspec.DecodeError, RecursionError) as error:
         raise InputError(f"{path}: not the configuration of a run ({error}); train again") from error
     data = config.data
-    return SavedRun(directory, data.name, data.image_shape, data.class_names, config.normalization)
+    return SavedRun(
+        directory, data.name, data.image_shape, data.class_names, config.normalization, data.dark_background
+    )
 
 
 def read_runs(directories: Sequence[str | pathlib.Path]) -> list[SavedRun]:

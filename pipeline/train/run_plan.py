@@ -144,6 +144,7 @@ class RunPlan:
                 "manifest_sha256": manifest.sha256,
                 "image_shape": list(manifest.image_shape),
                 "class_names": list(manifest.class_names),
+                "dark_background": self.dark_background if self.augmentation else None,  # looked at to augment only
                 "num_examples": {split.name: split.num_examples for split in manifest.splits.values()},
             },
             "holdout": {"rows": self.holdout.describe(), "num_trained": self.steps.num_examples},
