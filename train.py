@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse_config(argv: Sequence[str] | None) -> TrainConfig:
     """The configuration that a command line asks for: its options, then those of --config, then the recipe's."""
-    parser = Parser(prog="train.py", description=__doc__)
+    parser = Parser(description=__doc__)
     recipes = f"{', '.join(RECIPES)}, or a TOML or JSON file such as a run's config.json (default: {DEFAULT})"
     parser.add_argument("--recipe", metavar="NAME", help=recipes)
     files = "any of these settings, in TOML or in JSON such as a run's config.json; options given here win"

@@ -6,6 +6,8 @@ import dataclasses
 import errno
 import math
 import os
+import pathlib
+import re
 import signal
 import sys
 import typing
@@ -14,10 +16,26 @@ from typing import Any, NoReturn, TypeVar
 
 import pipeline
 from pipeline.errors import InputError, TryAgainError
+from pipeline.status import EXIT_INTERRUPTED, answer_interrupts
 
 EXIT_BAD_INPUT = 2
 EXIT_TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h, on which schedulers start the job again
-EXIT_INTERRUPTED = 128 + signal.SIGINT
+
+# As setup.cfg has them.
+COMMANDS = {
+    "train.py": "kannada-train",
+    "tools/benchmark.py": "kannada-benchmark",
+    "tools/csv_to_tfrecord.py": "kannada-convert",
+    "tools/doctor.py": "kannada-doctor",
+    "tools/import_tfrecord.py": "kannada-import",
+    "tools/inspect_tfrecord.py": "kannada-inspect",
+    "tools/launch.py": "kannada-launch",
+    "tools/make_sample_csv.py": "kannada-sample",
+    "tools/predict.py": "kannada-predict",
+    "tools/prove_resume.py": "kannada-prove-resume",
+}
+# Not in a longer path, and not a file that a message is about.
+_SCRIPT = re.compile(rf"(?<![\w/.\\-])(?:python )?({'|'.join(map(re.escape, COMMANDS))})(?![\w/:])")
 
 _Settings = TypeVar("_Settings")
 
@@ -33,6 +51,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}; see --help")
+
+    def format_help(self) -> str:
+        return with_command_names(super().format_help())
 
 
 def setting(
@@ -124,6 +145,17 @@ def flag_of(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def with_command_names(text: str) -> str:
+    """A text for users in which this project's scripts have the names of the commands that this installation has.
+
+    In a checkout they are scripts, as the texts have them: `python tools/csv_to_tfrecord.py`.
+    """
+    started, root = pathlib.PurePath(sys.argv[0]).name, pathlib.Path(__file__).parent.parent
+    if (root / "setup.cfg").exists() and not started.startswith("kannada-"):
+        return text
+    return _SCRIPT.sub(lambda match: COMMANDS[match[1]], text)
+
+
 def run_command(main: Callable[[Sequence[str] | None], int | None], at_once: bool = False) -> None:
     """Run `main(argv)` and exit with its code; what a user can fix becomes one line on stderr.
 
@@ -133,6 +165,7 @@ def run_command(main: Callable[[Sequence[str] | None], int | None], at_once: boo
     # As an exception it passes through the clean-up of whatever is being written; a plain kill leaves temporaries.
     signal.signal(signal.SIGTERM, lambda signum, _: sys.exit(128 + signum))
     _open_standard_streams()
+    answer_interrupts()
     code = _exit_code(main)
     try:
         sys.stdout.flush()
@@ -189,5 +222,5 @@ def _os_error_code(error: OSError) -> int:
 
 def _print_error(message: str, code: int = EXIT_BAD_INPUT) -> int:
     with contextlib.suppress(OSError):  # stderr itself may be what fails; the exit code remains
-        print("error: " + " ".join(message.splitlines()), file=sys.stderr, flush=True)
+        print("error: " + with_command_names(" ".join(message.splitlines())), file=sys.stderr, flush=True)
     return code

@@ -1,14 +1,17 @@
 """Running a command: settings as options, exit codes, standard streams."""
 
+import configparser
 import dataclasses
 import itertools
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
 import pytest
 
+from pipeline import cli
 from pipeline.cli import Parser, add_settings, check_settings, setting, settings_from
 from pipeline.errors import InputError
 
@@ -120,3 +123,28 @@ def test_output_that_cannot_be_written_is_no_traceback(target, code, error):
     shell = f'set -o pipefail; "$@" {target}'
     done = subprocess.run(["bash", "-c", shell, "-", *command], stderr=subprocess.PIPE, text=True, check=False)
     assert (done.returncode, done.stderr) == (code, error)
+
+
+@pytest.mark.parametrize(
+    ("text", "installed"),
+    [
+        ("run python tools/inspect_tfrecord.py repair 'a b'", "run kannada-inspect repair 'a b'"),
+        ("create one with tools/csv_to_tfrecord.py", "create one with kannada-convert"),
+        ("usage: python train.py --data a", "usage: kannada-train --data a"),
+        ("train.py: not a CSV", "train.py: not a CSV"),
+        ("mine/train.py or xtools/predict.py", "mine/train.py or xtools/predict.py"),
+    ],
+)
+def test_installed_commands_give_advice_with_installed_names(monkeypatch, text, installed):
+    assert cli.with_command_names(text) == text
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/kannada-train", "--data", "a"])
+    assert cli.with_command_names(text) == installed
+
+
+def test_advice_knows_all_commands_of_the_package():
+    setup = configparser.ConfigParser()
+    setup.read(pathlib.Path(cli.__file__).parent.parent / "setup.cfg")
+    scripts = dict(re.findall(r"(\S+) = (\S+):cli", setup["options.entry_points"]["console_scripts"]))
+    assert {name: f"{module.replace('.', '/')}.py" for name, module in scripts.items()} == {
+        name: script for script, name in cli.COMMANDS.items()
+    }

@@ -12,10 +12,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from pipeline.cli import Parser, add_settings, run_command, settings_from
+from pipeline.cli import Parser, add_settings, run_command, settings_from, with_command_names
 from pipeline.convert.read_options import ReadOptions
 from pipeline.data_audit.options import AuditOptions, ConversionAudit
 from pipeline.errors import InputError
+from pipeline.status import stopping
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -44,8 +45,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         overwrite=args.overwrite,
     )
     audit = ConversionAudit(settings_from(AuditOptions, args))
-    with _progress_bar() as on_progress:
-        manifest = convert(config, on_progress, lambda text: print(text, file=sys.stderr), audit)
+    with stopping("the conversion, which leaves nothing"), _progress_bar() as on_progress:
+        manifest = convert(config, on_progress, lambda text: print(with_command_names(text), file=sys.stderr), audit)
     seconds = time.perf_counter() - started
     rows = sum(split.num_examples for split in manifest.splits.values())
     print(summary_text(manifest))

@@ -1,10 +1,12 @@
 """A training from its configuration to its results, one run or a series: what train.py and `pipeline.train` do."""
 
+import os
 import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipeline.train.config import TrainConfig
+from pipeline.status import doing, reported_to
+from pipeline.train.config import TrainConfig, check_patience
 
 if TYPE_CHECKING:
     import keras
@@ -23,23 +25,26 @@ def train(config: TrainConfig, callbacks: "Sequence[keras.callbacks.Callback]" =
     # Imported here, so that --help and wrong options are answered without waiting seconds for TensorFlow.
     from pipeline.format.manifest import load_manifest
     from pipeline.train.environment import import_tensorflow
+    from pipeline.train.progress import Reporter
     from pipeline.train.resume import check_resume
     from pipeline.train.series import check_directory, kind_of, runs_of
 
     manifest = load_manifest(config.data)  # a wrong --data is reported before TensorFlow is imported
+    check_patience(config, manifest)
     check_resume(config, manifest)
     is_series = kind_of(config) is not None
     if is_series:
         check_directory(config)
-    import_tensorflow()
+    # Which worker this is becomes known with TensorFlow.
+    with reported_to(Reporter(config.log_json, quiet=bool(os.environ.get("TF_CONFIG"))).activity):
+        import_tensorflow()
     import keras
 
     from pipeline.train.devices import make_devices
-    from pipeline.train.progress import Reporter
 
     devices = make_devices(config.strategy, config.devices)
     reporter = Reporter(config.log_json, quiet=not devices.is_chief)
-    with devices.watching_workers():
+    with devices.watching_workers(), reported_to(reporter.activity):
         for run in runs_of(config):
             if is_series:
                 reporter.line(f"run {run.run_dir.name} of {config.run_dir}", event="run", run_dir=str(run.run_dir))
@@ -77,11 +82,13 @@ def train_run(
     with RunDirectory(config.run_dir) as run:
         plan = make_run_plan(config, manifest, devices, None if config.fresh else run.earlier())
         listeners = [*callbacks, *make_callbacks(plan, chief)]
-        model, optimizer = setup.make_model(plan, devices)
+        with doing("building the network"):
+            model, optimizer = setup.make_model(plan, devices)
         store = setup.claim_run(run, plan, devices, model, reporter)
         for line in plan.announcement(devices):
             reporter.line(line)
-        trainer = setup.make_trainer(plan, devices, model, optimizer, store, reporter)
+        with doing("loading the data"):
+            trainer = setup.make_trainer(plan, devices, model, optimizer, store, reporter)
         state = trainer.restore()
         if config.weights_from is not None and not state.global_step:
             load_weights(config.weights_from, model)
@@ -155,10 +162,11 @@ def write_series(config: TrainConfig, manifest: "Manifest", reporter: "Reporter"
     holdouts = [Holdout.choose(run.holdout, run.final, run.group_size, manifest) for run in runs]
     paths = [run.run_dir for run in runs]
     more = manifest, config.data, min(1024, config.batch_size)
-    if kind_of(config) == FOLD:
-        series = write_folds(config.run_dir, paths, holdouts, *more)
-    else:
-        series = write_seeds(config.run_dir, paths, holdouts[0], *more)
+    with doing("evaluating the runs together"):
+        if kind_of(config) == FOLD:
+            series = write_folds(config.run_dir, paths, holdouts, *more)
+        else:
+            series = write_seeds(config.run_dir, paths, holdouts[0], *more)
     for line in series.table():
         reporter.line(line)
     reporter.line(f"the series is in {config.run_dir}", event="series", run_dir=str(config.run_dir), **series.figures())

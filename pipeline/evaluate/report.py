@@ -21,6 +21,7 @@ from pipeline.feed.resident import SplitArrays, load_split
 from pipeline.feed.stream import read_sample
 from pipeline.format.manifest import Manifest, Split
 from pipeline.splits import HOLDOUT, TRAIN, VAL
+from pipeline.status import doing
 
 if TYPE_CHECKING:
     import keras
@@ -70,17 +71,21 @@ def write_report(
     folder, names = run_dir / FIGURES_NAME, manifest.class_names
     holdout, calibration = holdout or Holdout(Holdout.default(manifest)), None
     try:
-        calibration = _calibrate(model, manifest, data_dir, normalization, batch_size, holdout)
+        with doing("calibrating"):
+            calibration = _calibrate(model, manifest, data_dir, normalization, batch_size, holdout)
     finally:
-        export_model(run_dir, model, normalization, names)  # first: later failures lose nothing of the training
+        with doing("exporting the model"):
+            export_model(run_dir, model, normalization, names)  # first: later failures lose nothing of the training
     folder.mkdir(exist_ok=True)
-    figures.class_balance(manifest, folder / "class_balance.png")
-    if history:
-        figures.curves(history, folder / "curves.png")
+    with doing("drawing figures"):
+        figures.class_balance(manifest, folder / "class_balance.png")
+        if history:
+            figures.curves(history, folder / "curves.png")
     predict = make_predictor(model, normalization, manifest.image_shape, batch_size)
     # One split at a time, so that only one is in memory.
-    parts = (_evaluate(part, predict, manifest, folder) for part in evaluated_parts(data_dir, manifest, holdout))
-    evaluations = [evaluation for evaluation in parts if evaluation is not None]
+    with doing("evaluating and drawing predictions"):
+        parts = (_evaluate(part, predict, manifest, folder) for part in evaluated_parts(data_dir, manifest, holdout))
+        evaluations = [evaluation for evaluation in parts if evaluation is not None]
     write_evaluations(run_dir / FILE_NAME, evaluations, calibration)
     return Report(evaluations, calibration)
 
@@ -98,9 +103,10 @@ def draw_augmented(
     if not strengths:
         path.unlink(missing_ok=True)  # of an earlier run in this directory
         return
-    rows = read_sample(data_dir, manifest, TRAIN, _AUGMENTED_FROM)
-    images = rows.images.reshape(-1, *manifest.image_shape)
-    image_grids.augmented_samples(images, rows.labels, manifest.class_names, strengths, seed, path, dark_background)
+    with doing("drawing augmented images"):
+        rows = read_sample(data_dir, manifest, TRAIN, _AUGMENTED_FROM)
+        images = rows.images.reshape(-1, *manifest.image_shape)
+        image_grids.augmented_samples(images, rows.labels, manifest.class_names, strengths, seed, path, dark_background)
 
 
 class Part(NamedTuple):

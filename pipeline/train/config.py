@@ -13,6 +13,7 @@ from pipeline.errors import InputError, shorten
 from pipeline.feed.holdout import Holdout
 from pipeline.feed.normalize import KINDS
 from pipeline.feed.plan import FEEDS
+from pipeline.format.manifest import Manifest
 from pipeline.train.recipe import Recipe
 
 STRATEGIES = ("auto", "one", "mirrored", "multiworker")
@@ -169,3 +170,14 @@ class TrainConfig(Recipe):
         if self.folds and (self.final or self.seeds or self.holdout):
             other = "--final" if self.final else "--seeds" if self.seeds else "--holdout"
             raise InputError(f"--folds holds out one fold per run; omit {other}")
+
+
+def check_patience(config: TrainConfig, manifest: Manifest) -> None:
+    """InputError if `--patience` has no validation to go by: accuracy on rows that are trained on hardly ever falls."""
+    if config.patience is None or config.folds:
+        return
+    holdout = Holdout.choose(config.holdout, config.final, config.group_size, manifest)
+    if not (holdout.from_train or holdout.uses_val):
+        reason = "--final leaves no validation" if config.final else f"{manifest.name} is trained on without validation"
+        advice = "" if config.final else "hold rows out with --holdout random:0.1, or "
+        raise InputError(f"--patience {config.patience}: {reason}; {advice}omit --patience")

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pipeline.errors import InputError
+from pipeline.status import doing
 from pipeline.train.stored import Numerics
 
 # Extensions that TensorFlow and oneDNN have kernels of their own for; each sums up in another order.
@@ -50,7 +51,8 @@ def import_tensorflow() -> Any:
         tempfile.gettempdir()
     except FileNotFoundError as error:
         raise InputError(f"{error.strerror}; make one of them writable, or set TMPDIR") from error
-    with _held_back_stderr(), _hidden("matplotlib", "sklearn"):
+    # Python raises Ctrl-C inside of C libraries that start up, some of which then crash, so it may end the process.
+    with doing("importing TensorFlow", at_once=True), _held_back_stderr(), _hidden("matplotlib", "sklearn"):
         import keras
         import tensorflow as tf
 

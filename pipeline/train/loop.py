@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from pipeline.feed.dataset import Position
+from pipeline.status import doing
 from pipeline.train.audit import check_epoch
 from pipeline.train.callbacks import replay
 from pipeline.train.checkpoint import CheckpointStore, TrainState
@@ -47,6 +48,7 @@ class Trainer:
         self._guard = FiniteGuard(devices, compiled, feeds.read_ids)
         self._listeners = keras.callbacks.CallbackList()
         self._stop_signal = StopSignal()
+        self._traced = False  # whether the step is compiled
         self._on_epoch: Callable[[list[EpochRow]], None] | None = None
 
     def restore(self) -> TrainState:
@@ -141,7 +143,9 @@ class Trainer:
         started = time.perf_counter()
         parts, counts = next(feed)
         self._waited += time.perf_counter() - started
-        result = self._compiled.train(parts, counts, state.global_step, bool(self._stop_signal))
+        with contextlib.nullcontext() if self._traced else doing("compiling the first step"):
+            result = self._compiled.train(parts, counts, state.global_step, bool(self._stop_signal))
+        self._traced = True
         state.seconds += time.perf_counter() - started
         self._guard.check_call(state, parts, result, count)
         state.totals = _added(state.totals, result)
@@ -186,7 +190,7 @@ class Trainer:
         if self._feeds.validation is None:
             return {}
         sums = (0.0, 0.0, 0.0)
-        with self.averaged_weights():
+        with doing("validating"), self.averaged_weights():
             for parts, counts in self._delivered(self._feeds.validation()):
                 sums = _added(sums, self._compiled.evaluate(parts, counts))
         self._guard.check_validation(state, sums[0])

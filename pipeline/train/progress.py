@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import shutil
 import signal
 import sys
@@ -11,40 +12,91 @@ from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
 from typing import Any, TextIO
 
-_BAR = 24  # characters
+from pipeline.cli import with_command_names
+from pipeline.status import stopping
+
+_MAX_BAR = 30  # characters
+_MIN_BAR = 8
+_REFRESH_SECONDS = 0.1
 
 
 class Reporter:
     """Prints lines of a run; with `as_json`, objects with the line as `text`, a name as `event`, and typed fields."""
 
-    def __init__(self, as_json: bool = False, out: TextIO | None = None, quiet: bool = False) -> None:
-        self._json, self._quiet, self._out = as_json, quiet, out or sys.stdout
+    def __init__(
+        self,
+        as_json: bool = False,
+        out: TextIO | None = None,
+        quiet: bool = False,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._json, self._quiet, self._out, self._clock = as_json, quiet, out or sys.stdout, clock
         self._live = not as_json and not quiet and self._out.isatty()
-        self._line_open = False
+        self._shown = -math.inf  # when the live line was written
+        self._first: tuple[float, int] | None = None  # when the first step of this start was done, and which it was
 
     def line(self, text: str, event: str = "note", **fields: Any) -> None:
         """Print a line once. `event` and `fields` are what other programs read."""
         if self._quiet:
             return
-        if self._line_open:
-            self._out.write("\r\x1b[K")
-            self._line_open = False
-        out = json.dumps({"event": event, "text": text, **fields}) if self._json else text
+        if self._live:
+            self._out.write("\r\x1b[K")  # what a live line or an activity left there
+        out = json.dumps({"event": event, "text": text, **fields}) if self._json else with_command_names(text)
         print(out, file=self._out, flush=True)
 
+    def activity(self, text: str) -> None:
+        """Report what begins, as an event; a terminal shows it by itself (`pipeline/status.py`)."""
+        if self._json:
+            self.line(text, event="phase", phase=text)
+
     def step(self, epoch: int, epochs: int, step: int, steps: int, logs: Mapping[str, float]) -> None:
-        """The position within an epoch (from 0); shown on a terminal only."""
-        if self._live:
-            bar = ("━" * (_BAR * step // steps) + "╺").ljust(_BAR)[:_BAR]
-            text = f"epoch {epoch + 1}/{epochs} {bar} {step}/{steps}  {_figures(logs)}"
-            # A carriage return cannot take back a line that wraps.
-            self._out.write(f"\r\x1b[K{text[: shutil.get_terminal_size().columns - 1]}")
-            self._out.flush()
-            self._line_open = True
+        """The position within an epoch (from 0), and the time left for all epochs; shown on a terminal only."""
+        if not self._live:
+            return
+        now, done = self._clock(), epoch * steps + step
+        if self._first is None or done < self._first[1]:
+            self._first = now, done  # after compiling, which would be counted to each step; or after a recovery
+        if now - self._shown < _REFRESH_SECONDS and step < steps:
+            return
+        started, before = self._first
+        left = (now - started) / (done - before) * (epochs * steps - done) if done > before else None
+        # A carriage return cannot take back a line that wraps.
+        width = shutil.get_terminal_size().columns - 1
+        self._out.write(f"\r\x1b[K{_live_line(width, epoch, epochs, step, steps, logs, left)}")
+        self._out.flush()
+        self._shown = now
 
     def epoch(self, epochs: int, row: Mapping[str, Any]) -> None:
         """The figures of a finished epoch: a row of the history, and what `GpuMonitor.read` gave."""
         self.line(f"epoch {row['epoch']}/{epochs}  {_figures(row)}", event="epoch", **row)
+
+
+def _live_line(
+    width: int, epoch: int, epochs: int, step: int, steps: int, logs: Mapping[str, float], left: float | None
+) -> str:
+    """A line of at most `width` characters: figures that do not fit beside the bar are omitted, the last ones first."""
+    start = f"epoch {epoch + 1}/{epochs} "
+    parts = [
+        f" {step}/{steps}",
+        f"  {_clock_text(left)} left" if left is not None else "",
+        f"  loss {logs['loss']:.4f}",
+    ]
+    parts += [f"  accuracy {logs['accuracy']:.1%}", f"  {logs['images_per_second']:,.0f} images/s"]
+    text = ""
+    for part in parts:
+        if len(start) + _MIN_BAR + len(text) + len(part) > width:
+            break
+        text += part
+    bar = max(0, min(_MAX_BAR, width - len(start) - len(text)))
+    full = bar * step // steps
+    return (start + "━" * full + "╌" * (bar - full) + text)[:width]
+
+
+def _clock_text(seconds: float) -> str:
+    """Seconds as 0:05, 12:34 or 1:02:03."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
 def _figures(logs: Mapping[str, Any]) -> str:
@@ -134,7 +186,8 @@ def listen_for_stop() -> Iterator[StopSignal]:
         return
     before = {signum: signal.signal(signum, stop._remember) for signum in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield stop
+        with stopping("after this step, with a checkpoint"):
+            yield stop
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
