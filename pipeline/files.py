@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import pathlib
@@ -15,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pipeline.errors import InputError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # flock(2) on some network file systems
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # of some network file systems
 _WORKSPACE = re.compile(r"\.(?P<name>.+)\.partial-[0-9a-f]{8}")
 _LOCK, _OLD = ".writer-lock", ".replaced"  # in a workspace
 _READ_BYTES = 4 << 20
@@ -158,15 +157,33 @@ def locked(path: str | os.PathLike, busy: str) -> Iterator[bool]:
     Raises:
         InputError: another process holds the lock; the message is `busy`.
     """
+    import filelock  # here, because its import takes longer than what most commands do before
+
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        at_path: list[bool] = []
+        lock = filelock.FileLock(
+            path,
+            timeout=0,
+            thread_local=False,
+            fallback_to_soft=False,  # a soft lock outlives its process
+            preserve_lock_file=True,
+            on_acquired=lambda handle, seen=at_path: seen.append(_is_at(handle, path)),
+        )
         try:
-            supported = _lock(handle, busy)
-            if _is_at(handle, path):  # else its last holder removed or moved it between our open and our lock
-                yield supported
+            lock.acquire()
+        except filelock.Timeout as error:
+            raise InputError(busy) from error
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            yield False
+            return
+        try:
+            if at_path[0]:  # else its last holder removed or moved it between the lock's open and its lock
+                yield True
                 return
         finally:
-            os.close(handle)
+            lock.release()
 
 
 @contextlib.contextmanager
@@ -241,18 +258,6 @@ def _move_back(old: pathlib.Path, path: pathlib.Path) -> None:
         raise InputError(f"{path}: replaced by another program meanwhile; its earlier content is now {kept}") from error
 
 
-def _lock(handle: int, busy: str) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise InputError(busy) from error
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-        return False
-    return True
-
-
 def _is_at(handle: int, path: str | os.PathLike) -> bool:
     try:
         return os.path.samestat(os.fstat(handle), pathlib.Path(path).stat())
@@ -273,7 +278,10 @@ def _bytes_in(path: pathlib.Path) -> int:
 
 
 def _sync(path: pathlib.Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+    if os.name == "nt" and path.is_dir():
+        return  # Windows cannot open a directory
+    # Windows flushes only what may be written.
+    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(handle)
     except OSError as error:

@@ -149,7 +149,7 @@ def test_a_split_named_as_the_rows_held_out_is_refused(digits):
 
 
 def test_the_report_has_the_rows_held_out_and_their_groups(digits, tmp_path, capsys):
-    settings = ["--data", digits, "--run-dir", tmp_path / "run", "--epochs", "1", "--batch-size", "64"]
+    settings = ["--data", digits, "--run-dir", tmp_path / "run", "--recipe", "fast", "--batch-size", "64"]
     settings += ["--holdout", "first:60", "--group-size", "20", "--precision", "float32"]
     assert train.main([str(setting) for setting in settings]) == 0
     splits = json.loads((tmp_path / "run/evaluation.json").read_text())["splits"]
@@ -177,7 +177,7 @@ def test_the_report_has_the_rows_held_out_and_their_groups(digits, tmp_path, cap
 
 
 def test_the_report_of_a_final_run_omits_the_split_it_trained_on(digits, tmp_path, capsys):
-    settings = ["--data", digits, "--run-dir", tmp_path / "run", "--epochs", "1", "--batch-size", "64", "--final"]
+    settings = ["--data", digits, "--run-dir", tmp_path / "run", "--recipe", "fast", "--batch-size", "64", "--final"]
     assert train.main([str(setting) for setting in settings]) == 0
     splits = json.loads((tmp_path / "run/evaluation.json").read_text())["splits"]
     assert {name: splits[name]["split_examples"] for name in splits} == {"train": 253}

@@ -12,7 +12,7 @@ import pytest
 
 from tests.helpers import faults
 from tests.helpers.datasets import bars, write_dataset, write_digits
-from tests.helpers.small_run import SmallRun
+from tests.helpers.small_run import TINY, SmallRun
 from tests.helpers.workers import launch_workers, run_workers, start_workers
 
 
@@ -120,7 +120,7 @@ def test_two_workers_train_what_one_machine_with_two_replicas_does(trained, monk
 
 def refused(*argument_lists):
     """The last line that each of two workers of train.py printed; both must end with exit code 2."""
-    commands = [[faults.ROOT / "train.py", "--batch-size", "32", "--epochs", "1", *argv] for argv in argument_lists]
+    commands = [[faults.ROOT / "train.py", "--model", TINY, "--augment", "none", *argv] for argv in argument_lists]
     with start_workers(*commands) as workers:
         codes = [process.wait() for process in workers]
         assert codes == [2, 2], [process.err[-2000:] for process in workers]

@@ -1,6 +1,7 @@
 import csv
 import json
 import random
+import re
 import signal
 import sys
 import tempfile
@@ -9,7 +10,7 @@ import pytest
 
 from pipeline.errors import InputError
 from tests.helpers.commands import WatchedCommand
-from tests.helpers.small_run import SmallRun
+from tests.helpers.small_run import TINY, SmallRun
 from tools import prove_resume
 from tools.prove_resume import NotProven, Run, _compare, differences, kill_schedule, max_weight_difference, newest_step
 
@@ -44,6 +45,8 @@ def test_differences_name_what_differs_and_ignore_times(monkeypatch, digits, tmp
     (same / "evaluation.json").write_text('{"val": 1}')
     assert differences(first, same) == ["evaluation"]
 
+
+TINY_NETWORK = f"--model {TINY} --augment none --ema 0"
 
 # A stand-in for train.py that writes a checkpoint, prints events and the beginning of one more, and ends.
 PROGRAM = """
@@ -96,7 +99,9 @@ def test_a_failed_proof_shows_the_error_and_keeps_its_folder(finish, monkeypatch
     assert (folder / "unbroken-start-1.err").read_text() == "error: no space\n"
 
 
-def test_a_training_killed_and_resumed_is_proven(capfd):
+def test_a_training_killed_and_resumed_is_proven(capfd, monkeypatch):
+    # The proof's network has normalization and augmentation, as test_survival.py's; compiling them takes most of it.
+    monkeypatch.setattr(prove_resume, "_SETTINGS", re.sub("--model [^ ]*", TINY_NETWORK, prove_resume._SETTINGS))
     assert prove_resume.main(["--kills", "1"]) == 0
     out = capfd.readouterr().out
     assert "unbroken, start 1: ended at step 48" in out

@@ -1,8 +1,10 @@
 """Series of runs: folds with out-of-fold predictions, and seeds with their ensemble; killed, resumed, refused."""
 
+import contextlib
 import dataclasses
+import io
 import json
-import sys
+import shutil
 
 import keras
 import numpy as np
@@ -10,6 +12,7 @@ import pandas as pd
 import pytest
 
 import train
+from pipeline.api import run as api_run
 from pipeline.errors import InputError
 from pipeline.evaluate.groups import measure_groups
 from pipeline.evaluate.metrics import evaluate
@@ -20,8 +23,7 @@ from pipeline.feed.resident import load_split
 from pipeline.format.manifest import load_manifest
 from pipeline.train.config import TrainConfig
 from pipeline.train.series import check_directory, runs_of
-from tests.helpers import faults
-from tools.prove_resume import differences
+from tools.prove_resume import max_weight_difference
 
 FOLDS = ["--folds", "2", "--group-size", "20", "--seed", "3"]
 
@@ -29,10 +31,6 @@ FOLDS = ["--folds", "2", "--group-size", "20", "--seed", "3"]
 def settings(digits, run_dir, *more):
     fixed = ["--recipe", "fast", "--epochs", "1", "--batch-size", "64", "--precision", "float32", "--strategy", "one"]
     return [str(value) for value in ("--data", digits, "--run-dir", run_dir, *fixed, *more)]
-
-
-def command(digits, run_dir, *more):
-    return [sys.executable, faults.ROOT / "train.py", *settings(digits, run_dir, *more)]
 
 
 def probabilities(run_dir, arrays, rows):
@@ -48,10 +46,10 @@ def read_json(path):
 @pytest.fixture(scope="module")
 def folds(digits, tmp_path_factory):
     """A series of two folds, and what it printed."""
-    run_dir = tmp_path_factory.mktemp("series") / "folds"
-    done = faults.run(command(digits, run_dir, *FOLDS))
-    assert done.returncode == 0, done.err
-    return run_dir, done.out
+    run_dir, out = tmp_path_factory.mktemp("series") / "folds", io.StringIO()
+    with contextlib.redirect_stdout(out):
+        assert train.main(settings(digits, run_dir, *FOLDS)) == 0
+    return run_dir, out.getvalue()
 
 
 def test_each_row_is_predicted_once_by_the_run_that_did_not_see_it(digits, folds):
@@ -87,26 +85,28 @@ def test_the_summary_of_folds_has_their_spread_and_all_groups(digits, folds):
     assert f"out of fold  {right.mean():.2%}" in out
 
 
-def test_a_killed_series_resumes_and_skips_what_is_complete(digits, folds, tmp_path):
+def test_a_killed_series_resumes_and_skips_what_is_complete(digits, folds, tmp_path, capsys):
     run_dir = tmp_path / "folds"
-    killed = faults.kill_when(command(digits, run_dir, *FOLDS), (run_dir / "fold-1/history.csv").exists)
-    assert killed.killed
-    assert not (run_dir / "series.json").exists()
+    shutil.copytree(folds[0], run_dir)
+    for name in ("series.json", "oof.csv", "fold-1/evaluation.json", "fold-1/model.keras"):  # as a kill in fold 1
+        (run_dir / name).unlink()
     finished = (run_dir / "fold-0/evaluation.json").stat().st_mtime_ns
-    done = faults.run(command(digits, run_dir, *FOLDS))
-    assert done.returncode == 0, done.err
-    assert f"{run_dir / 'fold-0'} is complete" in done.out
+    assert train.main(settings(digits, run_dir, *FOLDS)) == 0
+    out = capsys.readouterr().out
+    assert f"{run_dir / 'fold-0'} is complete" in out
+    assert "resumed at epoch 2" in out
     assert (run_dir / "fold-0/evaluation.json").stat().st_mtime_ns == finished
     for name in ("series.json", "oof.csv"):
         assert (run_dir / name).read_bytes() == (folds[0] / name).read_bytes()
 
 
-def test_seeds_are_ordinary_runs_and_their_ensemble_is_evaluated(digits, tmp_path, capsys):
+def test_seeds_are_ordinary_runs_and_their_ensemble_is_evaluated(digits, tmp_path, capsys, monkeypatch):
     held = ["--holdout", "last:60"]
     assert train.main(settings(digits, tmp_path / "seeds", *held, "--seeds", "2", "--seed", "5")) == 0
     out = capsys.readouterr().out
+    monkeypatch.setattr(api_run, "write_results", lambda *_: None)  # takes most of a small run
     assert train.main(settings(digits, tmp_path / "lone", *held, "--seed", "6")) == 0
-    assert differences(tmp_path / "seeds/seed-1", tmp_path / "lone") == []
+    assert max_weight_difference(tmp_path / "seeds/seed-1", tmp_path / "lone") == 0
 
     series = read_json(tmp_path / "seeds/series.json")
     runs = [tmp_path / f"seeds/seed-{k}" for k in range(2)]

@@ -26,7 +26,7 @@ from pipeline.train.cluster import free_ports, tf_config
 
 _POLL_SECONDS = 0.02
 _MAX_WORKERS = 64  # of one machine; each is a TensorFlow of half a gigabyte
-_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

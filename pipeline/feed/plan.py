@@ -101,7 +101,8 @@ def free_memory(root: pathlib.Path = pathlib.Path("/")) -> int:
     Args:
         root: where `proc` and `sys` are, for tests.
     """
-    free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    sysconf = getattr(os, "sysconf", lambda _: 1 << 16)  # Windows: 4 GiB
+    free = sysconf("SC_PHYS_PAGES") * sysconf("SC_PAGE_SIZE")
     with contextlib.suppress(OSError, KeyError, ValueError):  # not Linux: total memory stands in
         free = _table(root / "proc/meminfo")["MemAvailable:"] * 1024
     return min([free, *(max(limit - used, 0) for limit, used in _control_groups(root))])
