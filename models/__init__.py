@@ -12,6 +12,8 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pipeline.errors import split_settings
+
 if TYPE_CHECKING:
     import keras
 
@@ -78,16 +80,13 @@ def _import(place: str) -> Builder:
 
 def parse_network(text: str) -> Network:
     """The network that a text such as "residual,width=48" names; ValueError, for users, if it names none."""
-    name, *pairs = map(str.strip, text.split(","))
+    name, texts = split_settings(text)
     if name not in NETWORKS and ":" not in name:
         raise ValueError(f"choose one of {', '.join(NETWORKS)}, or package.module:function")
     settings: dict[str, float] = {}
-    for pair in pairs:
-        key, _, value = pair.partition("=")
-        if key in settings:
-            raise ValueError(f"{key} is given twice; give it once")
+    for key, value in texts.items():
         try:
             settings[key] = int(value) if value.lstrip("-").isdigit() else float(value)
         except ValueError as error:
-            raise ValueError(f"{pair!r} is not a setting such as width=48") from error
+            raise ValueError(f"{'='.join(filter(None, (key, value)))!r} is not a setting such as width=48") from error
     return Network(name, settings)

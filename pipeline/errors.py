@@ -21,6 +21,22 @@ def shorten(value: object) -> str:
     return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "..."
 
 
+def split_settings(text: str) -> tuple[str, dict[str, str]]:
+    """Name and settings of a text such as "digits,rotation=15"; a part without "=" is a setting with the value "".
+
+    Raises:
+        InputError: a setting is given twice.
+    """
+    name, *parts = map(str.strip, text.split(","))
+    settings: dict[str, str] = {}
+    for part in parts:
+        key, _, value = map(str.strip, part.partition("="))
+        if key in settings:
+            raise InputError(f"{key} is given twice; give it once")
+        settings[key] = value
+    return name, settings
+
+
 def list_few(values: Sequence[object], limit: int, count: int | None = None) -> str:
     """The first `limit` of `count` values (default: those given), for one line of a message, and their number."""
     count = len(values) if count is None else count

@@ -161,13 +161,17 @@ def locked(path: str | os.PathLike, busy: str) -> Iterator[bool]:
 
     while True:
         at_path: list[bool] = []
+
+        def look(handle: int, seen: list[bool] = at_path) -> None:
+            seen.append(_is_at(handle, path))
+
         lock = filelock.FileLock(
             path,
             timeout=0,
             thread_local=False,
             fallback_to_soft=False,  # a soft lock outlives its process
             preserve_lock_file=True,
-            on_acquired=lambda handle, seen=at_path: seen.append(_is_at(handle, path)),
+            on_acquired=look,
         )
         try:
             lock.acquire()

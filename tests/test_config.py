@@ -3,7 +3,8 @@ import pathlib
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.train.config import TrainConfig, parse_bytes
+from pipeline.format.manifest import load_manifest
+from pipeline.train.config import TrainConfig, check_patience, parse_bytes
 from train import parse_config
 
 
@@ -64,3 +65,33 @@ def test_the_data_directory_names_the_run_directory():
     config = parse_config(["--data", "data/kannada", "--memory-budget", "1GiB"])
     assert (str(config.run_dir), config.batch_size, config.epochs) == ("runs/kannada", 256, 30)
     assert config.memory_budget == 2**30
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"holdout": "final"}, "--holdout final: give --final instead"),
+        ({"seed": 2**63 - 2, "seeds": 3}, "--seed 9223372036854775806 with --seeds 3: .*; give a smaller --seed"),
+        ({"augment": "autos"}, "--augment 'autos': give one of auto, none, digits, photos"),
+    ],
+)
+def test_advice_names_what_is_accepted(settings, message):
+    with pytest.raises(InputError, match=message):
+        configure(**settings)
+    assert configure(holdout="fold:1/4", seed=2**63 - 3, seeds=3).holdout == "fold:1/4"
+
+
+@pytest.mark.parametrize(
+    ("settings", "advice"),
+    [
+        ({"holdout": "none"}, "is trained on without validation; hold rows out with --holdout random:0.1, or omit"),
+        ({"final": True}, "--final leaves no validation; omit --patience"),
+    ],
+)
+def test_patience_needs_validation(digits, settings, advice):
+    manifest = load_manifest(digits)
+    with pytest.raises(InputError, match=f"^--patience 3: .*{advice}"):
+        check_patience(configure(patience=3, **settings), manifest)
+    for accepted in ({}, {"holdout": "first:60"}, {"folds": 2}):
+        check_patience(configure(patience=3, **accepted), manifest)
+    check_patience(configure(**settings), manifest)

@@ -49,7 +49,7 @@ def test_the_average_follows_its_rule(replicas):
     for count in range(3):
         step(optimizer, strategy, variable, [[1.0 / replicas, 0, 0]] * replicas)
         weights = weights - [1, 0, 0]
-        momentum = min(0.15, (1 + count) / (10 + count))
+        momentum = min(0.15, (1 + count) / (10 + count)) if count else 0  # from the first weights on
         average = momentum * average + (1 - momentum) * weights
     np.testing.assert_allclose(np.asarray(optimizer._model_variables_moving_average[0]), average, rtol=1e-5)
 

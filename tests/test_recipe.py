@@ -143,7 +143,7 @@ def test_a_recipe_that_does_not_exist_is_refused():
     ("settings", "message"),
     [
         ({"model": "resnet"}, "--model resnet: choose one of tutorial, fast, residual"),
-        ({"augment": "cats"}, "--augment 'cats': augmentation 'cats' is not a preset"),
+        ({"augment": "cats"}, "--augment 'cats': give one of auto, none, digits, photos"),
         ({"ema": 1.0}, "--ema 1.0: it must be below 1"),
         ({"clip_norm": 0.0}, "--clip-norm 0.0: it must be a number above 0"),
         ({"optimizer": "lion"}, "--optimizer 'lion': choose one of adam, adamw, sgd"),

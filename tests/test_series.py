@@ -17,6 +17,7 @@ from pipeline.errors import InputError
 from pipeline.evaluate.groups import measure_groups
 from pipeline.evaluate.metrics import evaluate
 from pipeline.evaluate.predict import Predictions
+from pipeline.evaluate.saved_run import read_runs
 from pipeline.evaluate.series import Series, SplitFigures
 from pipeline.feed.holdout import Holdout
 from pipeline.feed.resident import load_split
@@ -189,3 +190,11 @@ def test_more_folds_than_groups_are_refused_before_anything_is_written(digits, t
     with pytest.raises(InputError, match="4 folds need as many groups of 100 rows, and there are 3; use fewer folds"):
         train.main(settings(digits, tmp_path / "run", "--folds", "4", "--group-size", "100"))
     assert not (tmp_path / "run").exists()
+
+
+def test_the_directory_of_a_series_is_read_as_its_runs(folds, tmp_path):
+    runs = [folds[0] / "fold-0", folds[0] / "fold-1"]
+    assert [run.directory for run in read_runs([folds[0]])] == runs
+    shutil.copytree(runs[0], tmp_path / "fold-0")
+    with pytest.raises(InputError, match=r"a series without series.json; run its train.py command to the end"):
+        read_runs([tmp_path])

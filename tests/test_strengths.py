@@ -50,7 +50,7 @@ def test_any_strengths_read_back_as_written(values):
         ("digits,rotation=-1", "augmentation rotation='-1'; give a number from 0 to 180"),
         ("digits,rotation=nan", "augmentation rotation='nan'; give a number"),
         ("digits,line=1.5", "augmentation line='1.5'; give a number from 0 to 1"),
-        ("digits,line=0.1,line=0.2", "augmentation line is given twice; give it once"),
+        ("digits,line=0.1,line=0.2", "line is given twice; give it once"),
         (
             "digits,min_stretch=0.9",
             "augmentation min_stretch=0.9 is above max_stretch=0.6; give min_stretch up to max_stretch",

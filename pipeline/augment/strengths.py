@@ -4,7 +4,7 @@ import dataclasses
 import math
 from typing import Any
 
-from pipeline.errors import InputError, list_few, shorten
+from pipeline.errors import InputError, list_few, shorten, split_settings
 
 
 def _strength(unit: str, high: float, low: float = 0.0) -> Any:
@@ -90,18 +90,16 @@ def parse_augmentation(text: str) -> Augmentation:
     Raises:
         InputError: an unknown preset or strength, a strength given twice, or a value outside its range.
     """
-    preset, *changes = (part.strip() for part in text.split(","))
+    preset, changes = split_settings(text)
     if preset not in PRESETS:
         raise InputError(f"augmentation {shorten(preset)} is not a preset; give one of {', '.join(PRESETS)}")
     values: dict[str, float] = {}
-    for change in changes:
-        name, _, value = (part.strip() for part in change.partition("="))
+    for name, value in changes.items():
         if name not in _FIELDS:
+            change = "=".join(filter(None, (name, value)))
             raise InputError(
                 f"augmentation {shorten(change)} is not strength=number; the strengths are {list_few([*_FIELDS], 99)}"
             )
-        if name in values:
-            raise InputError(f"augmentation {name} is given twice; give it once")
         values[name] = _checked(_FIELDS[name], value)
     return dataclasses.replace(PRESETS[preset], **values)
 

@@ -1,8 +1,10 @@
 """A trained model as files, for Keras and for TensorFlow Serving and the like; and reading a run's model back."""
 
 import dataclasses
+import itertools
 import os
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     import keras
 
 CONFIG_NAME, KERAS_NAME, SAVED_MODEL_NAME = "config.json", "model.keras", "saved_model"
+SERIES_NAME = "series.json"  # in the directory of a series of runs
 _MAX_NAMES = 12  # class names that a message repeats, to stay one readable line
 _MAX_REASON = 200  # characters; Keras repeats the whole configuration of a layer
 
@@ -169,13 +172,14 @@ def read_run(directory: str | pathlib.Path) -> SavedRun:
 
 
 def read_runs(directories: Sequence[str | pathlib.Path]) -> list[SavedRun]:
-    """Read runs whose probabilities can be averaged.
+    """Read runs whose probabilities can be averaged; the directory of a series stands for its runs.
 
     Raises:
-        InputError: as `read_run`; a run is given twice, or its images, classes or their order are not the first one's.
+        InputError: as `read_run`; a series is not complete; a run is given twice, or its images, classes or their
+            order are not the first one's.
     """
     runs: list[SavedRun] = []
-    for directory in map(pathlib.Path, directories):
+    for directory in itertools.chain.from_iterable(map(_runs_in, map(pathlib.Path, directories))):
         run = read_run(directory)
         if any(run.directory.samefile(other.directory) for other in runs):
             raise InputError(f"{directory}: given twice, which would count it twice; name different runs")
@@ -193,6 +197,16 @@ def read_runs(directories: Sequence[str | pathlib.Path]) -> list[SavedRun]:
                 "averaged"
             )
     return runs
+
+
+def _runs_in(directory: pathlib.Path) -> list[pathlib.Path]:
+    """The directory itself, or the runs of a series of `--seeds` or `--folds`."""
+    runs = [path for path in directory.glob("*") if re.fullmatch(r"(seed|fold)-[0-9]+", path.name)]
+    if (directory / CONFIG_NAME).exists() or not runs:
+        return [directory]
+    if not (directory / SERIES_NAME).exists():
+        raise InputError(f"{directory}: a series without {SERIES_NAME}; run its train.py command to the end")
+    return sorted(runs, key=lambda path: int(path.name.rpartition("-")[2]))
 
 
 def shape_text(image_shape: Sequence[int]) -> str:

@@ -12,7 +12,7 @@ from pipeline.evaluate.metrics import FILE_NAME as EVALUATION_NAME
 from pipeline.evaluate.metrics import Evaluation
 from pipeline.evaluate.predict import Predictions, Predictor, make_predictor
 from pipeline.evaluate.report import Part, evaluated_parts
-from pipeline.evaluate.saved_run import read_run
+from pipeline.evaluate.saved_run import SERIES_NAME, read_run
 from pipeline.feed.holdout import Holdout
 from pipeline.feed.resident import SplitArrays, load_split
 from pipeline.files import replacing, write_text
@@ -20,7 +20,7 @@ from pipeline.format.manifest import Manifest
 from pipeline.format.text_ids import original_ids
 from pipeline.splits import HOLDOUT, TRAIN
 
-FILE_NAME, OOF_NAME = "series.json", "oof.csv"
+FILE_NAME, OOF_NAME = SERIES_NAME, "oof.csv"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -47,7 +47,7 @@ class Holdout:
 
     def __post_init__(self) -> None:
         if not _PATTERN.fullmatch(self.text):
-            forms = "split, none, random:FRACTION, first:ROWS or last:ROWS"
+            forms = "split, none, random:FRACTION, first:ROWS, last:ROWS or fold:K/N"
             raise InputError(f"--holdout {shorten(self.text)}: give {forms}, such as random:0.1")
         kind, numbers = self._parts
         if kind == "random":

@@ -96,7 +96,7 @@ class TrainConfig(Recipe):
 
     holdout: str | None = setting(
         None,
-        "rows for validation: split (the split val), none, random:0.1, first:N or last:N rows of train "
+        "rows for validation: split (the split val), none, random:0.1, first:N, last:N, or fold:K/N of train "
         "(default: split if the data have it, else none)",
         metavar="ROWS",
         group="training",
@@ -165,6 +165,13 @@ class TrainConfig(Recipe):
     def _check_holdout(self) -> None:
         if self.holdout is not None:
             Holdout(self.holdout, self.group_size)  # raises InputError if it is invalid
+            if self.holdout == "final":
+                raise InputError("--holdout final: give --final instead")
+        if self.seeds and self.seed + self.seeds > 2**63:
+            raise InputError(
+                f"--seed {self.seed} with --seeds {self.seeds}: the last seed would be above 2**63 - 1; "
+                "give a smaller --seed"
+            )
         if self.final and self.holdout is not None:
             raise InputError(f"--final trains on all rows; omit --holdout {self.holdout}")
         if self.folds and (self.final or self.seeds or self.holdout):

@@ -82,6 +82,7 @@ class _AcrossReplicas:
         # It follows the first steps closely, as the average of few weights should.
         count = tf.cast(self.iterations.value, tf.float32)
         share = 1 - tf.minimum(self.ema_momentum, (1 + count) / (10 + count))
+        share = tf.where(count > 0, share, 1.0)  # it starts from the first weights, not from Keras's zeros
         pairs = [
             (average.value, variable.value)
             for average, variable in zip(self._model_variables_moving_average, trainable_variables, strict=True)

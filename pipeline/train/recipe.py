@@ -6,7 +6,7 @@ import pathlib
 from typing import Any
 
 from models import NETWORKS, parse_network
-from pipeline.augment.strengths import parse_augmentation
+from pipeline.augment.strengths import PRESETS, parse_augmentation
 from pipeline.cli import check_settings, setting
 from pipeline.errors import InputError, shorten
 from pipeline.train.settings_file import read_settings
@@ -65,6 +65,9 @@ class Recipe:
             parse_network(self.model)
         except ValueError as error:
             raise InputError(f"--model {self.model}: {error}") from error
+        if self.augment.partition(",")[0].strip() not in (AUTO, *PRESETS):
+            presets = ", ".join([AUTO, *PRESETS])
+            raise InputError(f"--augment {shorten(self.augment)}: give one of {presets}, or digits,rotation=15")
         try:
             parse_augmentation("none" if self.augment == AUTO else self.augment)
         except InputError as error:

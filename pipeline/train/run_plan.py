@@ -261,9 +261,10 @@ def _plan_feed(
     )
     if feed_plan.feed == "stream" and holdout.in_memory:
         option = f"--holdout {holdout.text}" if holdout.from_train else "--final"
+        advice = "omit --feed stream" if config.feed == "stream" else "raise --memory-budget"
         raise InputError(
-            f"{option} divides or joins splits in memory, and the feed is a stream ({feed_plan.reason}); raise "
-            "--memory-budget, or convert with --val-fraction (and --val-group-size), or without it for --final"
+            f"{option} divides or joins splits in memory, and the feed is a stream ({feed_plan.reason}); "
+            f"{advice}, or convert with --val-fraction (and --val-group-size), or without it for --final"
         )
     return dataclasses.replace(feed_plan, reason="as at the first start") if feed != config.feed else feed_plan
 
