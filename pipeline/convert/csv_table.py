@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.convert.columns import Columns
 from pipeline.convert.compressed import open_text
 from pipeline.convert.csv_layout import CELL_MARKS, Layout, place_of
+from pipeline.convert.csv_parser import parse_fast
 from pipeline.convert.csv_strict import is_number, whole_number
 from pipeline.convert.pixels import Shape
 from pipeline.convert.read_options import ReadOptions
@@ -71,31 +73,22 @@ class CsvTable:
             InputError: a cell is not what its column should have, or the file is corrupt.
         """
         columns = self.layout.columns
-        for first, frame in self._frames(None):
-            values = self._pixels(first, frame)
-            labels = self._labels(first, frame) if self.has_labels else None
-            ids = None if columns.id is None else self._texts(first, frame, columns.id, self.layout.text_id)
-            if self.split_column is not None:
-                kept = self._kept(frame)
-                values, labels = values[kept], None if labels is None else labels[kept]
-                ids = None if ids is None else ids[kept]
-            yield RawRows(values, labels, ids)
+        for frame in self._frames(None):
+            labels = self._labels(frame) if self.has_labels else None
+            ids = None if columns.id is None else self._texts(frame[columns.id], self.layout.text_id)
+            yield RawRows(self._pixels(frame), labels, ids)
 
     def labels(self) -> Iterator[np.ndarray]:
         """The labels alone; -1 for each row of a file without labels."""
         columns = self.layout.columns
-        used = {0, columns.label, self.split_column, *self.layout.one_hot}
-        for first, frame in self._frames([k for k in used if k is not None]):
-            labels = self._labels(first, frame) if self.has_labels else np.full(len(frame), -1)
-            yield labels if self.split_column is None else labels[self._kept(frame)]
+        for frame in self._frames([0 if columns.label is None else columns.label, *self.layout.one_hot]):
+            yield self._labels(frame) if self.has_labels else np.full(len(frame), -1)
 
     def ids(self) -> Iterator[np.ndarray]:
         """The ids alone, of a file that has them."""
-        columns = self.layout.columns
-        used = {0, columns.id, self.split_column}
-        for first, frame in self._frames([k for k in used if k is not None]):
-            ids = self._texts(first, frame, columns.id or 0, self.layout.text_id)
-            yield ids if self.split_column is None else ids[self._kept(frame)]
+        column = self.layout.columns.id or 0
+        for frame in self._frames([column]):
+            yield self._texts(frame[column], self.layout.text_id)
 
     def values_of(self, column: str) -> list[str] | None:
         """The different values of a column, in the order of their first rows; None if there is no such column."""
@@ -103,7 +96,7 @@ class CsvTable:
         if place is None:
             return None
         values: dict[str, None] = {}
-        for _, frame in self._frames([place]):
+        for frame in self._frames([place]):
             values.update(dict.fromkeys(frame[place].str.strip().unique().tolist()))
             if len(values) > MAX_CLASSES:
                 raise InputError(f"{self.path}: over {MAX_CLASSES:,} different values in column {column}")
@@ -120,22 +113,22 @@ class CsvTable:
         """How messages name a row; the file is read again to find its line."""
         if self.split_column is None:
             return self._place(row)
-        for first, frame in self._frames([self.split_column]):
-            kept = np.flatnonzero(self._kept(frame))
-            if row < len(kept):
-                return self._place(first + int(kept[row]))
-            row -= len(kept)
+        for frame in self._frames([self.split_column]):
+            if row < len(frame):
+                return self._place(frame.index[row])
+            row -= len(frame)
         raise changed_error(self.path)
 
-    def _frames(self, used: list[int] | None) -> Iterator[tuple[int, Any]]:
-        """(number of its first row, some rows as a DataFrame), with these columns or all."""
+    def _frames(self, used: list[int] | None) -> Iterator[Any]:
+        """Some rows of this part of the file at a time, with these columns or all, indexed by their numbers."""
         import pandas
 
         columns = self.layout.columns
         texts = {columns.label, columns.id, self.split_column, *columns.others} - {None, *self.layout.one_hot}
         if self.layout.in_one_cell:
             texts |= set(columns.pixel_indices)
-        first = 0
+        if used is not None and self.split_column is not None:
+            used = sorted({*used, self.split_column})
         with open_text(self.path) as (stream, _), io.BufferedReader(stream) as buffered:
             try:
                 frames = pandas.read_csv(
@@ -155,34 +148,38 @@ class CsvTable:
                 )
                 with frames:
                     for frame in frames:
-                        yield first, frame.reset_index(drop=True)
-                        first += len(frame)
+                        yield from self._part_of(frame)
             except pandas.errors.EmptyDataError:
                 return
             except (pandas.errors.ParserError, UnicodeDecodeError) as error:
                 reason = " ".join(str(error).split()).removeprefix("Error tokenizing data. C error: ")
                 raise InputError(f"{self.path}: {reason}; all rows need {columns.count} columns, in UTF-8") from error
 
-    def _kept(self, frame: Any) -> np.ndarray:
-        """bool [n]: the rows of this part of the file."""
-        return frame[self.split_column].str.strip().isin(list(self.split_values)).to_numpy()
+    def _part_of(self, frame: Any) -> list[Any]:
+        """The rows of this part of the file, if there are any."""
+        if self.split_column is not None:
+            frame = frame[frame[self.split_column].str.strip().isin(list(self.split_values))]
+        return [frame] if len(frame) else []
 
-    def _pixels(self, first: int, frame: Any) -> np.ndarray:
+    def _pixels(self, frame: Any) -> np.ndarray:
         """Numbers [n, pixels], or [n, H, W, 3] if names of columns say so."""
         if self.layout.in_one_cell:
-            return self._cells(first, frame[self.layout.columns.pixel_indices[0]])
+            return self._cells(frame[self.layout.columns.pixel_indices[0]])
         pixels = frame[self.layout.columns.pixel_indices]
         values = pixels.to_numpy()
         if values.dtype.kind not in "iuf":
-            self._check_numbers(first, pixels)
+            self._check_numbers(pixels)
             values = values.astype(np.float64)
         if self.image_shape is not None and self.layout.columns.layout == "CHW":
             height, width, channels = self.image_shape
             values = np.moveaxis(values.reshape(-1, channels, height, width), 1, -1)
         return values
 
-    def _cells(self, first: int, cells: Any) -> np.ndarray:
+    def _cells(self, cells: Any) -> np.ndarray:
         """Numbers [n, pixels] of cells that have all pixels of an image."""
+        plain = _plain_numbers(cells)
+        if plain is not None:
+            return plain
         images = [_numbers(cell) for cell in cells]
         expected = max(map(len, images), default=0) or 1
         for row, (image, cell) in enumerate(zip(images, cells, strict=True)):
@@ -192,53 +189,54 @@ class CsvTable:
             wrong = f"{len(image)} pixels, another row has {expected}"
             if value is not None:
                 wrong = f"pixel {shorten(value)} is not a number"
-            raise InputError(f"{self._place(first + row)}: {wrong}")
+            raise InputError(f"{self._place(cells.index[row])}: {wrong}")
         return np.stack(images)
 
-    def _check_numbers(self, first: int, pixels: Any) -> None:
+    def _check_numbers(self, pixels: Any) -> None:
         columns = self.layout.columns
-        for row, values in enumerate(pixels.astype(str).to_numpy()):
+        for row, values in zip(pixels.index, pixels.astype(str).to_numpy(), strict=True):
             for column, value in zip(columns.pixel_indices, values.tolist(), strict=True):
                 if not is_number(value):
                     what = f": {shorten(value)} is not a number" if value.strip() else " is empty or missing"
                     raise InputError(
-                        f"{self._place(first + row)}: {columns.describe(column)}{what}; if the column has no pixels, "
+                        f"{self._place(row)}: {columns.describe(column)}{what}; if the column has no pixels, "
                         f"ignore it with --drop-column {columns.option(column)}"
                     )
 
-    def _labels(self, first: int, frame: Any) -> np.ndarray:
+    def _labels(self, frame: Any) -> np.ndarray:
         columns = self.layout.columns
         if self.layout.one_hot:
-            return self._one_hot(first, frame[list(self.layout.one_hot)])
-        return self._texts(first, frame, columns.label or 0, self.layout.text_label)
+            return self._one_hot(frame[list(self.layout.one_hot)])
+        return self._texts(frame[columns.label or 0], self.layout.text_label)
 
-    def _one_hot(self, first: int, frame: Any) -> np.ndarray:
+    def _one_hot(self, frame: Any) -> np.ndarray:
         values = frame.to_numpy()
         if values.dtype.kind not in "iuf":
             raise InputError(f"{self.path}: its one-hot columns are not all numbers; check --one-hot-labels")
         valid = ((values == 1).sum(axis=1) == 1) & ((values == 0).sum(axis=1) == values.shape[1] - 1)
         if not valid.all():
-            place = self._place(first + int(np.argmin(valid)))
+            place = self._place(frame.index[int(np.argmin(valid))])
             raise InputError(f"{place}: its one-hot label is not a single 1 among zeros")
         return values.argmax(axis=1).astype(np.int64)
 
-    def _texts(self, first: int, frame: Any, column: int, are_names: bool) -> np.ndarray:
+    def _texts(self, column: Any, are_names: bool) -> np.ndarray:
         """A column of labels or ids: object array of str [n], or int64 [n]."""
-        texts = frame[column].str.strip().to_numpy(object)
+        texts = column.str.strip().to_numpy(object)
         values = texts if are_names else np.array([whole_number(text) for text in texts.tolist()], np.int64)
         invalid = texts == "" if are_names else values < 0
         if invalid.any():
-            raise self._text_error(first, texts, int(np.argmax(invalid)), column)
+            row = int(np.argmax(invalid))
+            raise self._text_error(column.index[row], column.name, texts[row])
         return values
 
-    def _text_error(self, first: int, texts: np.ndarray, row: int, column: int) -> InputError:
+    def _text_error(self, row: int, column: int, text: str) -> InputError:
         columns = self.layout.columns
         role, option = "label" if column == columns.label else "id", columns.option(column)
         what = " is empty"
-        if texts[row]:
-            what = f": {shorten(texts[row])} is not a plain non-negative integer, as the {role} must be"
+        if text:
+            what = f": {shorten(text)} is not a plain non-negative integer, as the {role} must be"
             what += f"; if {role}s are names, give --text-column {option}"
-        return InputError(f"{self._place(first + row)}: {columns.describe(column)}{what}")
+        return InputError(f"{self._place(row)}: {columns.describe(column)}{what}")
 
     def _place(self, row: int) -> str:
         """Row `row` of the file by its line."""
@@ -249,6 +247,16 @@ class CsvTable:
                         return f"{self.path}, line {number}"
                     row -= 1
         raise changed_error(self.path)
+
+
+def _plain_numbers(cells: Any) -> np.ndarray | None:
+    """uint8 [n, pixels] of cells with whole numbers in 0..255, a blank between two; None if there are others."""
+    columns = Columns(cells.iloc[0].count(" ") + 1)
+    text = "\n".join(cells)
+    if "," in text or text.count("\n") != len(cells) - 1:
+        return None
+    rows = parse_fast(text.replace(" ", ",").encode() + b"\n", columns)
+    return None if rows is None else rows.images
 
 
 def _numbers(cell: str) -> np.ndarray:
