@@ -238,6 +238,13 @@ def _(folder):
     return Case(args, IMAGES, NUMBERS, says=("column 'image' has all pixels",))
 
 
+@layout("floats in one cell")
+def _(folder):
+    rows = [[label, " ".join(f"{value / 255:.6f}" for value in row)] for label, row in zip(LABELS, FLAT, strict=True)]
+    args = [write(folder, text_of(["label", "pixels"], rows)), "--pixel-range", "0", "1"]
+    return Case(args, IMAGES, NUMBERS, says=("column 'pixels' has all pixels",))
+
+
 @layout("CIFAR-10: planes")
 def _(folder):
     planes = np.moveaxis(COLORED, -1, 1).reshape(NUM_ROWS, -1).tolist()
