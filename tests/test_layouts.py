@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from pipeline.convert.open_table import open_table
 from pipeline.convert.read_options import ReadOptions
 from pipeline.errors import InputError
 from pipeline.format.manifest import load_manifest
@@ -11,7 +10,6 @@ from tests.helpers.conversion import left_over, read_split
 from tests.helpers.layouts import (
     COLORED,
     FLAT,
-    IMAGES,
     LABELS,
     LAYOUTS,
     NAMES,
@@ -46,7 +44,6 @@ def test_layout_is_read(tmp_path, capsys, name):
     assert bool(printed) == bool(case.says), printed
 
 
-TEXT_IDS = [f"image {k}" for k in range(NUM_ROWS)]
 UNIT = labelled(LABELS, (np.array(FLAT) / 255).tolist())
 TABLE = labelled(LABELS, FLAT)
 COLOR_PIXELS = [f"pixel{k}" for k in range(48)]
@@ -282,29 +279,6 @@ def test_name_of_a_split_that_training_does_not_use_is_said(tmp_path, capsys, sp
         f"split '{split}': train.py trains on 'train' and validates on 'val'; is it '{meant}'?"
         in capsys.readouterr().err
     )
-
-
-@pytest.mark.parametrize(
-    ("text", "options", "labels", "ids"),
-    [
-        (text_of(HEADER, TABLE), {}, list(map(str, LABELS)), None),
-        (
-            text_of(["id", *HEADER], labelled(TEXT_IDS, labelled(NAMES, FLAT)), ";"),
-            {},
-            NAMES,
-            TEXT_IDS,
-        ),
-        (text_of(PIXELS, (np.array(FLAT) / 255).tolist()), {"pixel_range": (0, 1)}, None, None),
-    ],
-)
-def test_one_file_is_opened_for_prediction_as_for_a_conversion(tmp_path, text, options, labels, ids):
-    (tmp_path / "a.csv").write_text(text)
-    table = open_table(tmp_path / "a.csv", ReadOptions(**options))
-    (rows,) = table.rows()
-    assert table.image_shape == IMAGES.shape[1:]
-    np.testing.assert_array_equal(rows.images.reshape(IMAGES.shape), IMAGES)
-    assert (None if rows.labels is None else rows.labels.tolist()) == labels
-    assert (None if rows.ids is None else rows.ids.tolist()) == ids
 
 
 def test_options_are_checked_before_a_file_is_read():

@@ -7,7 +7,6 @@ import pytest
 
 from pipeline.convert.config import ConvertConfig
 from pipeline.convert.converter import convert
-from pipeline.convert.open_table import open_table
 from pipeline.convert.read_options import ReadOptions
 from pipeline.convert.readers import find_reader
 from pipeline.errors import InputError
@@ -163,10 +162,3 @@ def test_corrupt_container_is_read_or_refused_in_one_line(tmp_path, kind):
             assert "\n" not in str(error)
             refused += 1
     assert refused > 30
-
-
-def test_folder_of_images_can_be_predicted(tmp_path):
-    write_pictures(tmp_path / "new", IMAGES[:5], by_class=False)
-    table = open_table(tmp_path / "new")
-    assert table.image_shape == (8, 8, 1)
-    np.testing.assert_array_equal(next(table.rows()).images.reshape(5, 8, 8), IMAGES[:5])

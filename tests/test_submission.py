@@ -61,6 +61,19 @@ def test_csv_without_ids_and_labels(tmp_path, run):
     np.testing.assert_array_equal(ids, np.arange(rows))
 
 
+def test_table_of_another_layout_is_read_with_the_options_of_a_conversion(tmp_path, run):
+    images = pixels(40)
+    rows = [[f"image {k}", NAMES[k % 3], *(row / 255).tolist()] for k, row in enumerate(images)]
+    header = ["name", "label", *(f"p{k}" for k in range(12))]
+    path = tmp_path / "in.csv"
+    path.write_text("".join(";".join(map(str, line)) + "\n" for line in [header, *rows]))
+    options = ReadOptions(id_column="name", pixel_range=(0, 1))
+    read = joined(sources.open_csv(run, path, options))
+    np.testing.assert_array_equal(read[0].reshape(40, 12), images)
+    assert read[1].tolist() == [k % 3 for k in range(40)]
+    assert read[2].tolist() == [f"image {k}" for k in range(40)]
+
+
 def test_csv_without_header(tmp_path, run):
     path = write_csv(tmp_path / "in.csv", labels=expected_names(23), header=False)
     _, labels, _ = joined(sources.open_csv(run, path, ReadOptions(has_header=False, label_column="0")))
