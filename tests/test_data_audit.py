@@ -173,6 +173,13 @@ def test_intensity_drift_is_in_standard_deviations(shift, words):
     )
 
 
+def test_intensity_of_small_splits_allows_for_chance():
+    own, base = np.split(np.random.default_rng(6).normal(100, 10, (12, 2)), [4])
+    drift = intensity_drift(own, base)
+    assert drift.effect > 0.3 and not drift.differs
+    assert intensity_drift(own + 100, base).differs
+
+
 def test_brighter_split_is_reported(tmp_path):
     images = {"train": blobs(1, 200), "test": np.minimum(blobs(2, 100), 215) + 40}
     lines = lines_of(run(write(tmp_path, images, {"train": [0] * 200, "test": [-1] * 100})))

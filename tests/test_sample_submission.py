@@ -77,10 +77,15 @@ def test_split_is_matched_before_tensorflow_is_needed(home, tmp_path, monkeypatc
     ],
     ids=["missing", "extra", "doubled", "text for numbers"],
 )
-def test_other_ids_than_those_of_the_sample_are_refused(home, tmp_path, ids, message):
+def test_other_ids_than_those_of_the_sample_are_refused(tmp_path, ids, message):
     with pytest.raises(InputError, match=message) as error:
-        predict_csv(home, tmp_path, write_sample(tmp_path / "s.csv", ids), ids=1000 + np.arange(23))
+        read_sample(write_sample(tmp_path / "s.csv", ids)).rows(1000 + np.arange(23))
     assert "\n" not in str(error.value)
+
+
+def test_ids_of_a_csv_that_the_sample_lacks_write_nothing(home, tmp_path):
+    with pytest.raises(InputError, match=r"s\.csv: has no id 22, which is a row to predict \(1 too many\)"):
+        predict_csv(home, tmp_path, write_sample(tmp_path / "s.csv", range(22)), ids=range(23))
     assert not (tmp_path / "out.csv").exists()
 
 

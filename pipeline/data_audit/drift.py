@@ -9,6 +9,7 @@ import numpy as np
 _SAME_SHARES = 0.01  # of the rows; what chance alone would give is allowed too
 _CHANCE = 2.0  # times the mean distance that chance gives
 _SAME_INTENSITY, _OTHER_INTENSITY = 0.1, 0.3  # standard deviations
+_CHANCE_ERRORS = 3.0  # standard errors that chance is allowed between small splits
 
 
 class ClassDrift(NamedTuple):
@@ -41,21 +42,22 @@ class IntensityDrift(NamedTuple):
     """`effect`: the larger distance of the mean brightness and of the mean contrast of images, in standard deviations.
 
     It is Cohen's d (J. Cohen, Statistical Power Analysis, 1988). `means` and `contrasts`, the mean standard deviation
-    within an image, are those of the split and of the base, in pixel units.
+    within an image, are those of the split and of the base, in pixel units. `by_chance` is the standard error of d.
     """
 
     effect: float
+    by_chance: float
     means: tuple[float, float]
     contrasts: tuple[float, float]
 
     @property
     def differs(self) -> bool:
-        return self.effect > _SAME_INTENSITY
+        return self.effect > max(_SAME_INTENSITY, _CHANCE_ERRORS * self.by_chance)
 
     def describe(self, name: str, base: str) -> str:
         """One line for people."""
         words = "is like" if not self.differs else "differs from"
-        if _SAME_INTENSITY < self.effect <= _OTHER_INTENSITY:
+        if self.differs and self.effect <= _OTHER_INTENSITY:
             words = "differs a little from"
         (own, other), (contrast, other_contrast) = self.means, self.contrasts
         return (
@@ -82,4 +84,5 @@ def intensity_drift(own: np.ndarray, base: np.ndarray) -> IntensityDrift:
     pooled = np.sqrt((own.var(axis=0, dtype=float) + base.var(axis=0, dtype=float)) / 2)
     # Images that are all alike have no deviation to measure in; a grey level takes its place.
     effect = float((np.abs(means - others) / np.maximum(pooled, 1.0)).max())
-    return IntensityDrift(effect, (means[0], others[0]), (means[1], others[1]))
+    by_chance = math.sqrt(1 / len(own) + 1 / len(base))
+    return IntensityDrift(effect, by_chance, (means[0], others[0]), (means[1], others[1]))
