@@ -15,6 +15,15 @@ class LayerTypes(NamedTuple):
 PLAIN = LayerTypes(layers.Dropout, layers.BatchNormalization)
 
 
+def layers_that_mix_rows(model: Any) -> list[str]:
+    """Names of Keras's own layers whose statistics or loss are means over all rows of a replica, padding among them."""
+    return [
+        layer.name
+        for layer in model._flatten_layers(include_self=False)
+        if (isinstance(layer, layers.BatchNormalization) and layer.trainable) or layer.activity_regularizer is not None
+    ]
+
+
 def training_layers() -> LayerTypes:
     """Layers whose results do not depend on the number of replicas, on padding rows or on a resume."""
     from models.dropout import StepDropout

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from models import parse_network
-from models.layer_types import PLAIN, LayerTypes, training_layers
+from models.layer_types import PLAIN, LayerTypes, layers_that_mix_rows, training_layers
 from pipeline.errors import InputError
 from pipeline.feed.dataset import (
     HostScaling,
@@ -54,11 +54,23 @@ def make_model(plan: RunPlan, devices: Devices) -> tuple[keras.Model, keras.opti
                 f"--xla cannot compile {config.model} for {devices.replicas.total} replicas, which share the "
                 "statistics of its normalization; omit it"
             )
+        _check_padding(plan, devices, model)
         optimizer = make_optimizer(config, plan.steps.per_epoch * config.epochs, plan.precision)
         optimizer.build(model.trainable_variables)
         # Callbacks look for the optimizer on the model; training itself does not go through fit().
         model.compile(optimizer, auto_scale_loss=False, jit_compile=False)
     return model, optimizer
+
+
+def _check_padding(plan: RunPlan, devices: Devices, model: keras.Model) -> None:
+    """InputError if padding would count in what a user's network computes over the rows of a batch."""
+    padding, mixing = plan.steps.padding, layers_that_mix_rows(model)
+    if padding and mixing and (devices.replicas.total > 1 or plan.config.xla):
+        raise InputError(
+            f"--model {plan.config.model}: {mixing[0]} would count the {padding} rows of padding in an epoch's last "
+            "batch, which only one device without --xla drops; take normalization from layer_types (models/__init__.py) and "
+            "omit activity regularizers, or let --batch-size divide the rows"
+        )
 
 
 def make_network(name: str, manifest: Manifest, dtype: str = "float32", layer_types: LayerTypes = PLAIN) -> keras.Model:

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from models.layer_types import layers_that_mix_rows
 from models.step_state import StepState, step_state
 from pipeline.feed.resident import host_tensor
 from pipeline.train.audit import EpochAudit
@@ -18,8 +19,6 @@ from pipeline.train.prefetch import Feeds
 from pipeline.train.run_plan import RunPlan
 
 _SUMS = 4  # a call adds up loss, correct, examples and stop, in this order; then the loss of each step
-
-
 # AutoGraph is for the loops over steps alone: translating all that a step calls took half of the time to the first one.
 _as_written = tf.autograph.experimental.do_not_convert
 
@@ -61,10 +60,11 @@ class CompiledSteps:
         self._per_call = plan.steps.steps_per_call
         # Cross-entropy from logits is exact even if probabilities have rounded to 0 or 1.
         self._logits = keras.Model(model.input, model.get_layer("logits").output)
-        # Statistics of a batch must not count padding. One replica drops it, as fused kernels take no weights; XLA
-        # would compile the shorter batch again, and of several replicas some would get no rows, so those weigh it.
+        # Statistics must not count padding. One replica drops it, as fused kernels take no weights; XLA would compile
+        # the shorter batch again, and of several replicas some would get no rows, so those weigh it.
         can_trim = devices.replicas.total == 1 and not plan.config.xla
-        self._trims = can_trim and plan.steps.padding > 0 and bool(model.non_trainable_variables)
+        mixes = model.non_trainable_variables or layers_that_mix_rows(model)
+        self._trims = can_trim and plan.steps.padding > 0 and bool(mixes)
         self._average = WeightAverage(model, optimizer)
         self._replica_state = _replica_state(model) if devices.replicas.total > 1 else []
         self._class_weights = _class_weights(plan, feeds.class_counts)
