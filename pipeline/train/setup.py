@@ -68,8 +68,8 @@ def _check_padding(plan: RunPlan, devices: Devices, model: keras.Model) -> None:
     if padding and mixing and (devices.replicas.total > 1 or plan.config.xla):
         raise InputError(
             f"--model {plan.config.model}: {mixing[0]} would count the {padding} rows of padding in an epoch's last "
-            "batch, which only one device without --xla drops; take normalization from layer_types (models/__init__.py) and "
-            "omit activity regularizers, or let --batch-size divide the rows"
+            "batch, which only one device without --xla drops; take normalization from layer_types "
+            "(models/__init__.py) and omit activity regularizers, or let --batch-size divide the rows"
         )
 
 
