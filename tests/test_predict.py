@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from pipeline.errors import InputError
 from pipeline.evaluate.predict import Predictions, average_predictors, in_batches, make_predictor, shifted_views
+from pipeline.evaluate.saved_run import takes_pixels
 from pipeline.feed.normalize import Normalization
 from tests.helpers.saved_runs import NORMALIZATION, SHAPE, expected, pixels, run_predict, tiny_model, write_home
 
@@ -36,7 +37,7 @@ def test_blocks_of_any_size_give_whole_batches_in_order(sizes):
 def test_every_row_is_predicted_once_at_any_batch_size(batch_size):
     model, traces = tiny_model(), []
     model.call, call = lambda *args, **kwargs: (traces.append(1), call(*args, **kwargs))[1], model.call
-    predict = make_predictor(model, NORMALIZATION, SHAPE, batch_size)
+    predict = make_predictor(takes_pixels(model, NORMALIZATION), SHAPE, batch_size)
     probabilities = np.concatenate([values for _, values in predict([rows(23)], "run")])
     assert probabilities.dtype == np.float32
     np.testing.assert_allclose(probabilities, expected(pixels(23)), atol=1e-6)
@@ -60,7 +61,8 @@ def probabilities_of(predictor, blocks):
 
 def test_average_is_the_mean_of_the_predictors_on_the_same_rows():
     normalizations = NORMALIZATION, Normalization("unit"), Normalization("standard", (10.0,), (90.0,))
-    predictors = [make_predictor(tiny_model(), normalization, SHAPE, 10) for normalization in normalizations]
+    models = [takes_pixels(tiny_model(), normalization) for normalization in normalizations]
+    predictors = [make_predictor(model, SHAPE, 10) for model in models]
     cuts = [4, 4, 17]
     blocks = lambda: iter(list(zip(*(np.split(array, cuts) for array in rows(23)), strict=True)))  # noqa: E731
     alone = [probabilities_of(predictor, blocks()) for predictor in predictors]
@@ -74,7 +76,7 @@ def test_average_is_the_mean_of_the_predictors_on_the_same_rows():
 
 
 def test_average_of_one_predictor_changes_no_bit():
-    predictor = make_predictor(tiny_model(), NORMALIZATION, SHAPE, 10)
+    predictor = make_predictor(takes_pixels(tiny_model(), NORMALIZATION), SHAPE, 10)
     average = average_predictors([predictor])
     np.testing.assert_array_equal(probabilities_of(average, [rows(23)]), probabilities_of(predictor, [rows(23)]))
 
@@ -87,7 +89,7 @@ def test_average_reads_a_long_source_block_by_block():
             read.append(k)
             yield rows(10)
 
-    predictors = [make_predictor(tiny_model(), NORMALIZATION, SHAPE, 10)] * 2
+    predictors = [make_predictor(takes_pixels(tiny_model(), NORMALIZATION), SHAPE, 10)] * 2
     stream = average_predictors(predictors)(blocks(), "runs")
     next(stream)
     assert len(read) <= 2
@@ -109,7 +111,7 @@ def test_views_are_shifted_by_one_pixel(shape):
 def test_shifts_average_over_the_shifted_images(batch_size):
     images = pixels(23)
     views = [expected(view) for view in shifted_views(images, SHAPE)]
-    predictor = make_predictor(tiny_model(), NORMALIZATION, SHAPE, batch_size, shifts=True)
+    predictor = make_predictor(takes_pixels(tiny_model(), NORMALIZATION), SHAPE, batch_size, shifts=True)
     np.testing.assert_allclose(probabilities_of(predictor, [rows(23)]), np.mean(views, axis=0), atol=1e-6)
 
 
@@ -121,11 +123,7 @@ def test_diverged_model_is_reported_with_the_id(value):
     images = np.zeros((10, 12), np.uint8)
     images[8, 1] = 7
     with pytest.raises(InputError, match="^split val: the model's output for id 8 is not a number.*diverged"):
-        list(
-            make_predictor(model, Normalization("standard", (0,), (1,)), SHAPE, 10)(
-                [(images, *rows(10)[1:])], "split val"
-            )
-        )
+        list(make_predictor(model, SHAPE, 10)([(images, *rows(10)[1:])], "split val"))
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def test_exported_model_is_calibrated_on_validation(data_dir, tmp_path):
     expected = plain(NORMALIZATION.apply(images)).numpy() ** (1 / temperature)
     expected /= expected.sum(axis=1, keepdims=True)
     loaded = keras.saving.load_model(tmp_path / "model.keras", compile=False)
-    np.testing.assert_allclose(loaded(NORMALIZATION.apply(images)), expected, atol=1e-5)
+    np.testing.assert_allclose(loaded(images), expected, atol=1e-5)
     serve = tf.saved_model.load(tmp_path / "saved_model").signatures["serving_default"]
     np.testing.assert_allclose(serve(images=tf.constant(images))["probabilities"], expected, atol=1e-5)
     assert f"calibration: temperature {temperature:.3f} from 23 rows of val; log loss" in report.calibration.text

@@ -37,7 +37,7 @@ def settings(digits, run_dir, *more):
 def probabilities(run_dir, arrays, rows):
     """By Keras alone."""
     model = keras.saving.load_model(run_dir / "model.keras")
-    return model.predict(arrays.images[rows].reshape(-1, 8, 8, 1) / np.float32(255), verbose=0)
+    return model.predict(arrays.images[rows].reshape(-1, 8, 8, 1), verbose=0)
 
 
 def read_json(path):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.evaluate.predict import Rows, make_predictor
+from pipeline.evaluate.saved_run import takes_pixels
 from pipeline.feed.normalize import Normalization
 
 if TYPE_CHECKING:
@@ -67,8 +68,8 @@ def calibrate(
     layer = find_logits(model)
     if layer is None:
         return Calibration(split, count, skipped="the output is not the softmax of a Dense layer named logits")
-    head = keras.Model(model.input, layer.output)
-    predict = make_predictor(head, normalization, model.input_shape[1:], batch_size)
+    head = takes_pixels(keras.Model(model.input, layer.output), normalization)
+    predict = make_predictor(head, model.input_shape[1:], batch_size)
     logits, labels = np.concatenate([values for _, values in predict([rows], f"split {split}")]), rows[1]
     if (logits.argmax(axis=1) == labels).all():
         return Calibration(split, count, skipped=f"all {count:,} rows of {split} are right")

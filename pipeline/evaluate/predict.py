@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from pipeline.errors import InputError
-from pipeline.feed.normalize import Normalization
 from pipeline.format.records import UNLABELLED
 
 if TYPE_CHECKING:
@@ -49,17 +48,14 @@ class Predictions(NamedTuple):
 
 
 def make_predictor(
-    model: "keras.Model",
-    normalization: Normalization,
-    image_shape: tuple[int, int, int],
-    batch_size: int,
-    shifts: bool = False,
+    model: "keras.Model", image_shape: tuple[int, int, int], batch_size: int, shifts: bool = False
 ) -> Predictor:
     """A generator function from blocks of rows, of any size, to batches of them with probabilities float32 [n, C].
 
-    Its second argument names the model in the InputError raised if a row of probabilities has NaN or infinity. It also
-    raises InputError if a batch does not fit in memory. With `shifts` it averages over `shifted_views` of the images,
-    one view after another, at five times the time and about the same memory.
+    The model is one of `saved_run.takes_pixels`. The generator's second argument names it in the InputError raised if a
+    row of probabilities has NaN or infinity; InputError is also raised if a batch does not fit in memory. With `shifts`
+    it averages over `shifted_views` of the images, one view after another, at five times the time and about the same
+    memory.
     """
     import tensorflow as tf
 
@@ -69,7 +65,7 @@ def make_predictor(
     @tf.function(input_signature=[tf.TensorSpec((batch_size, num_pixels), tf.uint8)])
     def predict_batch(images):
         images = tf.reshape(images, (batch_size, *image_shape))
-        return model(normalization.apply(images), training=False)
+        return model(images, training=False)
 
     def predict(blocks: Iterable[Rows], where: str) -> Iterator[tuple[Rows, np.ndarray]]:
         for batch in in_batches(blocks, batch_size):

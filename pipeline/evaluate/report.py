@@ -14,7 +14,7 @@ from pipeline.evaluate.calibration import Calibration, calibrate
 from pipeline.evaluate.groups import measure_groups
 from pipeline.evaluate.metrics import FILE_NAME, Evaluation, evaluate, write_evaluations
 from pipeline.evaluate.predict import Predictions, Predictor, make_predictor
-from pipeline.evaluate.saved_run import export_model
+from pipeline.evaluate.saved_run import export_model, takes_pixels
 from pipeline.feed.holdout import Holdout, LoadedRows, load_rows
 from pipeline.feed.normalize import Normalization
 from pipeline.feed.resident import SplitArrays, load_split
@@ -75,13 +75,14 @@ def write_report(
             calibration = _calibrate(model, manifest, data_dir, normalization, batch_size, holdout)
     finally:
         with doing("exporting the model"):
-            export_model(run_dir, model, normalization, names)  # first: later failures lose nothing of the training
+            model = takes_pixels(model, normalization)
+            export_model(run_dir, model, names)  # first: later failures lose nothing of the training
     folder.mkdir(exist_ok=True)
     with doing("drawing figures"):
         figures.class_balance(manifest, folder / "class_balance.png")
         if history:
             figures.curves(history, folder / "curves.png")
-    predict = make_predictor(model, normalization, manifest.image_shape, batch_size)
+    predict = make_predictor(model, manifest.image_shape, batch_size)
     # One split at a time, so that only one is in memory.
     with doing("evaluating and drawing predictions"):
         parts = (_evaluate(part, predict, manifest, folder) for part in evaluated_parts(data_dir, manifest, holdout))

@@ -1,10 +1,15 @@
-"""A trained model as files, for Keras and for TensorFlow Serving and the like; and reading a run's model back."""
+"""A trained model as files, for Keras and for TensorFlow Serving and the like; and reading a run's model back.
+
+Both take plain pixels, uint8 [n, H, W, C] in 0..255: normalization is part of them.
+"""
 
 import dataclasses
 import itertools
+import json
 import os
 import pathlib
 import re
+import zipfile
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,44 +25,61 @@ if TYPE_CHECKING:
 
 CONFIG_NAME, KERAS_NAME, SAVED_MODEL_NAME = "config.json", "model.keras", "saved_model"
 SERIES_NAME = "series.json"  # in the directory of a series of runs
+_METADATA = "metadata.json"
 _MAX_NAMES = 12  # class names that a message repeats, to stay one readable line
 _MAX_REASON = 200  # characters; Keras repeats the whole configuration of a layer
 
 _Size = Annotated[int, msgspec.Meta(ge=1, le=1 << 24)]
 
 
-def export_model(
-    run_dir: str | os.PathLike, model: "keras.Model", normalization: Normalization, class_names: Sequence[str]
-) -> None:
+def export_model(run_dir: str | os.PathLike, model: "keras.Model", class_names: Sequence[str]) -> None:
     """Write RUN_DIR/model.keras and RUN_DIR/saved_model; each replaces an older one when it is complete.
 
-    The SavedModel's signature `serving_default` takes plain pixels, `images` uint8 [n, H, W, C] in 0..255. It gives
-    `probabilities` float32 [n, num_classes], `class_names` string [num_classes], and `label` string [n], the name of
-    the most probable class.
+    `metadata.json` within model.keras has the `class_names`. The SavedModel's signature `serving_default` takes
+    `images` uint8 [n, H, W, C] and gives `probabilities` float32 [n, num_classes], `class_names` string [num_classes],
+    and `label` string [n], the name of the most probable class.
 
     Args:
         run_dir: an existing directory.
-        model: built from plain layers in float32, normalized [n, H, W, C] to float32 [n, num_classes] probabilities.
-        normalization: becomes part of the SavedModel's graph; model.keras expects normalized images.
+        model: of `takes_pixels`, built from plain layers, with float32 [n, num_classes] probabilities as its output.
         class_names: one per output.
     """
     run_dir = pathlib.Path(run_dir)
     # Keras chooses its format by the suffix, which the temporary name keeps.
     with replacing(run_dir / KERAS_NAME) as temporary:
         model.save(temporary)
+        _add_metadata(temporary, class_names=list(class_names))
     with replacing(run_dir / SAVED_MODEL_NAME) as temporary:
-        _write_saved_model(temporary, model, normalization, class_names)
+        _write_saved_model(temporary, model, class_names)
 
 
-def _write_saved_model(
-    directory: pathlib.Path, model: "keras.Model", normalization: Normalization, class_names: Sequence[str]
-) -> None:
+def takes_pixels(model: "keras.Model", normalization: Normalization) -> "keras.Model":
+    """`model` behind its normalization, as a layer of Keras: uint8 [n, H, W, C] to the same outputs."""
+    import keras
+
+    inputs = keras.Input(model.input_shape[1:], dtype="uint8", name="images")
+    scale, offset = normalization.scale_and_offset()
+    scaled = keras.layers.Rescaling(scale, offset, dtype="float32", name="normalization")(inputs)
+    return keras.Model(inputs, model(scaled), name=f"{model.name}_of_pixels")
+
+
+def _add_metadata(path: pathlib.Path, **values: Any) -> None:
+    """Add values to metadata.json within a .keras file; Keras ignores those that are not its own."""
+    with zipfile.ZipFile(path) as archive:
+        files = [(entry, archive.read(entry)) for entry in archive.infolist()]
+    with zipfile.ZipFile(path, "w") as archive:
+        for entry, data in files:
+            text = json.dumps({**json.loads(data), **values}) if entry.filename == _METADATA else data
+            archive.writestr(entry, text)
+
+
+def _write_saved_model(directory: pathlib.Path, model: "keras.Model", class_names: Sequence[str]) -> None:
     import tensorflow as tf
 
     @tf.function(input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8, name="images")])
     def serve(images):
         names = tf.constant(list(class_names), tf.string)
-        probabilities = model(normalization.apply(images), training=False)
+        probabilities = model(images, training=False)
         label = tf.gather(names, tf.argmax(probabilities, axis=-1))
         return {"probabilities": probabilities, "class_names": names, "label": label}
 
@@ -79,17 +101,11 @@ class _Config(msgspec.Struct):
     """The fields of config.json that are read; msgspec ignores the others, and refuses NaN and Infinity anywhere."""
 
     data: _Data
-    normalization: Normalization
 
     def __post_init__(self) -> None:
-        mean, std = self.normalization.mean, self.normalization.std
-        if self.normalization.kind == "standard" and len(mean) != self.data.image_shape[-1]:
-            raise ValueError(f"{len(mean)} means for {self.data.image_shape[-1]} channels")
         names = self.data.class_names
         if len(set(names)) < len(names) or not all(map(is_class_name, names)):
             raise ValueError("class names must be different, and printable")
-        if not all(0 <= value <= 255 for value in (*mean, *std)):
-            raise ValueError(f"mean {mean} and std {std} must be from 0 to 255")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +116,6 @@ class SavedRun:
     data_name: str
     image_shape: tuple[int, int, int]
     class_names: tuple[str, ...]
-    normalization: Normalization
     dark_background: bool | None = None  # of the training images, if it is known
 
     def check_fits(self, where: str, image_shape: Sequence[int], class_names: Sequence[str]) -> None:
@@ -119,7 +134,7 @@ class SavedRun:
             )
 
     def load_model(self) -> "keras.Model":
-        """The model of the run; code inside the file is never executed.
+        """The model of the run, of `takes_pixels`; code inside the file is never executed.
 
         Raises:
             InputError: the file cannot be read, or its model has other inputs or outputs than the run's data.
@@ -133,7 +148,8 @@ class SavedRun:
             model = keras.saving.load_model(path, compile=False, safe_mode=True)  # safe: refuses pickled code
             shapes = model.input_shape, model.output_shape
             if shapes == expected:  # some models load, but cannot compute
-                tf.function(model, autograph=False).get_concrete_function(tf.TensorSpec(expected[0]), training=False)
+                pixels = tf.TensorSpec(expected[0], model.inputs[0].dtype)
+                tf.function(model, autograph=False).get_concrete_function(pixels, training=False)
         except Exception as error:  # Keras raises whatever the layers raise that the file names
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:_MAX_REASON]
             raise InputError(f"{path}: Keras cannot read this model ({reason}); train again") from error
@@ -141,6 +157,10 @@ class SavedRun:
             raise InputError(
                 f"{path}: a model of {shapes[0]} to {shapes[1]}, but the {CONFIG_NAME} beside it is of a run of "
                 f"{expected[0]} to {expected[1]}; put the files of one run together, or train again"
+            )
+        if model.inputs[0].dtype != "uint8":
+            raise InputError(
+                f"{path}: takes {model.inputs[0].dtype} instead of uint8 pixels, as older runs do; train again"
             )
         return model
 
@@ -166,9 +186,7 @@ def read_run(directory: str | pathlib.Path) -> SavedRun:
     except (msgspec.DecodeError, RecursionError) as error:
         raise InputError(f"{path}: not the configuration of a run ({error}); train again") from error
     data = config.data
-    return SavedRun(
-        directory, data.name, data.image_shape, data.class_names, config.normalization, data.dark_background
-    )
+    return SavedRun(directory, data.name, data.image_shape, data.class_names, data.dark_background)
 
 
 def read_runs(directories: Sequence[str | pathlib.Path]) -> list[SavedRun]:

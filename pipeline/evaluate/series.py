@@ -144,7 +144,7 @@ def write_seeds(
 
 def _predictor(run: pathlib.Path, batch_size: int) -> Predictor:
     saved = read_run(run)
-    return make_predictor(saved.load_model(), saved.normalization, saved.image_shape, batch_size)
+    return make_predictor(saved.load_model(), saved.image_shape, batch_size)
 
 
 def _probabilities(predict: Predictor, arrays: SplitArrays, run: pathlib.Path) -> np.ndarray:

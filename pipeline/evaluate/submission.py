@@ -134,7 +134,7 @@ def _table(ids: np.ndarray, predictions: Predictions, names: Sequence[str]) -> l
 
 
 def _make_run_predictor(run: SavedRun, batch_size: int, shifts: bool) -> Predictor:
-    predict = make_predictor(run.load_model(), run.normalization, run.image_shape, batch_size, shifts)
+    predict = make_predictor(run.load_model(), run.image_shape, batch_size, shifts)
     # The run, not the source, is to blame for probabilities that are not numbers.
     return lambda blocks, _: predict(blocks, str(run.directory))
 

@@ -6,7 +6,7 @@ import json
 import keras
 import numpy as np
 
-from pipeline.evaluate.saved_run import export_model
+from pipeline.evaluate.saved_run import export_model, takes_pixels
 from pipeline.feed.normalize import Normalization
 from tools import csv_to_tfrecord, predict
 
@@ -60,7 +60,7 @@ def write_data(directory):
 
 def write_run(directory, model=None, normalization=NORMALIZATION, shape=SHAPE, names=NAMES):
     directory.mkdir()
-    export_model(directory, model or tiny_model(), normalization, names)
+    export_model(directory, takes_pixels(model or tiny_model(), normalization), names)
     data = {"name": "data", "manifest_sha256": "", "image_shape": shape, "class_names": names}
     (directory / "config.json").write_text(json.dumps({"data": data, "normalization": normalization.to_dict()}))
 
