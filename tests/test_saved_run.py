@@ -1,8 +1,10 @@
 """Exported models give the original probabilities; invalid files give one line, and no code in them is executed."""
 
+import importlib
 import io
 import json
 import os
+import sys
 import zipfile
 
 import h5py
@@ -40,6 +42,29 @@ def test_keras_alone_reads_pixels_and_names_of_classes(run_dir):
     np.testing.assert_allclose(model.predict(pixels(5).reshape(5, *SHAPE), verbose=0), expected(pixels(5)), atol=1e-6)
     metadata = json.loads(zipfile.ZipFile(run_dir / "model.keras").read("metadata.json"))
     assert metadata["class_names"] == list(NAMES) and metadata["keras_version"] == keras.__version__
+
+
+NETWORK = """
+import keras
+
+@keras.saving.register_keras_serializable("theirs")
+class Twice(keras.layers.Layer):
+    def call(self, inputs):
+        return inputs * 2
+"""
+
+
+def test_layers_of_a_users_own_module_are_loaded(run_dir, tmp_path, monkeypatch):
+    (tmp_path / "their_network.py").write_text(NETWORK)
+    monkeypatch.syspath_prepend(tmp_path)
+    inputs = keras.Input(SHAPE)
+    x = keras.layers.Flatten()(importlib.import_module("their_network").Twice()(inputs))
+    export_model(run_dir, takes_pixels(keras.Model(inputs, keras.layers.Dense(3)(x)), Normalization()), NAMES)
+    config = json.loads((run_dir / "config.json").read_text())
+    (run_dir / "config.json").write_text(json.dumps({**config, "settings": {"model": "their_network:make"}}))
+    del sys.modules["their_network"]
+    keras.saving.get_custom_objects().clear()  # as in a new process
+    assert read_run(run_dir).load_model().output_shape == (None, 3)
 
 
 def test_a_model_of_normalized_images_is_refused(run_dir):

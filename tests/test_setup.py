@@ -44,9 +44,21 @@ def no_model(image_shape, num_classes, dtype="float32", layer_types=None):
     raise RuntimeError("no weights here")
 
 
+class Unregistered(keras.layers.Layer):
+    def call(self, inputs):
+        return inputs * 2
+
+
+def own_layer(image_shape, num_classes, dtype="float32", layer_types=None):
+    inputs = keras.Input(image_shape)
+    logits = keras.layers.Dense(num_classes, name="logits")(keras.layers.Flatten()(Unregistered(name="twice")(inputs)))
+    return keras.Model(inputs, keras.layers.Softmax()(logits))
+
+
 @pytest.mark.parametrize(
     ("builder", "message"),
     [
+        (own_layer, "the layer twice is of your class Unregistered, .*put @keras.saving.register_keras_serializable"),
         (no_logits, "No such layer: logits"),
         (no_softmax, "its output is not the softmax of its layer logits"),
         (no_model, r"RuntimeError: no weights here \(.*test_setup.py, line [0-9]+\)"),

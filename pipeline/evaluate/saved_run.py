@@ -4,6 +4,7 @@ Both take plain pixels, uint8 [n, H, W, C] in 0..255: normalization is part of t
 """
 
 import dataclasses
+import importlib
 import itertools
 import json
 import os
@@ -97,10 +98,15 @@ class _Data(msgspec.Struct):
     dark_background: bool | None = None
 
 
+class _Settings(msgspec.Struct):
+    model: str = ""
+
+
 class _Config(msgspec.Struct):
     """The fields of config.json that are read; msgspec ignores the others, and refuses NaN and Infinity anywhere."""
 
     data: _Data
+    settings: _Settings = msgspec.field(default_factory=_Settings)
 
     def __post_init__(self) -> None:
         names = self.data.class_names
@@ -117,6 +123,7 @@ class SavedRun:
     image_shape: tuple[int, int, int]
     class_names: tuple[str, ...]
     dark_background: bool | None = None  # of the training images, if it is known
+    network: str = ""  # as --model names it
 
     def check_fits(self, where: str, image_shape: Sequence[int], class_names: Sequence[str]) -> None:
         """InputError unless the data of `where` have the images and classes that this run's model was trained on."""
@@ -136,6 +143,8 @@ class SavedRun:
     def load_model(self) -> "keras.Model":
         """The model of the run, of `takes_pixels`; code inside the file is never executed.
 
+        The module of a user's own network is imported, as for training: its layers are registered there.
+
         Raises:
             InputError: the file cannot be read, or its model has other inputs or outputs than the run's data.
         """
@@ -144,7 +153,10 @@ class SavedRun:
 
         path = self.directory / KERAS_NAME
         expected = (None, *self.image_shape), (None, len(self.class_names))
+        module, is_own, _ = self.network.partition(":")
         try:
+            if is_own:
+                importlib.import_module(module)
             model = keras.saving.load_model(path, compile=False, safe_mode=True)  # safe: refuses pickled code
             shapes = model.input_shape, model.output_shape
             if shapes == expected:  # some models load, but cannot compute
@@ -186,7 +198,9 @@ def read_run(directory: str | pathlib.Path) -> SavedRun:
     except (msgspec.DecodeError, RecursionError) as error:
         raise InputError(f"{path}: not the configuration of a run ({error}); train again") from error
     data = config.data
-    return SavedRun(directory, data.name, data.image_shape, data.class_names, data.dark_background)
+    return SavedRun(
+        directory, data.name, data.image_shape, data.class_names, data.dark_background, config.settings.model
+    )
 
 
 def read_runs(directories: Sequence[str | pathlib.Path]) -> list[SavedRun]:

@@ -97,8 +97,21 @@ def make_network(name: str, manifest: Manifest, dtype: str = "float32", layer_ty
     if tuple(output.shape) != (None, num_classes) or logits.shape != output.shape:
         raise InputError(f"--model {name}: its output is {output.shape}, not probabilities of {num_classes} classes")
     if network.is_own:
+        _check_layers(name, model)
         _check_softmax(name, keras.Model(model.input, [logits, output]), shape)
     return model
+
+
+def _check_layers(name: str, model: keras.Model) -> None:
+    """InputError if a layer's class is the user's and Keras could not find it again when it loads model.keras."""
+    for layer in model.layers:
+        kind = type(layer)
+        is_ours = kind.__module__.startswith(("keras.", "models."))
+        if not is_ours and keras.saving.get_registered_name(kind) == kind.__name__:
+            raise InputError(
+                f"--model {name}: the layer {layer.name} is of your class {kind.__name__}, without which model.keras "
+                "cannot be loaded; put @keras.saving.register_keras_serializable() before the class"
+            )
 
 
 def _check_softmax(name: str, model: keras.Model, shape: tuple[int, int, int]) -> None:
