@@ -130,7 +130,9 @@ def check_settings(settings: Any) -> None:
     """
     for field in dataclasses.fields(settings):
         option, value = field.metadata, getattr(settings, field.name)
-        if option["choices"] and value not in option["choices"]:
+        if not option:  # not for the command line
+            continue
+        if option["choices"] and value is not None and value not in option["choices"]:
             raise InputError(f"{flag_of(field.name)} {value!r}: choose one of {', '.join(option['choices'])}")
         if isinstance(value, (int, float)):
             if not math.isfinite(value):  # no comparison with NaN holds, so the bounds below would let it pass

@@ -24,6 +24,10 @@ class Settings:
     rate: float = setting(0.0, "how much", metavar="RATE", group="speed")
     size: int = setting(8, "how large", type=lambda text: 2 * int(text))
     log: bool = setting(False, "say more")
+    color: bool = setting(True, "in black and white", flag="--gray")
+    range: tuple[float, float] | None = setting(None, "from and to", nargs=2, metavar=("LO", "HI"), type=float)
+    drop: tuple[str, ...] = setting((), "what to ignore", repeat=True)
+    inner: int = 7
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -40,6 +44,13 @@ def test_options_follow_from_the_fields():
     given = parse("--place", "a", "--steps", "2", "--kind", "fast", "--rate", "1e-3", "--size", "3", "--log")
     assert given == Settings(pathlib.Path("a"), 2, "fast", 1e-3, 6, True)
     assert parse("--place", "a", place=pathlib.Path("b")).place == pathlib.Path("b")
+
+
+def test_options_may_turn_off_have_several_values_or_be_repeated():
+    given = parse("--place", "a", "--gray", "--range", "-1", "1", "--drop", "x", "--drop", "y")
+    assert (given.color, given.range, given.drop, given.inner) == (False, (-1.0, 1.0), ("x", "y"), 7)
+    with pytest.raises(InputError, match="--inner"):
+        parse("--place", "a", "--inner", "3")
 
 
 def test_help_has_each_setting_with_its_default(capsys):

@@ -28,6 +28,9 @@ from pipeline.format.manifest import Validation
         ({"splits": (("", "a"),)}, "''"),
         ({"splits": (("x" * 201, "a"),)}, "file names allow 200"),
         ({"seed": -1}, "--seed -1"),
+        ({"labels": (("test", "x"),)}, "--labels test=x: no --split test=FILE"),
+        ({"split_map": (("a", "train"),)}, "--split-map needs --split-column"),
+        ({"split_map": (("a", "tr ain"),), "split_column": "part"}, "'tr ain'"),
         ({"out": "/"}, "needs a name"),
     ],
 )

@@ -105,6 +105,18 @@ REFUSALS = {
         ["column 'Usage' has 'a', 'b'", "--split-map VALUE=NAME"],
         ["--split-map", "a=train", "b=none"],
     ),
+    "a column of splits has val, and a fraction is to be drawn": (
+        TRAINING,
+        ["--split-column=Usage", "--val-fraction=0.5"],
+        ["--val-fraction makes the split 'val'", "drop either"],
+        None,
+    ),
+    "no row of a split is left": (
+        TRAINING,
+        ["--split-column=Usage", "--split-map", "Training=none", "PublicTest=none"],
+        ["column 'Usage' leaves no row"],
+        None,
+    ),
     "a name among numbers as labels": (
         TEXT_LATE,
         [],
@@ -287,6 +299,7 @@ def test_options_are_checked_before_a_file_is_read():
         ({"pixel_range": (1.0, 0.0)}, "--pixel-range 1 0: give two numbers, the smaller one first"),
         ({"one_hot_labels": 1}, "--one-hot-labels 1"),
         ({"separator": "::"}, "--separator '::'"),
+        ({"layout": "WHC"}, "--layout 'WHC': choose one of HWC, CHW"),
     ]:
         with pytest.raises(InputError) as caught:
             ReadOptions(**options)

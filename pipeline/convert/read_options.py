@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from pipeline.cli import setting
+from pipeline.cli import check_settings, setting
 from pipeline.errors import InputError
 
 BLOCK_BYTES = 2 << 20  # larger ones cost memory and gain nothing
@@ -82,6 +82,7 @@ class ReadOptions:
     block_bytes: int = BLOCK_BYTES
 
     def __post_init__(self) -> None:
+        check_settings(self)
         self._check_image_shape()
         if self.image_size is not None and (len(self.image_size) != 2 or min(self.image_size) < 1):
             raise InputError(f"--image-size {' '.join(map(str, self.image_size))} must be two positive integers")
