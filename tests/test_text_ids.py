@@ -5,9 +5,13 @@ import pytest
 
 from pipeline.convert.repair import repair
 from pipeline.errors import InputError
+from pipeline.evaluate.predict import Predictions
+from pipeline.evaluate.report import evaluated_parts
+from pipeline.feed.holdout import Holdout
 from pipeline.format.manifest import load_manifest
 from pipeline.format.text_ids import original_ids
 from pipeline.format.verify import inspect
+from pipeline.splits import HOLDOUT
 from tests.helpers.conversion import PIXELS, convert_texts, left_over, read_split, table
 
 FILE = "train.ids.txt"
@@ -50,6 +54,17 @@ def test_ids_of_a_split_without_text_are_numbers(data):
     ids = read_split(data, "test")[2]
     assert original_ids(data, load_manifest(data), "test", ids) is ids
     assert not (data / "test.ids.txt").exists()
+
+
+def test_groups_are_named_by_text(data):
+    parts = evaluated_parts(data, load_manifest(data), Holdout("first:8", 4))
+    held = next(part for part in parts if part.name == HOLDOUT)
+    labels = held.arrays.labels
+    wrong = np.where(np.arange(8) < 4, labels, (labels + 1) % 3)  # the second group
+    predictions = Predictions(labels, wrong, np.ones(8), np.ones(8))
+    figures = held.evaluate(predictions, ["0", "1", "2"]).groups
+    assert figures.worst_id == f"a {held.arrays.ids[4]}.png"
+    assert f"(4 rows from id a {held.arrays.ids[4]}.png on)" in figures.describe()
 
 
 @pytest.mark.parametrize(

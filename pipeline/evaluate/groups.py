@@ -16,7 +16,7 @@ class GroupFigures(NamedTuple):
     mean: float
     std: float | None
     worst: float
-    worst_id: int
+    worst_id: int | str
     worst_rows: int
 
     def describe(self) -> str:
@@ -33,7 +33,7 @@ class GroupFigures(NamedTuple):
 
 
 def measure_groups(correct: np.ndarray, groups: np.ndarray, ids: np.ndarray) -> GroupFigures:
-    """The figures of n rows, at least one: bool `correct`, int `groups` and int `ids`, all [n]."""
+    """The figures of n rows, at least one: bool `correct`, int `groups` and `ids`, all [n]; ids are int or text."""
     _, first, inverse, sizes = np.unique(groups, return_index=True, return_inverse=True, return_counts=True)
     accuracies = np.bincount(inverse, weights=correct) / sizes
     worst = int(accuracies.argmin())
@@ -42,6 +42,6 @@ def measure_groups(correct: np.ndarray, groups: np.ndarray, ids: np.ndarray) -> 
         mean=float(accuracies.mean()),
         std=float(accuracies.std(ddof=1)) if len(accuracies) > 1 else None,
         worst=float(accuracies[worst]),
-        worst_id=int(ids[first[worst]]),
+        worst_id=ids[first[worst : worst + 1]].tolist()[0],
         worst_rows=int(sizes[worst]),
     )

@@ -20,6 +20,7 @@ from pipeline.feed.normalize import Normalization
 from pipeline.feed.resident import SplitArrays, load_split
 from pipeline.feed.stream import read_sample
 from pipeline.format.manifest import Manifest, Split
+from pipeline.format.text_ids import original_ids
 from pipeline.splits import HOLDOUT, TRAIN, VAL
 from pipeline.status import doing
 
@@ -111,20 +112,24 @@ def draw_augmented(
 
 
 class Part(NamedTuple):
-    """Rows to evaluate together, of `num_examples` if they are a sample; the group of each, int64 [n], if known."""
+    """Rows to evaluate together, of `num_examples` if they are a sample; the group of each, int64 [n], if known.
+
+    `ids` [n] are those of the sources, if they are known and may be text.
+    """
 
     name: str
     arrays: SplitArrays
     labelled: bool
     num_examples: int
     groups: np.ndarray | None = None
+    ids: np.ndarray | None = None
 
     def evaluate(self, predictions: Predictions, class_names: Sequence[str]) -> Evaluation:
         """The figures of predictions for these rows, by group too if groups are known."""
         evaluation = evaluate(self.name, predictions, class_names, self.num_examples)
         if self.groups is None:
             return evaluation
-        groups = measure_groups(~predictions.wrong, self.groups, self.arrays.ids)
+        groups = measure_groups(~predictions.wrong, self.groups, self.arrays.ids if self.ids is None else self.ids)
         return dataclasses.replace(evaluation, groups=groups)
 
 
@@ -132,19 +137,23 @@ def evaluated_parts(data_dir: str | pathlib.Path, manifest: Manifest, holdout: H
     """What a run that held this out is evaluated on: the rows trained on first, each other split, never both in one."""
     for split in manifest.splits.values():
         if split.name == TRAIN and holdout.in_memory:
-            yield from _divided(load_rows(data_dir, manifest, holdout), holdout)
+            loaded = load_rows(data_dir, manifest, holdout)
+            ids = None if loaded.held is None else original_ids(data_dir, manifest, TRAIN, loaded.held.ids)
+            yield from _divided(loaded, holdout, ids)
         elif split.name == VAL and holdout.uses_val:
             groups = holdout.groups(np.arange(split.num_examples))
-            yield Part(VAL, load_split(data_dir, manifest, VAL), True, split.num_examples, groups)
+            arrays = load_split(data_dir, manifest, VAL)
+            ids = original_ids(data_dir, manifest, VAL, arrays.ids)
+            yield Part(VAL, arrays, True, split.num_examples, groups, ids)
         elif split.name != VAL or not holdout.trains_on_val:
             yield Part(split.name, _load(data_dir, manifest, split), split.labelled, split.num_examples)
 
 
-def _divided(loaded: LoadedRows, holdout: Holdout) -> Iterator[Part]:
+def _divided(loaded: LoadedRows, holdout: Holdout, ids: np.ndarray | None) -> Iterator[Part]:
     train, held, held_rows = loaded
     yield Part(TRAIN, train.select(image_grids.evenly(np.arange(len(train)), _MAX_TRAIN_ROWS)), True, len(train))
     if held is not None:
-        yield Part(HOLDOUT, held, True, len(held), holdout.groups(held_rows))
+        yield Part(HOLDOUT, held, True, len(held), holdout.groups(held_rows), ids)
 
 
 def _calibrate(

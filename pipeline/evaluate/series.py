@@ -114,7 +114,7 @@ def write_folds(
     ids = original_ids(data_dir, manifest, TRAIN, arrays.ids)
     _write_oof(run_dir / OOF_NAME, ids, arrays.labels, probabilities, fold, names)
     groups = holdouts[0].groups(np.arange(len(arrays)))
-    part = Part(HOLDOUT, arrays, True, len(arrays), groups)
+    part = Part(HOLDOUT, arrays, True, len(arrays), groups, ids)
     joint = part.evaluate(Predictions.of(probabilities, arrays.labels), names)
     return _write(run_dir, runs, "out of fold", {joint.split: joint})
 
