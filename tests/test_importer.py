@@ -142,7 +142,7 @@ def test_more_class_names_than_a_manifest_can_hold_are_not_used(foreign, tmp_pat
 
 def test_names_as_labels_become_classes_over_all_splits(tmp_path):
     image = tf.io.encode_png(IMAGES[0][..., None]).numpy()
-    for split, names in (("train", ("cat", "ant")), ("val", ("bee",))):
+    for split, names in (("train", ("cat", "ant")), ("validation", ("bee",))):
         folder = tmp_path / "in" / split
         folder.mkdir(parents=True)
         write_records(folder / "00.tfrec", [example({"image": image, "class": name.encode()}) for name in names])
@@ -154,6 +154,7 @@ def test_names_as_labels_become_classes_over_all_splits(tmp_path):
     assert notices == [
         "images from feature image, labels from class, ids from none",
         "labels are names, which become classes in this order: 'ant', 'bee', 'cat'",
+        "split 'validation' is stored as 'val', the name that train.py looks for",
     ]
 
 

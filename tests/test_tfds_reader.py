@@ -1,5 +1,7 @@
 """Data sets that TensorFlow Datasets wrote, as small ones on disk; nothing is downloaded."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -69,6 +71,14 @@ def test_unknown_names_are_one_line(tmp_path):
     assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match="no data set of TensorFlow Datasets; those within: none"):
         import_dataset(_empty(tmp_path))
+
+
+def test_without_tensorflow_datasets_the_command_that_installs_it_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    with pytest.raises(
+        InputError, match="--tfds needs TensorFlow Datasets; run: python -m pip install tensorflow-datasets"
+    ):
+        import_dataset(ImportConfig(tmp_path / "out", tfds="mnist"))
 
 
 def _empty(tmp_path):

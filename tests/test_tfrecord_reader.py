@@ -264,7 +264,11 @@ MISREAD = {
         {},
         "record 1 .*: an image of 5 x 8, but the first record has 8 x 8; all need one size, --image-size 8 8 resizes",
     ),
-    "integers out of range": ([example({"image": [300] * 64})], {}, "pixel 0 .*: 300 is |values of 300 to 300; pixels"),
+    "integers out of range": (
+        [example({"image": [300] * 64})],
+        {},
+        "record 0 .*: pixel 0 .*: 300 is .* --pixel-range 0 1023 scales",
+    ),
 }
 
 
@@ -273,6 +277,12 @@ def test_image_of_another_type_or_shape_is_refused_not_misread(tmp_path, case):
     records, options, message = MISREAD[case]
     with pytest.raises(InputError, match=message):
         read(write_records(tmp_path / "a", records), **options)
+
+
+def test_deep_images_are_scaled_by_their_range(tmp_path):
+    deep = tf.io.encode_png(IMAGES[0][..., None].astype(np.uint16) * 257).numpy()
+    path = write_records(tmp_path / "a", [record(deep, label=1)])
+    np.testing.assert_array_equal(read(path, pixel_range=(0, 65535))[0][0], IMAGES[0].reshape(-1))
 
 
 def test_squares_that_look_like_floats_are_pixels_if_that_is_said(tmp_path):

@@ -54,6 +54,14 @@ class ImportConfig:
     image_size: tuple[int, int] | None = setting(
         None, "resize PNG and JPEG images, antialiased", nargs=2, metavar=("H", "W"), type=int, group=_IMAGES
     )
+    pixel_range: tuple[float, float] | None = setting(
+        None,
+        "values of black and white, as 0 65535 of 16 bits, scaled to 0 and 255 (default: not scaled)",
+        nargs=2,
+        metavar=("LO", "HI"),
+        type=float,
+        group=_IMAGES,
+    )
     channels: int | None = setting(None, "1: read PNG and JPEG as gray; 3: as RGB", group=_IMAGES)
     val_fraction: float | None = setting(None, "share of each class in train to move to the split val", metavar="F")
     seed: int = setting(0, "which rows become val")
@@ -76,7 +84,12 @@ class ImportConfig:
 
     @property
     def read_options(self) -> ReadOptions:
-        return ReadOptions(image_shape=self.image_shape, image_size=self.image_size, channels=self.channels)
+        return ReadOptions(
+            image_shape=self.image_shape,
+            image_size=self.image_size,
+            channels=self.channels,
+            pixel_range=self.pixel_range,
+        )
 
     @property
     def keys(self) -> Keys:
