@@ -141,9 +141,12 @@ class Workers:
             if len(self._stops) == 1:
                 self._send(signal.SIGINT if signum == signal.SIGINT else signal.SIGTERM)
 
-        # One that is ignored, as nohup does it, stays so.
-        heard = [signum for signum in _STOPS if signal.getsignal(signum) is not signal.SIG_IGN]
-        before = {signum: signal.signal(signum, stop) for signum in heard}
+        before = {signum: signal.signal(signum, stop) for signum in _STOPS}
+        for signum, handler in before.items():
+            # A hang-up that nohup had ignored stays so. Ctrl-C is ignored in what a script runs in the background, but
+            # trainings hear it there too.
+            if handler is signal.SIG_IGN and signum not in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(signum, handler)
         try:
             yield
         finally:
