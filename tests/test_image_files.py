@@ -79,6 +79,7 @@ INVALID = {
         ("train.parquet", "test.parquet"),
         "a folder without images; give one of its files, such as .*test.parquet",
     ),
+    "shards": (("train-00000-of-00008",), "TFRecords; import them with tools/import_tfrecord.py"),
     "TFRecords": (("a.tfrecord",), "TFRecords; import them with tools/import_tfrecord.py"),
     "empty": ((), "a folder without images"),
 }

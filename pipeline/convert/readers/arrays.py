@@ -152,11 +152,13 @@ def _renamed(name: str, old: str, new: str) -> Iterator[str]:
 def _open_npz(path: pathlib.Path, keys: Sequence[str], key: str | None, split: str, given_labels: bool) -> ArrayReader:
     headers: dict[str, Header | None] = {name: _header(path, name) for name in keys}
     images, labels = _choose(path, split, headers) if key is None else _pair(path, key.removesuffix(_NPY), headers)
+    labels = None if given_labels else labels
     beside = None if labels or given_labels else _labels_beside(path)
-    labels_of = f"{beside.name}" if beside else f"array {labels}" if labels and not given_labels else "no file"
-    note = f"{path}: split {split!r}: images from array {images}, labels from {labels_of}"
     source = _member(path, labels) if labels else labels_path(beside) if beside else None
-    return ArrayReader(path, _member(path, images), None if given_labels else source, () if key else (note,))
+    note = f"{path}: split {split!r}: images from array {images}"
+    if source is not None:
+        note += f", labels from {beside.name if beside else f'array {labels}'}"
+    return ArrayReader(path, _member(path, images), source, () if key else (note,))
 
 
 def _member(path: pathlib.Path, key: str) -> str:

@@ -19,6 +19,7 @@ from pipeline.splits import TRAIN
 
 _BLOCK_BYTES = 8 << 20  # of pixels in a block
 _DATA_SUFFIXES = (".csv", ".tsv", ".parquet", ".npz", ".npy", "-ubyte", ".gz", ".zip", ".bz2", ".xz", ".zst")
+_TFRECORD = re.compile(r"\.tfrec|-\d{5}-of-\d{5}$")
 _SPLITS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
 
 
@@ -189,7 +190,7 @@ def _describe(path: pathlib.Path, folders: Sequence[str], others: Sequence[str])
     for name in folders:
         if any(images_of(_names_in(sub)) for sub in (path / name).iterdir() if sub.is_dir()):
             return f"its folders ({list_few(folders, 5)}) hold folders of images; give one, such as {path / name}"
-    if any(".tfrec" in name for name in others):
+    if any(_TFRECORD.search(name) for name in others):
         return "TFRecords; import them with tools/import_tfrecord.py"
     data = next((name for name in others if name.lower().endswith(_DATA_SUFFIXES)), None)
     if data is not None:
