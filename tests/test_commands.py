@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 import pipeline
+import train
 from tests.helpers.commands import run_script as run
 from tests.helpers.datasets import bars, write_csv
 
@@ -23,9 +24,9 @@ def workspace(tmp_path_factory):
     write_csv(folder / "test.csv", bars(range(300, 340))[0])
     splits = ["--split", "train=train.csv", "--split", "test=test.csv"]
     run(folder, "tools/csv_to_tfrecord.py", *splits, "--val-fraction", "0.1", "--shards", "2", "--out", "data/bars")
-    train = ["--data", "data/bars", "--strategy", "mirrored", "--devices", "2", "--run-dir", "runs/first"]
+    arguments = ["--data", "data/bars", "--strategy", "mirrored", "--devices", "2", "--run-dir", "runs/first"]
     options = ["--recipe", "tutorial", "--epochs", "4", "--precision", "float32", "--tensorboard"]
-    run(folder, "train.py", *train, *options)
+    run(folder, "train.py", *arguments, *options)
     predict = ["--run", "runs/first", "--data", "data/bars", "--split", "test", "--out", "submission.csv"]
     run(folder, "tools/predict.py", *predict)
     return folder
@@ -49,11 +50,13 @@ def test_commands_of_the_readme_leave_all_results(workspace):
     assert (submission["label"] == bars(range(300, 340))[1]).mean() > 0.8
 
 
-def test_the_same_command_again_trains_no_further(workspace):
+def test_the_same_command_again_trains_no_further(workspace, monkeypatch, capsys):
+    monkeypatch.chdir(workspace)
     before = (workspace / "runs/first/history.csv").read_bytes()
-    train = ["--data", "data/bars", "--run-dir", "runs/first", "--recipe", "tutorial", "--epochs", "4"]
-    out, _ = run(workspace, "train.py", *train, "--precision", "float32", "--log-json")
-    names = [json.loads(line)["event"] for line in out.splitlines()]
+    arguments = ["--data", "data/bars", "--run-dir", "runs/first", "--recipe", "tutorial", "--epochs", "4"]
+    arguments += ["--strategy", "mirrored", "--devices", "2", "--precision", "float32", "--log-json"]
+    assert train.main(arguments) == 0
+    names = [json.loads(line)["event"] for line in capsys.readouterr().out.splitlines()]
     assert [name for name in names if name not in ("note", "phase")] == ["resumed", "evaluation", "evaluation", "done"]
     assert (workspace / "runs/first/history.csv").read_bytes() == before
 

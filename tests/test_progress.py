@@ -51,10 +51,34 @@ def test_quiet_prints_nothing():
     assert report(Terminal(), quiet=True) == ""
 
 
-def test_a_live_line_never_wraps(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "40")
-    line = report(Terminal()).split("\x1b[K")[1]
-    assert len(line.rstrip("\r")) == 39
+def live_lines(steps, seconds_per_step=2.0, logs=LOGS):
+    """What the terminal shows at these (epoch, step) of 3 epochs of 10 steps."""
+    out, times = Terminal(), iter([seconds_per_step * (epoch * 10 + step) for epoch, step in steps])
+    reporter = Reporter(out=out, clock=lambda: next(times))
+    for epoch, step in steps:
+        reporter.step(epoch, 3, step, 10, logs)
+    return out.getvalue().split("\r\x1b[K")[1:]
+
+
+@pytest.mark.parametrize(
+    ("columns", "line"),
+    [
+        ("80", "epoch 2/3 ━━━╌╌╌╌╌ 4/10  0:32 left  loss 0.2500  accuracy 50.0%  1,234 images/s"),
+        ("60", "epoch 2/3 ━━━━━━━━╌╌╌╌╌╌╌╌╌╌╌╌ 4/10  0:32 left  loss 0.2500"),
+        ("20", "epoch 2/3 ━━━╌╌╌╌╌╌"),
+    ],
+)
+def test_the_live_line_has_the_time_left_and_never_wraps(monkeypatch, columns, line):
+    monkeypatch.setenv("COLUMNS", columns)
+    first, last = live_lines([(0, 1), (1, 4)])
+    assert "left" not in first  # nothing is known before a second step
+    assert last == line
+    assert len(last) == int(columns) - 1
+
+
+def test_the_live_line_is_drawn_ten_times_per_second_and_at_the_end_of_an_epoch():
+    drawn = live_lines([(0, step) for step in range(1, 11)], seconds_per_step=0.03)
+    assert [line.split()[3] for line in drawn] == ["1/10", "5/10", "9/10", "10/10"]
 
 
 @pytest.mark.parametrize(

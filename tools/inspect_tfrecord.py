@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.cli import Parser, run_command
+from pipeline.cli import Parser, run_command, with_command_names
 from pipeline.errors import pluralize
 
 _BAR_WIDTH = 16
@@ -85,7 +85,7 @@ def _verify(directory: str) -> int:
     if manifest.own_sha256 != stated_hash:
         problems.insert(0, f"{FILE_NAME}: changed since it was written")
     for problem in problems:
-        print(problem)
+        print(with_command_names(problem))
     if not problems:
         shards = manifest.all_shards
         records = sum(shard.num_examples for shard in shards)

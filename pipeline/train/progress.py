@@ -81,7 +81,9 @@ def _live_line(
         f"  {_clock_text(left)} left" if left is not None else "",
         f"  loss {logs['loss']:.4f}",
     ]
-    parts += [f"  accuracy {logs['accuracy']:.1%}", f"  {logs['images_per_second']:,.0f} images/s"]
+    parts.append(f"  accuracy {logs['accuracy']:.1%}")
+    if logs["images_per_second"]:  # known from the second call on
+        parts.append(f"  {logs['images_per_second']:,.0f} images/s")
     text = ""
     for part in parts:
         if len(start) + _MIN_BAR + len(text) + len(part) > width:
