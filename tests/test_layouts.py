@@ -161,6 +161,12 @@ REFUSALS = {
         ["line 2: column 'writer': 'anna' is not a plain integer", "--drop-column writer"],
         ["--drop-column=writer"],
     ),
+    "names in a column of an unusual name": (
+        text_of(["kind", *"abcdefghijklmnop"], labelled(NAMES, FLAT)),
+        [],
+        ["line 2: column 'kind': 'cat' is not a plain integer", "--label-column", "--drop-column kind"],
+        ["--label-column=kind"],
+    ),
     "text among pixels further down": (
         text_of(["label", *"abcdefghijklmno", "writer"], [*TABLE, [*TABLE[0][:-1], "anna"]], ";"),
         [],

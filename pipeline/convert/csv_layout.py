@@ -258,4 +258,7 @@ def _check_numbers(head: Head, columns: Columns) -> None:
             )
         if _DECIMAL_COMMA.fullmatch(value):
             raise InputError(f"{what} written with a decimal comma; write numbers with a point")
-        raise InputError(f"{what} not a plain integer in 0..255; if the column has no pixels, ignore it with {drop}")
+        raise InputError(
+            f"{what} not a plain integer in 0..255; if the column has no pixels, select it with --label-column or "
+            f"--id-column, or ignore it with {drop}"
+        )
