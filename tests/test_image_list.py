@@ -27,6 +27,7 @@ LISTS = {
     "semicolons": ("image;label", "train/{row}.png;{name}", {}),
     "quoted": ("image,label", '"train/{row}.png", "{name}"', {}),
     "more columns": ("image,label,writer", "train/{row}.png,{name},7", {}),
+    "many columns": ("image,a,b,c,d,e,f,label", "train/{row}.png,1,2,3,4,5,6,{name}", {}),
     "label by option": ("image,writer,breed", "train/{row}.png,7,{name}", {"label_column": "breed"}),
     "dropped column": ("image,writer,breed", "train/{row}.png,7,{name}", {"drop_column": ("writer",)}),
     "folder elsewhere": ("image,label", "{row}.png,{name}", {"image_path": "train/{image}"}),

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from pipeline.convert.pixels import Shape
+from pipeline.convert.raw_images import check_raw, square_shape
 from pipeline.convert.read_options import ReadOptions
 from pipeline.convert.readers.labels import as_labels, as_names
 from pipeline.convert.readers.pictures import gray_notes, read_picture, shape_mismatch
@@ -40,9 +41,6 @@ _PNG_START, _JPEG_MARKS = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", (b"JFIF", b"Exif")
 _NUMBER = Feature(INTEGERS, 1)
 _TYPES = {BYTES: tf.string, INTEGERS: tf.int64, FLOATS: tf.float32}
 _ABSENT: dict[str, str | int | float] = {BYTES: "", INTEGERS: -1, FLOATS: -1.0}
-# Types that raw bytes may have instead of uint8, and what pixels in them look like.
-_WIDE = (("<f4", "float32"), ("<i4", "int32"), ("<f8", "float64"), ("<i8", "int64"))
-_LEAST_PIXEL, _MOST_PIXEL = 1e-6, 1e6
 
 Values = dict[str, np.ndarray]
 
@@ -208,22 +206,9 @@ class TfrecordReader:
         size = len(image)
         shape = self._options.image_shape or stated_shape(self._features)
         if shape is not None:
-            _check_raw(where, size, shape)
+            check_raw(where, size, shape)
             return shape
-        side = math.isqrt(size)
-        if side * side != size or not size:
-            triple = math.isqrt(size // 3)
-            example = f", such as --image-shape {triple} {triple} 3" if size and 3 * triple * triple == size else ""
-            raise InputError(
-                f"{where}: its image is {size:,} raw bytes and not a square of one channel; give --image-shape H W C"
-                f"{example}"
-            )
-        if isinstance(image, bytes) and (name := _wide_type(b"".join(images))) is not None:
-            raise InputError(
-                f"{where}: its image looks like {name} values, not uint8 pixels; write it as uint8, or give "
-                f"--image-shape {side} {side} 1 if its {size:,} bytes are pixels"
-            )
-        return side, side, 1
+        return square_shape(where, size, b"".join(images) if isinstance(image, bytes) else b"")
 
     def _pixels(self, where: str, image: bytes | np.ndarray) -> np.ndarray:
         """[H, W, C]. Raw pixels may begin like a PNG, and a PNG may be as long as raw pixels."""
@@ -232,7 +217,7 @@ class TfrecordReader:
             return image.reshape(shape)
         pixels = self._decode(where, image)
         if pixels is None:
-            _check_raw(where, len(image), shape)
+            check_raw(where, len(image), shape)
             return np.frombuffer(image, np.uint8).reshape(shape)
         if pixels.shape != shape:
             raise InputError(f"{where}: {shape_mismatch(pixels.shape, shape, 'the first record')}")
@@ -292,30 +277,3 @@ def _feature(feature: "tf.train.Feature") -> Feature:
     if kind == "float_list":
         return Feature(FLOATS, len(values))
     return Feature(INTEGERS, len(values), 0, int(values[0]) if len(values) == 1 else None)
-
-
-def _check_raw(where: str, size: int, shape: Shape) -> None:
-    """Refuse a raw image of `size` bytes unless it has this shape."""
-    expected, text = math.prod(shape), " x ".join(map(str, shape))
-    if size == expected:
-        return
-    if size in (2 * expected, 4 * expected, 8 * expected):
-        raise InputError(
-            f"{where}: an image of {size:,} bytes, {size // expected} per pixel of {text}, so of another type than "
-            "uint8, such as float32; write it as uint8"
-        )
-    raise InputError(f"{where}: an image of {size:,} bytes, expected {expected:,} for {text}, or a PNG or JPEG")
-
-
-def _wide_type(data: bytes) -> str | None:
-    """The type of raw images that are not uint8 but of four or eight bytes per pixel, by their values; else None."""
-    for kind, name in _WIDE:
-        if len(data) % np.dtype(kind).itemsize:
-            continue
-        values = np.abs(np.frombuffer(data, kind))
-        values = values[values != 0]
-        least = 1 if kind[1] == "i" else _LEAST_PIXEL
-        most = 255 if kind[1] == "i" else _MOST_PIXEL
-        if len(values) and ((values >= least) & (values <= most)).all():
-            return name
-    return None

@@ -35,14 +35,14 @@ def is_list(path: pathlib.Path, head: bytes, options: ReadOptions) -> bool:
     for line in head.decode("utf-8", "replace").split("\n")[:2]:
         cells = [cell.strip(' "\r') for cell in re.split("[,;\t ]", line)]
         if len(cells) > _MOST_COLUMNS:
-            pictures = list(filter(_is_picture, cells))
-            return bool(pictures) and _is_file(path.parent / pictures[0])
-        # Numbers alone may be pixels; of two or three columns they are rather an id, a label and something else.
-        if (
-            any(map(_is_picture, cells))
-            or (len(cells) <= 3 or not all(map(is_number, cells)))
-            and any(_find(path, cell) for cell in cells)
-        ):
+            found = any(_is_file(path.parent / cell) for cell in filter(_is_picture, cells))
+        elif any(map(_is_picture, cells)):
+            found = True
+        else:
+            # Numbers alone may be pixels; of two or three columns they are rather an id, a label and something else.
+            may_be_list = len(cells) <= 3 or not all(map(is_number, cells))
+            found = may_be_list and any(_find(path, cell) for cell in cells)
+        if found:
             return True
     return False
 
