@@ -76,7 +76,7 @@ def _hidden(*names: str) -> Iterator[None]:
     Keras imports these two for its plots and wrappers if it finds them: a second of every start.
     """
     hidden = [name for name in names if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
     try:
         yield
     finally:
