@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     import keras
 
     from pipeline.format.manifest import Manifest
+    from pipeline.train.checkpoint import TrainState
     from pipeline.train.devices import Devices
+    from pipeline.train.loop import Trainer
     from pipeline.train.progress import Reporter
     from pipeline.train.run_plan import RunPlan
 
@@ -31,7 +33,8 @@ def train(config: TrainConfig, callbacks: "Sequence[keras.callbacks.Callback]" =
 
     manifest = load_manifest(config.data)  # a wrong --data is reported before TensorFlow is imported
     check_patience(config, manifest)
-    check_resume(config, manifest)
+    for run in runs_of(config):
+        check_resume(run, manifest)
     is_series = kind_of(config) is not None
     if is_series:
         check_directory(config)
@@ -73,7 +76,6 @@ def train_run(
     from pipeline.evaluate.metrics import FILE_NAME
     from pipeline.train import setup
     from pipeline.train.callbacks import make_callbacks
-    from pipeline.train.checkpoint import load_weights
     from pipeline.train.progress import StopRequested, listen_for_stop
     from pipeline.train.run_dir import RunDirectory
     from pipeline.train.run_plan import make_run_plan
@@ -89,9 +91,7 @@ def train_run(
             reporter.line(line)
         with doing("loading the data"):
             trainer = setup.make_trainer(plan, devices, model, optimizer, store, reporter)
-        state = trainer.restore()
-        if config.weights_from is not None and not state.global_step:
-            load_weights(config.weights_from, model)
+        state = _first_state(trainer, config, model, reporter)
         results = run.path / FILE_NAME
         if not trainer.finished(state):
             results.unlink(missing_ok=True)  # those of fewer epochs would make a series skip this run
@@ -116,6 +116,19 @@ def train_run(
             # Workers leave together: to the others, one that has left looks like one that died.
             devices.wait_for_all()
     return 0
+
+
+def _first_state(trainer: "Trainer", config: TrainConfig, model: "keras.Model", reporter: "Reporter") -> "TrainState":
+    """The state to train from, with the model's weights: those of its checkpoint, or of another run at the start."""
+    from pipeline.train.checkpoint import load_weights
+
+    state = trainer.restore()
+    if config.weights_from is not None and not state.global_step:
+        load_weights(config.weights_from, model)
+        reporter.line(f"starting from the weights of {config.weights_from}")
+    if state.epoch > config.epochs:
+        reporter.line(f"the run has {state.epoch} epochs already, and --epochs {config.epochs} takes none away")
+    return state
 
 
 def write_results(

@@ -53,7 +53,24 @@ def check_callback(callback: keras.callbacks.Callback, config: TrainConfig, text
             raise InputError(f"{text}: sets the learning rate, as --recover does; omit one of them")
 
 
-def replay(
+def start_callbacks(
+    callbacks: Sequence[keras.callbacks.Callback],
+    model: keras.Model,
+    config: TrainConfig,
+    steps_per_epoch: int,
+    history: Sequence[EpochRow],
+) -> keras.callbacks.CallbackList:
+    """The callbacks of a start of training, told that it begins, in the state they had after these epochs."""
+    listeners = keras.callbacks.CallbackList(
+        list(callbacks), model=model, epochs=config.epochs, steps=steps_per_epoch, verbose=0
+    )
+    model.stop_training = False
+    listeners.on_train_begin()
+    _replay(callbacks, history, model.optimizer, config.peak_learning_rate)
+    return listeners
+
+
+def _replay(
     callbacks: Iterable[keras.callbacks.Callback],
     history: Sequence[EpochRow],
     optimizer: keras.optimizers.Optimizer,

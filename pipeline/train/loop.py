@@ -11,7 +11,7 @@ import keras
 from pipeline.feed.dataset import Position
 from pipeline.status import doing
 from pipeline.train.audit import check_epoch
-from pipeline.train.callbacks import replay
+from pipeline.train.callbacks import start_callbacks
 from pipeline.train.checkpoint import CheckpointStore, TrainState
 from pipeline.train.devices import Devices
 from pipeline.train.gpu_monitor import idle_reason, make_gpu_monitor
@@ -89,13 +89,8 @@ class Trainer:
         """
         config = self._config
         self._stop_signal = stop if stop is not None else StopSignal()
-        self._listeners = keras.callbacks.CallbackList(
-            list(callbacks), model=self._model, epochs=config.epochs, steps=self._steps.per_epoch, verbose=0
-        )
         self._on_epoch = on_epoch
-        self._model.stop_training = False
-        self._listeners.on_train_begin()
-        replay(callbacks, state.history, self._optimizer, config.peak_learning_rate)
+        self._listeners = start_callbacks(callbacks, self._model, config, self._steps.per_epoch, state.history)
         if config.recover and state.global_step == 0:
             self._save(state)  # so that there is something to go back to
         while not self.finished(state):

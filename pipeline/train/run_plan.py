@@ -37,8 +37,7 @@ _GPU_CALL_BYTES = 256 << 20  # several calls wait in memory, and steps on so man
 # half a second on two cores.
 _CPU_CALL_BYTES = 1024 * 28 * 28
 # Settings that may differ between workers: paths on their own disks, and what only the chief writes.
-_OF_A_WORKER = ("data", "run_dir", "weights_from", "log_json", "tensorboard", "profile", "log_to")
-
+_OF_A_WORKER = ("data", "run_dir", "log_json", "tensorboard", "profile", "log_to")
 _OF_ITS_OWN = ("batch_size", "learning_rate", "schedule", "epochs")  # recorded beside the rest of the recipe
 _OF_A_RECIPE = tuple(field.name for field in dataclasses.fields(Recipe) if field.name not in _OF_ITS_OWN)
 _MAX_ROWS = 2**31  # the row of an example is an int32 in a feed's elements
