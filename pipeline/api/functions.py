@@ -31,7 +31,7 @@ class TrainResult:
     history: list[dict[str, float]]
 
     def load_model(self) -> "keras.Model":
-        """The exported model, RUN_DIR/model.keras; `pipeline.predict` takes plain images."""
+        """The exported model, RUN_DIR/model.keras: uint8 images [n, H, W, C] to probabilities."""
         import keras
 
         return keras.saving.load_model(self.run_dir / "model.keras", compile=False)
