@@ -164,7 +164,7 @@ REFUSALS = {
     "names in a column of an unusual name": (
         text_of(["kind", *"abcdefghijklmnop"], labelled(NAMES, FLAT)),
         [],
-        ["line 2: column 'kind': 'cat' is not a plain integer", "--label-column", "--drop-column kind"],
+        ["line 2: column 'kind': 'cow' is not a plain integer", "--label-column", "--drop-column kind"],
         ["--label-column=kind"],
     ),
     "text among pixels further down": (
