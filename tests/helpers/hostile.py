@@ -173,6 +173,7 @@ def _table(header: str, rows: Sequence[Sequence[Any]], separator: str = ",") -> 
 
 
 _FER_ROWS = [[row[0], " ".join(map(str, row[1:])), ("Training", "PublicTest")[row[1] % 2]] for row in _CELLS]
+_ONE_HOT_ROWS = [[*row[1:], *(int(row[0] == k) for k in range(3))] for row in _CELLS]
 _TABLES: list[tuple[bytes, list[str]]] = [
     (_table("label,p0,p1,p2,p3", _CELLS, ";"), []),
     (_table("label,p0,p1,p2,p3", _CELLS, "\t"), ["--pixel-range", "0", "255"]),
@@ -180,10 +181,7 @@ _TABLES: list[tuple[bytes, list[str]]] = [
     (_table("emotion,pixels,Usage", _FER_ROWS), ["--split-column", "Usage"]),
     (_table("label,w,p0,p1,p2,p3", [[row[0], "w", *row[1:]] for row in _CELLS]), ["--drop-column", "w"]),
     (_table(",label,p0,p1,p2,p3", [[k, *row] for k, row in enumerate(_CELLS)]), ["--layout", "CHW"]),
-    (
-        _table("p0,p1,p2,p3,a,b,c", [[*row[1:], *(int(row[0] == k) for k in range(3))] for row in _CELLS], " "),
-        ["--one-hot-labels", "3"],
-    ),
+    (_table("p0,p1,p2,p3,a,b,c", _ONE_HOT_ROWS, " "), ["--one-hot-labels", "3"]),
 ]
 
 

@@ -70,90 +70,62 @@ def labelled(labels: list, rows: list[list]) -> list[list]:
 
 
 NUMBERS = list(map(str, LABELS))
-_HEADER = ["label", *PIXELS]
-_TABLE = labelled(LABELS, FLAT)
+HEADER = ["label", *PIXELS]
+TABLE = labelled(LABELS, FLAT)
 
 
 @layout("plain integers")
 def _(folder):
-    return Case([write(folder, text_of(_HEADER, _TABLE))], IMAGES, NUMBERS)
+    return Case([write(folder, text_of(HEADER, TABLE))], IMAGES, NUMBERS)
 
 
 @layout("whole numbers as floats")
 def _(folder):
-    rows = [[float(value) for value in row] for row in _TABLE]
-    return Case([write(folder, text_of(_HEADER, rows))], IMAGES, NUMBERS)
+    rows = [[float(value) for value in row] for row in TABLE]
+    return Case([write(folder, text_of(HEADER, rows))], IMAGES, NUMBERS)
 
 
 @layout("scientific notation, as numpy.savetxt writes it")
 def _(folder):
-    rows = [[f"{value:.18e}" for value in row] for row in _TABLE]
+    rows = [[f"{value:.18e}" for value in row] for row in TABLE]
     args = [write(folder, text_of(None, rows)), "--no-header", "--label-column=0"]
     return Case(args, IMAGES, NUMBERS)
 
 
 @layout("a float late in a file of integers")
 def _(folder):
-    text = text_of(_HEADER, _TABLE)
+    text = text_of(HEADER, TABLE)
     return Case([write(folder, text.rstrip("\n") + ".0\n")], IMAGES, NUMBERS)
 
 
 @layout("a header as numpy.savetxt writes it")
 def _(folder):
-    return Case([write(folder, "# " + text_of(_HEADER, _TABLE))], IMAGES, NUMBERS)
+    return Case([write(folder, "# " + text_of(HEADER, TABLE))], IMAGES, NUMBERS)
 
 
 @layout("a blank after the comma")
 def _(folder):
-    return Case([write(folder, text_of(_HEADER, _TABLE, ", "))], IMAGES, NUMBERS)
-
-
-@layout("pixels from 0 to 1")
-def _(folder):
-    rows = labelled(LABELS, (np.array(FLAT) / 255).tolist())
-    return Case([write(folder, text_of(_HEADER, rows)), "--pixel-range", "0", "1"], IMAGES, NUMBERS)
-
-
-@layout("pixels from -1 to 1")
-def _(folder):
-    rows = labelled(LABELS, (np.array(FLAT) / 127.5 - 1).tolist())
-    return Case([write(folder, text_of(_HEADER, rows)), "--pixel-range", "-1", "1"], IMAGES, NUMBERS)
-
-
-@layout("UCI digits: 0 to 16, unscaled")
-def _(folder):
-    small = IMAGES // 16 + (IMAGES == 255)
-    rows = labelled(LABELS, small.reshape(NUM_ROWS, -1).tolist())
-    says = ("the largest pixel is 16, far below 255", "--pixel-range 0 16")
-    return Case([write(folder, text_of(_HEADER, rows))], small.astype(np.uint8), NUMBERS, says=says)
-
-
-@layout("UCI digits: 0 to 16, scaled; no header, label last")
-def _(folder):
-    small = (IMAGES // 16).reshape(NUM_ROWS, -1).tolist()
-    rows = [[*row, label] for row, label in zip(small, LABELS, strict=True)]
-    args = [write(folder, text_of(None, rows)), "--no-header", "--label-column=16", "--pixel-range", "0", "16"]
-    return Case(args, np.rint((IMAGES // 16) * (255 / 16)).astype(np.uint8), NUMBERS)
+    return Case([write(folder, text_of(HEADER, TABLE, ", "))], IMAGES, NUMBERS)
 
 
 @layout("pandas' index without a name")
 def _(folder):
-    rows = [[k, *row] for k, row in enumerate(_TABLE, 10)]
+    rows = [[k, *row] for k, row in enumerate(TABLE, 10)]
     says = ("column 0 has no name", "taken as id")
-    return Case([write(folder, text_of(["", *_HEADER], rows))], IMAGES, NUMBERS, list(range(10, 10 + NUM_ROWS)), says)
+    return Case([write(folder, text_of(["", *HEADER], rows))], IMAGES, NUMBERS, list(range(10, 10 + NUM_ROWS)), says)
 
 
 @layout("pandas' index read and written again, ignored")
 def _(folder):
-    rows = [[3, *row] for row in _TABLE]
-    args = [write(folder, text_of(["Unnamed: 0", *_HEADER], rows)), "--id-column=none"]
+    rows = [[3, *row] for row in TABLE]
+    args = [write(folder, text_of(["Unnamed: 0", *HEADER], rows)), "--id-column=none"]
     return Case(args, IMAGES, NUMBERS, list(range(NUM_ROWS)), ("'Unnamed: 0'", "ignored"))
 
 
 @layout("a table of R, with names of rows")
 def _(folder):
-    header = " ".join(f'"{name}"' for name in _HEADER) + "\n"
-    text = header + "".join(f'"{k}" {" ".join(map(str, row))}\n' for k, row in enumerate(_TABLE, 1))
+    header = " ".join(f'"{name}"' for name in HEADER) + "\n"
+    text = header + "".join(f'"{k}" {" ".join(map(str, row))}\n' for k, row in enumerate(TABLE, 1))
     says = ("column 0 has no name", "separated by blanks")
     return Case([write(folder, text)], IMAGES, NUMBERS, list(range(1, 1 + NUM_ROWS)), says)
 
@@ -161,20 +133,20 @@ def _(folder):
 @layout("a header that pandas made of a first row, label first")
 def _(folder):
     header = ["0", *(f"0.{k}" for k in range(1, 12)), "23", "107", "23.1", "9", "0.12"]
-    return Case([write(folder, text_of(header, _TABLE)), "--label-column=0"], IMAGES, NUMBERS)
+    return Case([write(folder, text_of(header, TABLE)), "--label-column=0"], IMAGES, NUMBERS)
 
 
 @layout("pandas' index, written and read twice")
 def _(folder):
-    rows = [[k, k, *row] for k, row in enumerate(_TABLE, 10)]
-    args = [write(folder, text_of(["", "Unnamed: 0", *_HEADER], rows))]
+    rows = [[k, k, *row] for k, row in enumerate(TABLE, 10)]
+    args = [write(folder, text_of(["", "Unnamed: 0", *HEADER], rows))]
     return Case(args, IMAGES, NUMBERS, list(range(10, 10 + NUM_ROWS)), ("taken as id",))
 
 
 @layout("class names as labels")
 def _(folder):
     says = ("labels are names", "'bird', 'cat', 'cow'")
-    return Case([write(folder, text_of(_HEADER, labelled(NAMES, FLAT)))], IMAGES, NAMES, says=says)
+    return Case([write(folder, text_of(HEADER, labelled(NAMES, FLAT)))], IMAGES, NAMES, says=says)
 
 
 @layout("Devanagari: names in the last column, called character")
@@ -187,14 +159,14 @@ def _(folder):
 @layout("letters and digits as labels, the first one a digit")
 def _(folder):
     names = ["1", "A", "2", "2", "A", "1", "2"]
-    args = [write(folder, text_of(_HEADER, labelled(names, FLAT))), "--text-column=label"]
+    args = [write(folder, text_of(HEADER, labelled(names, FLAT))), "--text-column=label"]
     return Case(args, IMAGES, names, says=("labels are names",))
 
 
 @layout("columns beside label and pixels, a text id")
 def _(folder):
     header = ["file", "writer", "label", "character", *PIXELS]
-    rows = [[f"img_{k}.png", "anna", *row[:1], "ka", *row[1:]] for k, row in enumerate(_TABLE)]
+    rows = [[f"img_{k}.png", "anna", *row[:1], "ka", *row[1:]] for k, row in enumerate(TABLE)]
     args = [write(folder, text_of(header, rows)), "--id-column=file", "--label-column=label"]
     return Case([*args, "--drop-column=writer", "--drop-column=character"], IMAGES, NUMBERS)
 
@@ -245,62 +217,19 @@ def _(folder):
     return Case(args, IMAGES, NUMBERS, says=("column 'pixels' has all pixels",))
 
 
-@layout("CIFAR-10: planes")
-def _(folder):
-    planes = np.moveaxis(COLORED, -1, 1).reshape(NUM_ROWS, -1).tolist()
-    header = ["label", *(f"pixel{k}" for k in range(SIDE * SIDE * 3))]
-    return Case([write(folder, text_of(header, labelled(LABELS, planes))), "--layout=CHW"], COLORED, NUMBERS)
-
-
-@layout("planes by their names")
-def _(folder):
-    planes = np.moveaxis(COLORED, -1, 1).reshape(NUM_ROWS, -1).tolist()
-    header = ["label", *(f"{color}_{k}" for color in "rgb" for k in range(SIDE * SIDE))]
-    return Case([write(folder, text_of(header, labelled(LABELS, planes)))], COLORED, NUMBERS, says=("planes",))
-
-
-@layout("colors of a pixel together by their names")
-def _(folder):
-    header = ["label", *(f"{color}{k}" for k in range(SIDE * SIDE) for color in ("red", "green", "blue"))]
-    rows = labelled(LABELS, COLORED.reshape(NUM_ROWS, -1).tolist())
-    return Case([write(folder, text_of(header, rows))], COLORED, NUMBERS, says=("channels of a pixel together",))
-
-
-@layout("colors of a pixel together, by shape")
-def _(folder):
-    header = ["label", *(f"pixel{k}" for k in range(SIDE * SIDE * 3))]
-    rows = labelled(LABELS, COLORED.reshape(NUM_ROWS, -1).tolist())
-    return Case([write(folder, text_of(header, rows)), "--image-shape", "4", "4", "3"], COLORED, NUMBERS)
-
-
-@layout("EMNIST: turned pictures, no header")
-def _(folder):
-    rows = labelled(LABELS, IMAGES.swapaxes(1, 2).reshape(NUM_ROWS, -1).tolist())
-    args = [write(folder, text_of(None, rows)), "--no-header", "--label-column=0", "--transpose"]
-    return Case(args, IMAGES, NUMBERS)
-
-
-@layout("turned pictures that are not square")
-def _(folder):
-    wide = IMAGES.reshape(NUM_ROWS, 2, 8, 1)
-    rows = labelled(LABELS, wide.swapaxes(1, 2).reshape(NUM_ROWS, -1).tolist())
-    args = [write(folder, text_of(_HEADER, rows)), "--transpose", "--image-shape", "2", "8", "1"]
-    return Case(args, wide, NUMBERS)
-
-
 @layout("semicolons")
 def _(folder):
-    return Case([write(folder, text_of(_HEADER, _TABLE, ";"))], IMAGES, NUMBERS, says=("semicolons",))
+    return Case([write(folder, text_of(HEADER, TABLE, ";"))], IMAGES, NUMBERS, says=("semicolons",))
 
 
 @layout("tabs")
 def _(folder):
-    return Case([write(folder, text_of(_HEADER, _TABLE, "\t"))], IMAGES, NUMBERS, says=("tabs",))
+    return Case([write(folder, text_of(HEADER, TABLE, "\t"))], IMAGES, NUMBERS, says=("tabs",))
 
 
 @layout("tabs, given")
 def _(folder):
-    return Case([write(folder, text_of(_HEADER, _TABLE, "\t")), "--separator=tab"], IMAGES, NUMBERS)
+    return Case([write(folder, text_of(HEADER, TABLE, "\t")), "--separator=tab"], IMAGES, NUMBERS)
 
 
 @layout("blanks, as in USPS")
@@ -358,5 +287,5 @@ def _(folder):
 
 @layout("validation is stored as val")
 def _(folder):
-    splits = [write(folder, text_of(_HEADER, _TABLE), f"{name}.csv") for name in ("train", "validation")]
+    splits = [write(folder, text_of(HEADER, TABLE), f"{name}.csv") for name in ("train", "validation")]
     return Case(splits, IMAGES, NUMBERS, says=("'validation' is stored as 'val'",), split="val")
