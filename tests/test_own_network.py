@@ -77,3 +77,15 @@ def test_layers_that_would_count_padding_are_refused_unless_it_is_dropped(digits
             setup.make_model(plan, devices)
     else:
         assert setup.make_model(plan, devices)
+
+
+def indifferent(image_shape, num_classes):
+    return network(image_shape, num_classes, kernel_initializer="zeros")
+
+
+def test_balanced_class_weights_weigh_the_loss_of_each_example(digits):
+    settings = {**SGD, "learning_rate": 1e-12, "model": f"{__name__}:indifferent", "class_weights": "balanced"}
+    losses = Steps(digits, make_devices("one"), **settings).train(calls=3)
+    labels, order = bars(range(203))[1], epoch_order(203, 0, 0)[: 3 * 16]
+    weights = 203 / (3 * np.bincount(labels))  # scikit-learn's "balanced"
+    np.testing.assert_allclose(losses, weights[labels[order]].reshape(3, 16).mean(axis=1) * np.log(3), rtol=1e-6)

@@ -80,10 +80,9 @@ def train_run(
     from pipeline.train.run_dir import RunDirectory
     from pipeline.train.run_plan import make_run_plan
 
-    chief = devices.is_chief
     with RunDirectory(config.run_dir) as run:
         plan = make_run_plan(config, manifest, devices, None if config.fresh else run.earlier())
-        listeners = [*callbacks, *make_callbacks(plan, chief)]
+        listeners = [*callbacks, *make_callbacks(plan, devices.is_chief)]
         with doing("building the network"):
             model, optimizer = setup.make_model(plan, devices)
         store = setup.claim_run(run, plan, devices, model, reporter)
@@ -100,7 +99,7 @@ def train_run(
             return 0
         try:
             with listen_for_stop() as stop:
-                state = trainer.fit(state, listeners, stop, run.write_history if chief else None)
+                state = trainer.fit(state, listeners, stop, run.write_history if devices.is_chief else None)
         except StopRequested as stopped:
             devices.wait_for_all()
             return stopped.exit_code
@@ -108,9 +107,8 @@ def train_run(
             if config.patience is not None and not store.restore_best(model, optimizer):
                 reporter.line("the best checkpoint cannot be read; the results are of the last weights")
             with trainer.averaged_weights():
-                if chief:
-                    # A run killed after its last checkpoint has not written this yet.
-                    run.write_history(state.history)
+                if devices.is_chief:
+                    run.write_history(state.history)  # which a kill after the last checkpoint kept from being written
                     write_results(run.path, plan, model, state.history, reporter)
         finally:
             # Workers leave together: to the others, one that has left looks like one that died.
