@@ -132,7 +132,8 @@ def _first_state(trainer: "Trainer", config: TrainConfig, model: "keras.Model", 
 def write_results(
     run_dir: pathlib.Path, plan: "RunPlan", model: "keras.Model", history: list[Any], reporter: "Reporter"
 ) -> None:
-    """Evaluate and export the model, and draw the figures of the run."""
+    """Evaluate and export the model, draw the figures of the run, and write its page."""
+    from pipeline.api.page import write_page
     from pipeline.evaluate.metrics import print_evaluations
     from pipeline.evaluate.report import draw_augmented, write_report
     from pipeline.train.setup import make_inference_model
@@ -149,6 +150,7 @@ def write_results(
         holdout=plan.holdout,
     )
     draw_augmented(run_dir, plan.manifest, config.data, plan.augmentation, config.seed, plan.dark_background)
+    page = write_page(run_dir)
     if not config.log_json:
         print_evaluations(evaluations)
         if calibration is not None:
@@ -158,7 +160,7 @@ def write_results(
         figures = {"split": result.split, "loss": result.loss, "accuracy": result.accuracy}
         figures |= {"ece": result.ece, **groups}
         reporter.line("", event="evaluation", **figures)
-    reporter.line(f"model, evaluation and figures are in {run_dir}", event="done", run_dir=str(run_dir))
+    reporter.line(f"model, evaluation and figures are in {run_dir}; see {page}", event="done", run_dir=str(run_dir))
 
 
 def write_series(config: TrainConfig, manifest: "Manifest", reporter: "Reporter") -> None:

@@ -32,6 +32,7 @@ _MAX_PAIRS = 40  # drawn if there are too many classes for a matrix
 _MAX_SIDE = 20.0  # inches, which are 2,400 pixels
 _MAX_TICKS = 60  # on an axis of at most 20 inches
 _DPI = 120
+_RATES = {"learning_rate": "Learning rate after the epoch", "images_per_second": "Images/s"}
 _FONT = "DejaVu Sans"  # comes with matplotlib, so that figures look the same everywhere
 _INCHES_PER_CHARACTER = 0.08  # at the font size below, a little more than the average
 _STYLE: dict[Any, Any] = {
@@ -113,15 +114,24 @@ def class_balance(manifest: Manifest, path: str | os.PathLike) -> None:
 
 
 def curves(history: Sequence[Mapping[str, Any]], path: str | os.PathLike) -> None:
-    """Loss and accuracy by epoch, for training and, if the history has it, validation.
+    """Loss and accuracy by epoch, for training and, if the history has it, validation; learning rate and images/s.
 
     Args:
-        history: one row per epoch with `epoch`, `loss`, `accuracy` and maybe `val_loss`, `val_accuracy`.
+        history: one row per epoch with `epoch`, `loss`, `accuracy` and maybe `val_loss`, `val_accuracy`,
+            `learning_rate` after the epoch, `images_per_second`.
         path: the PNG to write.
     """
-    with drawing(path, 9.6, 3.8) as figure:
-        for axes, key in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+    rates = [key for key in _RATES if key in history[0]]
+    with drawing(path, 9.6, 6.2 if rates else 3.8) as figure:
+        panels = figure.subplots(
+            2 if rates else 1, 2, squeeze=False, height_ratios=[3.8, 2.2] if rates else None
+        ).ravel()
+        for axes, key in zip(panels, ("loss", "accuracy"), strict=False):
             _plot_curve(axes, history, key)
+        for axes, key in zip(panels[2:], rates, strict=False):
+            _plot_rate(axes, history, key)
+        for axes in panels[2 + len(rates) :]:
+            axes.set_axis_off()
 
 
 def confusion(evaluation: Evaluation, path: str | os.PathLike) -> None:
@@ -176,9 +186,10 @@ def _plot_matrix(axes: "Axes", counts: np.ndarray) -> None:
         axes.axhspan(row - 0.5, row + 0.5, color="0.9")
     for (row, column), rows in np.ndenumerate(counts) if len(counts) <= _MAX_ANNOTATED else ():
         dark = shares[row, column] > (0.75 if row == column else largest / 2)
-        color = GREY if rows == 0 else "white" if dark else "black"
         size = 8 if counts.max() < 10_000 else 7  # five digits must fit into half an inch
-        axes.text(column, row, f"{rows}", ha="center", va="center", color=color, fontsize=size)
+        if rows:
+            color = "white" if dark else "black"
+            axes.text(column, row, f"{rows}", ha="center", va="center", color=color, fontsize=size)
     bar = axes.figure.colorbar(errors, ax=axes, shrink=0.6, format=lambda share, _: f"{100 * share:.3g}%")
     bar.set_label("errors: share of the true class's rows")
     bar.outline.set_visible(False)
@@ -238,6 +249,15 @@ def _plot_curve(axes: "Axes", history: Sequence[Mapping[str, Any]], key: str) ->
     axes.locator_params(axis="x", integer=True, min_n_ticks=1)
     axes.grid()
     axes.legend(frameon=False)
+
+
+def _plot_rate(axes: "Axes", history: Sequence[Mapping[str, Any]], key: str) -> None:
+    axes.plot([row["epoch"] for row in history], [row[key] for row in history], color=BLUE, marker="o", markersize=3)
+    axes.set(title=_RATES[key], xlabel="epoch", ylim=(0, None))
+    axes.yaxis.set_major_formatter("{x:,.4g}")
+    axes.locator_params(axis="x", integer=True, min_n_ticks=1)
+    axes.locator_params(axis="y", nbins=5)
+    axes.grid()
 
 
 def _plot_reliability(axes: "Axes", bins: np.ndarray) -> None:

@@ -1,0 +1,154 @@
+"""RUN/report.html: one page with everything about a run, which needs no other file and no network.
+
+It is a pure function of the files of the run directory, so it can be written again at any time.
+"""
+
+import base64
+import csv
+import importlib.resources
+import json
+import pathlib
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.errors import InputError
+from pipeline.evaluate.metrics import FILE_NAME as EVALUATION_NAME
+from pipeline.files import write_text
+
+PAGE_NAME = "report.html"
+_TEMPLATE = "page.html.j2"
+_CONFIG_NAME, _HISTORY_NAME, _FIGURES = "config.json", "history.csv", "figures"
+_MAX_CLASSES = 50  # in a table
+_MAX_GROUPS = 40
+# Settings that say where results go, not what they are.
+_PLACES = ("data", "run_dir", "fresh")
+
+
+def write_page(run_dir: pathlib.Path) -> pathlib.Path:
+    """Write report.html from config.json, history.csv, evaluation.json and figures/ of a run; returns its path.
+
+    Raises:
+        InputError: one of the three files is missing or cannot be read.
+    """
+    import jinja2
+
+    config, evaluation = (_read_json(run_dir / name) for name in (_CONFIG_NAME, EVALUATION_NAME))
+    history = _read_history(run_dir / _HISTORY_NAME)
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.filters |= {"percent": "{:.2%}".format, "count": "{:,}".format}
+    source = importlib.resources.files("pipeline.api").joinpath(_TEMPLATE).read_text("utf-8")
+    try:
+        values = _values(run_dir, config, evaluation, history)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{run_dir}: not the files of one run ({error!r}); train again") from error
+    path = run_dir / PAGE_NAME
+    write_text(path, environment.from_string(source).render(values))
+    return path
+
+
+def _values(
+    run_dir: pathlib.Path, config: Mapping[str, Any], evaluation: Mapping[str, Any], history: Sequence[Mapping]
+) -> dict[str, Any]:
+    """What the template shows."""
+    data, splits = config["data"], evaluation["splits"]
+    judged = next((name for name in ("holdout", "val") if name in splits), None)
+    return {
+        "name": data["name"],
+        "network": config["settings"].get("model", ""),
+        "judged": judged,
+        "accuracy": splits[judged]["accuracy"] if judged else None,
+        "facts": _facts(config, history),
+        "splits": splits,
+        "groups": {name: _groups(split["groups"]) for name, split in splits.items() if split.get("groups")},
+        "calibration": evaluation.get("calibration"),
+        "classes": {name: split["classes"][:_MAX_CLASSES] for name, split in splits.items() if name != "train"},
+        "confused": {name: split["confused_pairs"][:10] for name, split in splits.items() if name != "train"},
+        "figure": lambda name: _inline(run_dir / _FIGURES / f"{name}.png"),
+        "predicted": _predicted(run_dir, splits),
+        "command": _command(config["settings"]),
+        "settings": {key: value for key, value in sorted(config["settings"].items()) if key not in _PLACES},
+        "card": _card(config),
+    }
+
+
+def _facts(config: Mapping[str, Any], history: Sequence[Mapping]) -> dict[str, str]:
+    rows = config["data"]["num_examples"]
+    facts = {
+        "training rows": f"{config['holdout']['num_trained']:,} of {rows.get('train', 0):,}",
+        "held out": str(config["holdout"]["rows"]),
+        "network": str(config["identity"]["network"]),
+        "precision": str(config["precision"]),
+        "devices": f"{config['strategy']['name']}: {', '.join(config['strategy']['devices'])}",
+        "feed": f"{config['feed']['feed']}: {config['feed']['reason']}",
+    }
+    if history:
+        seconds = sum(float(row["seconds"] or 0) for row in history)
+        rates = sorted(float(row["images_per_second"] or 0) for row in history)
+        facts["epochs"] = f"{len(history)}, {seconds:,.0f} s of training"
+        facts["images/s"] = f"{rates[len(rates) // 2]:,.0f} (median of the epochs, {rates[0]:,.0f} to {rates[-1]:,.0f})"
+        busy = [float(row["gpu_utilisation"]) for row in history if row.get("gpu_utilisation")]
+        if busy:
+            facts["GPU"] = f"{sum(busy) / len(busy):.0%} busy"
+    return facts
+
+
+def _groups(groups: Mapping[str, Any]) -> dict[str, Any]:
+    """The groups of lowest accuracy first."""
+    order = sorted(range(len(groups["accuracies"])), key=groups["accuracies"].__getitem__)
+    return {**groups, "lowest": [(number, groups["accuracies"][number]) for number in order[:_MAX_GROUPS]]}
+
+
+def _predicted(run_dir: pathlib.Path, splits: Mapping[str, Any]) -> list[str]:
+    """Splits without labels, of which only a grid of predictions was drawn."""
+    names = sorted(path.stem.partition("_")[2] for path in (run_dir / _FIGURES).glob("predictions_*.png"))
+    return [name for name in names if name not in splits]
+
+
+def _command(settings: Mapping[str, Any]) -> str:
+    """A command that trains the same again: what differs from the defaults."""
+    from pipeline.cli import flag_of
+    from pipeline.train.config import TrainConfig
+
+    data, run_dir = (shlex.quote(str(settings.get(name, ""))) for name in ("data", "run_dir"))
+    defaults = TrainConfig(data=pathlib.Path("data"), run_dir=pathlib.Path("run"))
+    words = ["python train.py", f"--data {data}", f"--run-dir {run_dir}"]
+    for name, value in settings.items():
+        if name in _PLACES or value is None or value == getattr(defaults, name, None):
+            continue
+        for item in value if isinstance(value, list) else [value]:
+            words.append(flag_of(name) if item is True else f"{flag_of(name)} {shlex.quote(str(item))}")
+    return " ".join(words)
+
+
+def _card(config: Mapping[str, Any]) -> dict[str, str]:
+    versions = ", ".join(f"{name} {version}" for name, version in config["versions"].items())
+    return {
+        "data": f"{config['data']['name']}, manifest SHA-256 {config['data']['manifest_sha256']}",
+        "seed": str(config["identity"]["seed"]),
+        "order of examples": str(config["identity"]["order"]),
+        "versions": versions,
+        "processor or GPU": ", ".join(config["hardware"]),
+        "instructions": str(config["numerics"]["instructions"]),
+    }
+
+
+def _inline(path: pathlib.Path) -> str | None:
+    """A PNG as a data URL; None if there is none."""
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}" if path.is_file() else None
+
+
+def _read_json(path: pathlib.Path) -> Mapping[str, Any]:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path}: cannot be read ({error}); run the train.py command of this run to its end"
+        ) from error
+
+
+def _read_history(path: pathlib.Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
