@@ -78,6 +78,10 @@ class Total(keras.metrics.Sum):
         (lambda data: pipeline.load(data, "train", batch_size=0), "batch_size 0"),
         (lambda data: pipeline.load(data, "train", dtype="int32"), "dtype 'int32'"),
         (lambda data: pipeline.train(None, data, epoch=3), "epoch is not a setting of a training; did you mean epochs"),
+        (
+            lambda data: pipeline.convert({}, "o", val_fracton=0.1),
+            "option of a conversion; did you mean val_frac",
+        ),
         (lambda data: pipeline.train(None, data, folds=3), "use train.py --folds"),
         (lambda data: pipeline.predict(data, np.zeros((1, 8, 8, 1), np.uint8)), "no saved_model"),
     ],

@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -75,11 +75,7 @@ def train(
     from pipeline.train.config import TrainConfig
     from pipeline.train.recipe import read_recipe
 
-    names = [field.name for field in dataclasses.fields(TrainConfig)]
-    for name in settings:
-        if name not in names:
-            near = difflib.get_close_matches(name, names, 1)
-            raise InputError(f"{name} is not a setting of a training{f'; did you mean {near[0]}?' if near else ''}")
+    _check_names(settings, _names(TrainConfig), "a setting of a training")
     if settings.get("folds") or settings.get("seeds"):
         raise InputError("folds and seeds train several runs; use train.py --folds or --seeds")
     data = pathlib.Path(data)
@@ -109,7 +105,8 @@ def convert(splits: Mapping[str, _Path], out: _Path, **options: Any) -> "Manifes
     from pipeline.convert.converter import convert as write
     from pipeline.convert.read_options import ReadOptions
 
-    names = {field.name for field in dataclasses.fields(ReadOptions)}
+    names = _names(ReadOptions)
+    _check_names(options, [*names, *_names(ConvertConfig)], "an option of a conversion")
     read = ReadOptions(**{name: value for name, value in options.items() if name in names})
     rest = {name: value for name, value in options.items() if name not in names}
     return write(ConvertConfig(splits=tuple(splits.items()), out=out, read=read, **rest))
@@ -141,6 +138,17 @@ def predict(run_dir: _Path, images: "np.ndarray") -> "np.ndarray":
     starts = range(0, len(values), _PREDICTED_AT_ONCE)
     batches = [tf.constant(values[start : start + _PREDICTED_AT_ONCE]) for start in starts]
     return np.concatenate([serve(images=batch)["probabilities"].numpy() for batch in batches])
+
+
+def _names(cls: type) -> list[str]:
+    return [field.name for field in dataclasses.fields(cls)]
+
+
+def _check_names(given: Collection[str], names: Sequence[str], what: str) -> None:
+    for name in given:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, 1)
+            raise InputError(f"{name} is not {what}{f'; did you mean {near[0]}?' if near else ''}")
 
 
 def _check_callback(callback: "keras.callbacks.Callback", config: Any) -> None:

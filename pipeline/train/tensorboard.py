@@ -1,5 +1,6 @@
 """What `--tensorboard` and `--profile` write: scalars per step and epoch, augmented images, histograms, a profile."""
 
+import sys
 import time
 from typing import Any
 
@@ -77,6 +78,10 @@ class Profile(keras.callbacks.Callback):
     def on_train_end(self, logs: Any = None) -> None:
         if self._runs:
             self._stop()
+        elif self._calls <= _WARM_UP_CALLS:
+            print(
+                f"no profile: it begins after {_WARM_UP_CALLS} calls, and this start had {self._calls}", file=sys.stderr
+            )
 
     def _stop(self) -> None:
         tf.profiler.experimental.stop()
