@@ -43,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         val_fraction=args.val_fraction or 0.0,
         val_group_size=args.val_group_size,
         overwrite=args.overwrite,
+        runner=args.runner,
+        beam_args=args.beam_args,
     )
     audit = ConversionAudit(settings_from(AuditOptions, args))
     with stopping("the conversion, which leaves nothing"), _progress_bar() as on_progress:
@@ -102,6 +104,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, help="which rows become val (default: %(default)s)")
     add("--shards", type=int, metavar="N", help="files per split (default: about 128 MiB each)")
     add("--workers", type=int, metavar="N", help="cores to use (default: all; small files use two threads)")
+    add("--runner", default="local", metavar="NAME", help="local, or beam for Apache Beam (default: %(default)s)")
+    add("--beam-args", default="", metavar="TEXT", help="options of Beam, as --beam-args='--runner FlinkRunner'")
     add("--overwrite", action="store_true", help="replace the data set in DIR once the new one is complete")
     add_settings(parser, ReadOptions)
     add_settings(parser, AuditOptions)

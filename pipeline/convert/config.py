@@ -16,6 +16,7 @@ _MAX_NAME_BYTES = 200  # data set and split, of the 255 bytes of a file name; th
 _RESERVED = ("all",)  # TensorFlow Datasets: all splits together
 MAX_SEED = 2**63 - 1
 _MAX_WORKERS = 256
+LOCAL, BEAM = RUNNERS = ("local", "beam")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +33,7 @@ class ConvertConfig:
         split_column: the column that names each row's split, by name or 0-based index.
         split_map: (value of that column, split) pairs beyond the usual names; the split "none" ignores the rows.
         shards: files per split; None makes them about 128 MiB each.
+        runner: "local", or "beam" for Apache Beam with its options `beam_args`.
         workers: cores to use; None is all of them, for small files two threads.
 
     Raises:
@@ -50,6 +52,8 @@ class ConvertConfig:
     val_fraction: float = 0.0
     val_group_size: int | None = None
     overwrite: bool = False
+    runner: str = LOCAL
+    beam_args: str = ""
 
     def __post_init__(self) -> None:
         if not self.splits:
@@ -60,6 +64,7 @@ class ConvertConfig:
         check_range("--shards", self.shards, MAX_SHARDS)
         check_range("--workers", self.workers, _MAX_WORKERS)
         check_range("--seed", self.seed, MAX_SEED, least=0)
+        self._check_runner()
         if self.split_map and self.split_column is None:
             raise InputError("--split-map needs --split-column")
         for name, path in self.labels:
@@ -71,6 +76,14 @@ class ConvertConfig:
         longest = max(map(len, self.split_names)) + len(self.name)
         if longest > _MAX_NAME_BYTES:
             raise InputError(f"--out and a split's name have {longest} characters; file names allow {_MAX_NAME_BYTES}")
+
+    def _check_runner(self) -> None:
+        if self.runner not in RUNNERS:
+            raise InputError(f"--runner {self.runner!r} must be {' or '.join(RUNNERS)}")
+        if self.runner == BEAM and self.workers is not None:
+            raise InputError("--workers is for this machine; give Beam's own option in --beam-args")
+        if self.beam_args and self.runner != BEAM:
+            raise InputError("--beam-args needs --runner beam")
 
     def _check_validation(self) -> None:
         if not self.val_fraction:

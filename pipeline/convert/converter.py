@@ -5,6 +5,7 @@ a task each. Both write the same bytes. Rerunning an interrupted conversion runs
 """
 
 import collections
+import contextlib
 import functools
 import operator
 import os
@@ -14,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 import numpy as np
 
-from pipeline.convert.config import ConvertConfig
+from pipeline.convert.config import BEAM, ConvertConfig
 from pipeline.convert.inputs import OnNotice, open_inputs
 from pipeline.convert.output import check_space, new_directory
 from pipeline.convert.pixel_stats import PixelStats
@@ -31,6 +32,7 @@ from pipeline.splits import TRAIN
 
 OnProgress = Callable[[int, int], None]  # rows done, rows in all
 OnWritten = Callable[[pathlib.Path, Manifest], None]
+MakePool = Callable[[pathlib.Path], Workers]  # given the directory that is filled
 
 _SMALL_BYTES = 256 << 20  # of text: about a second's work, of which starting processes would be a third
 _DIM = 127  # a largest pixel of at most this is rather white in another range
@@ -55,9 +57,8 @@ def convert(
     """
     inputs = open_inputs(config, on_notice)
     rules = Rules(config.name, inputs.image_shape, config.shards, config.validation, inputs.classes)
-    return write_dataset(
-        inputs.files, rules, config.out, config.overwrite, config.workers, on_progress, on_notice, on_written
-    )
+    workers = _beam_maker(config, on_notice) if config.runner == BEAM else config.workers
+    return write_dataset(inputs.files, rules, config.out, config.overwrite, workers, on_progress, on_notice, on_written)
 
 
 def write_dataset(
@@ -65,13 +66,15 @@ def write_dataset(
     rules: Rules,
     out: str | os.PathLike,
     overwrite: bool = False,
-    workers: int | None = None,
+    workers: int | MakePool | None = None,
     on_progress: OnProgress | None = None,
     on_notice: OnNotice | None = None,
     on_written: OnWritten | None = None,
 ) -> Manifest:
-    """Write the files of each split as a data set; see `convert`."""
-    with new_directory(out, overwrite) as directory, make_workers(inputs, workers) as pool:
+    """Write the files of each split as a data set; see `convert`. `workers`: of this machine, or what makes others."""
+    with contextlib.ExitStack() as stack:
+        directory = stack.enter_context(new_directory(out, overwrite))
+        pool = stack.enter_context(workers(directory) if callable(workers) else make_workers(inputs, workers))
         plan = make_plan(inputs, rules, pool)
         finished = _load_results(plan, directory, pool)
         if any(directory.iterdir()) and on_notice is not None:
@@ -81,6 +84,8 @@ def write_dataset(
         check_space(out, directory, plan.num_rows * rules.layout.stride)
         text_ids = write_text_ids(plan, inputs, directory)
         results = _run(plan, directory, pool, finished, on_progress)
+        for path in directory.glob(".*"):  # incomplete shards, of workers that Beam replaced
+            remove(path)
         _check_ids(plan, inputs, results, directory)
         stats = _stats(plan, results)
         if 0 < stats.largest <= _DIM and on_notice is not None:
@@ -96,6 +101,13 @@ def write_dataset(
         for task in plan.tasks:  # the results served resuming, and are not part of a data set
             result_path(task.index, directory).unlink()
     return manifest
+
+
+def _beam_maker(config: ConvertConfig, on_notice: OnNotice | None) -> MakePool:
+    from pipeline.convert.beam import BeamWorkers, check_beam
+
+    check_beam(config.beam_args)  # before anything is created
+    return lambda directory: BeamWorkers(directory, config.beam_args, on_notice)
 
 
 def make_workers(inputs: Mapping[str, Sequence[SourceFile]], workers: int | None) -> Workers:

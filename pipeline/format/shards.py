@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pathlib
+import secrets
 import shlex
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -17,7 +18,7 @@ _FLUSH_BYTES = 8 << 20  # between flushes; a smaller shard is flushed once, by `
 
 
 class ShardWriter:
-    """Writes one shard; a context manager. Without `finish` an incomplete file stays, for the caller to remove.
+    """Writes one shard; a context manager. Without `finish` a temporary file stays, for the caller to remove.
 
     A thread flushes earlier records to the disk while later ones are computed, so that little is left to wait for.
     """
@@ -29,7 +30,9 @@ class ShardWriter:
         self._page_crcs: list[int] = []
         self._sha256 = hashlib.sha256()
         self._num_bytes = 0
-        self._file = path.open("wb")
+        # Its own name: two attempts at one task may overlap, and only a complete shard gets the shard's name.
+        self._temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        self._file = self._temporary.open("wb")
         self._flusher = ThreadPoolExecutor(1)
         self._flushes: list[Future] = []
 
@@ -66,6 +69,8 @@ class ShardWriter:
         for flush in self._flushes:
             flush.result()  # the system reports a failed write only once, to the first flush after it
         os.fsync(self._file.fileno())
+        self._file.close()
+        self._temporary.replace(self._path)
         count, page_crc32c = self._num_bytes // self._stride, np.array(self._page_crcs, ">u4").tobytes().hex()
         return Shard(self._path.name, count, self._num_bytes, page_crc32c, self._sha256.hexdigest())
 
