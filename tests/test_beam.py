@@ -5,11 +5,26 @@ import signal
 import pytest
 
 from pipeline.convert.beam import BeamWorkers
+from pipeline.convert.config import ConvertConfig
+from pipeline.convert.converter import convert
 from pipeline.errors import InputError, TryAgainError
+from tests import test_readers
+from tests.helpers import layouts
 from tests.helpers.conversion import all_bytes, convert_texts, left_over, table, table_with_ids
+from tools import csv_to_tfrecord
 
 needs_beam = pytest.mark.skipif(importlib.util.find_spec("apache_beam") is None, reason="apache-beam is not installed")
 IN_PROCESS = "--runner FnApiRunner"
+BEAM = {"runner": "beam", "beam_args": IN_PROCESS}
+CONTAINERS = [
+    test_readers.arrays,
+    test_readers.one_array_each,
+    test_readers.idx_with_labels_elsewhere,
+    test_readers.images_with_labels_in_a_csv,
+    test_readers.members_of_a_zip,
+    test_readers.image_files_and_a_list,
+    test_readers.hub,
+]
 LAYOUTS = {
     "plain columns": {"train": table(300), "test": table(50, "id", lambda k: 9 * k)},
     "ids": {"train": table_with_ids(300, 40)},
@@ -24,6 +39,24 @@ def test_beam_writes_the_bytes_of_a_local_conversion(tmp_path, texts):
     convert_texts(tmp_path, texts, "expected/data", **options)
     convert_texts(tmp_path, texts, runner="beam", beam_args=IN_PROCESS, **options)
     assert all_bytes(tmp_path / "data") == all_bytes(tmp_path / "expected/data")
+
+
+@needs_beam
+@pytest.mark.parametrize("layout", CONTAINERS, ids=lambda layout: layout.__name__)
+def test_beam_reads_each_kind_of_container(tmp_path, layout):
+    splits, options = layout(tmp_path)
+    for out, runner in ((tmp_path / "local/data", {}), (tmp_path / "data", BEAM)):
+        convert(ConvertConfig(tuple(splits.items()), out, shards=2, **options, **runner))
+    assert all_bytes(tmp_path / "data") == all_bytes(tmp_path / "local/data")
+
+
+@needs_beam
+@pytest.mark.parametrize("name", layouts.LAYOUTS)
+def test_beam_reads_each_layout_of_text(tmp_path, name):
+    arguments = layouts.LAYOUTS[name](tmp_path).args
+    csv_to_tfrecord.main([*arguments, "--out", str(tmp_path / "local/data")])
+    csv_to_tfrecord.main([*arguments, "--out", str(tmp_path / "data"), "--runner", "beam", "--beam-args", IN_PROCESS])
+    assert all_bytes(tmp_path / "data") == all_bytes(tmp_path / "local/data")
 
 
 def die_once(item):
