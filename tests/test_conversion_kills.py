@@ -84,10 +84,10 @@ def test_killed_at_random_instants_it_ends_with_the_same_bytes(folder, whole, mo
 
 
 MARKS = {  # and how many tasks are done
-    "the second shard is created": ("open", "*/data-val.tfrecord-*", 1, None),
+    "the second shard is created": ("open", "*/.data-val.tfrecord-*", 1, None),
     "the first result is written": ("open", "*/task-00000.json", 1, None),
     "the second result is written": ("open", "*/task-00001.json", 1, 1),
-    "the last shard is created": ("open", "*/data-val.tfrecord-00007-*", 1, 7),
+    "the last shard is created": ("open", "*/.data-val.tfrecord-00007-*", 1, 7),
     "the metadata are written": ("open", "*/features.json", 1, 8),
     "the manifest is written": ("open", "*/manifest.json", 1, 8),
     "the first result is removed": ("os.remove", "*/task-00000.json", 1, 8),
