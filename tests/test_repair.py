@@ -135,7 +135,8 @@ def test_repair_killed_between_its_shards_is_finished_by_the_next(directory):
     for name in (TEST, OTHER):
         (directory / name).unlink()
     arguments = ["repair", directory, "--from", f"test={directory.parent}/test0.csv"]
-    assert faults.run(faults.dying("os.rename", f"*/{OTHER}", 1, "tools/inspect_tfrecord.py", *arguments)).killed
+    # The second rename: the first gives the shard its name in the scratch directory.
+    assert faults.run(faults.dying("os.rename", f"*/{OTHER}", 2, "tools/inspect_tfrecord.py", *arguments)).killed
     assert (directory / TEST).read_bytes() == before[TEST]
     assert not (directory / OTHER).exists()
     assert repair(directory, sources(directory, "test")) == [f"{OTHER}: rebuilt"]
