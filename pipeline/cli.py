@@ -220,7 +220,8 @@ def _os_error_code(error: OSError) -> int:
         return 1
     where = f"{error.filename}: " if error.filename else ""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return _print_error(f"{where}{os.strerror(error.errno)}; {'free space' if full else 'choose another place'}")
+    advice = "free space" if full else "check the path" if error.errno == errno.ENOENT else "choose another place"
+    return _print_error(f"{where}{os.strerror(error.errno)}; {advice}")
 
 
 def _print_error(message: str, code: int = EXIT_BAD_INPUT) -> int:

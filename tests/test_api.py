@@ -84,6 +84,12 @@ class Total(keras.metrics.Sum):
         ),
         (lambda data: pipeline.train(None, data, folds=3), "use train.py --folds"),
         (lambda data: pipeline.predict(data, np.zeros((1, 8, 8, 1), np.uint8)), "no saved_model"),
+        (lambda data: pipeline.load(data, batch_size="64"), "batch_size '64', first_epoch 0"),
+        (lambda data: pipeline.load(data, dtype="float33"), "dtype 'float33'.*uint8 or a float type"),
+        (lambda data: pipeline.load(data, first_epoch=-1), "first_epoch -1.*an epoch from 0"),
+        (lambda data: pipeline.train(3, data), "3 is not a network"),
+        (lambda data: pipeline.train(None, data, callbacks=[3]), "callbacks has 3; give objects of keras"),
+        (lambda _: pipeline.convert("train.csv", "out"), "splits is 'train.csv'; give files by split"),
     ],
 )
 def test_a_mistake_is_one_line(digits, call, message):

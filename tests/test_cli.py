@@ -98,7 +98,7 @@ ENDS = [
     ("raise errors.TryAgainError('gone')", 75, "error: gone\n"),
     ("os.kill(os.getpid(), signal.SIGTERM)", 143, ""),
     ("raise KeyboardInterrupt", 130, "error: interrupted\n"),
-    ("open('/nowhere/at/all')", 2, "error: /nowhere/at/all: No such file or directory; choose another place\n"),
+    ("open('/nowhere/at/all')", 2, "error: /nowhere/at/all: No such file or directory; check the path\n"),
 ]
 
 

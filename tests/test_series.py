@@ -109,7 +109,11 @@ def test_seeds_are_ordinary_runs_and_their_ensemble_is_evaluated(digits, tmp_pat
     assert train.main(settings(digits, tmp_path / "lone", *held, "--seed", "6")) == 0
     assert max_weight_difference(tmp_path / "seeds/seed-1", tmp_path / "lone") == 0
 
+    page = (tmp_path / "seeds/report.html").read_text("utf-8")
     series = read_json(tmp_path / "seeds/series.json")
+    for k, accuracy in enumerate(series["splits"]["holdout"]["accuracies"]):
+        assert f'<a href="seed-{k}/report.html">seed-{k}</a></td><td>{accuracy:.2%}</td>' in page
+    assert f"<td>ensemble</td><td>{series['ensemble']['holdout']['accuracy']:.2%}</td>" in page
     runs = [tmp_path / f"seeds/seed-{k}" for k in range(2)]
     own = [read_json(run / "evaluation.json")["splits"]["holdout"]["accuracy"] for run in runs]
     assert series["splits"]["holdout"]["accuracies"] == own
@@ -179,7 +183,9 @@ def test_a_directory_of_something_else_is_refused(digits, tmp_path, name):
         check_directory(TrainConfig(data=digits, run_dir=tmp_path, folds=2))
 
 
-@pytest.mark.parametrize("name", ["fold-12", "fold-0.old-1", "oof.csv", "series.json", ".oof.csv.partial-1"])
+@pytest.mark.parametrize(
+    "name", ["fold-12", "fold-0.old-1", "oof.csv", "series.json", "report.html", ".oof.csv.partial-1"]
+)
 def test_a_directory_of_the_series_is_accepted(digits, tmp_path, name):
     check_directory(TrainConfig(data=digits, run_dir=tmp_path / "new", folds=2))
     (tmp_path / name).touch()

@@ -54,9 +54,15 @@ def load(  # noqa: PLR0913  (options that are independent of each other)
         InputError: the data set, the split or a shard is missing or corrupt, or takes over half of the free
             memory.
     """
-    if batch_size < 1 or normalization not in KINDS or not (dtype == "uint8" or tf.as_dtype(dtype).is_floating):
-        given = f"batch_size {batch_size}, dtype {dtype!r}, normalization {normalization!r}"
-        raise InputError(f"{given}: give a batch of 1 or more, uint8 or a float type, and one of {', '.join(KINDS)}")
+    whole = all(isinstance(number, int | np.integer) for number in (batch_size, first_epoch))
+    valid = whole and batch_size >= 1 and first_epoch >= 0 and _is_image_dtype(dtype)
+    if not valid or normalization not in KINDS:
+        given = (
+            f"batch_size {batch_size!r}, first_epoch {first_epoch!r}, dtype {dtype!r}, normalization {normalization!r}"
+        )
+        raise InputError(
+            f"{given}: give a batch of 1 or more, an epoch from 0, uint8 or a float type, and one of {', '.join(KINDS)}"
+        )
     manifest = load_manifest(pathlib.Path(data))
     _check_memory(data, split, manifest)
     mean, std = (manifest.pixel_mean, manifest.pixel_std) if normalization == "standard" else ((), ())
@@ -69,6 +75,13 @@ def load(  # noqa: PLR0913  (options that are independent of each other)
     return (
         indices.map(gather, num_parallel_calls=_GATHERS, deterministic=True).prefetch(_PREFETCH).with_options(options)
     )
+
+
+def _is_image_dtype(dtype: str) -> bool:
+    try:
+        return dtype == "uint8" or tf.as_dtype(dtype).is_floating
+    except TypeError:
+        return False
 
 
 def _check_memory(data: str | pathlib.Path, split: str, manifest: Manifest) -> None:

@@ -81,6 +81,8 @@ def train(
     data = pathlib.Path(data)
     run_dir = pathlib.Path(run_dir or pathlib.Path("runs") / data.resolve().name)
     if network is not None:
+        if not (isinstance(network, str) or callable(network)):
+            raise InputError(f"{network!r} is not a network; give a function that makes one, a name, or None")
         settings["model"] = network if isinstance(network, str) else register(network)
     config = TrainConfig(**{**read_recipe(recipe), **settings, "data": data, "run_dir": run_dir})
     for callback in callbacks:
@@ -105,6 +107,8 @@ def convert(splits: Mapping[str, _Path], out: _Path, **options: Any) -> "Manifes
     from pipeline.convert.converter import convert as write
     from pipeline.convert.read_options import ReadOptions
 
+    if not isinstance(splits, Mapping):
+        raise InputError(f'splits is {splits!r}; give files by split, as in {{"train": "train.csv"}}')
     names = _names(ReadOptions)
     _check_names(options, [*names, *_names(ConvertConfig)], "an option of a conversion")
     read = ReadOptions(**{name: value for name, value in options.items() if name in names})
@@ -155,8 +159,12 @@ def _check_callback(callback: "keras.callbacks.Callback", config: Any) -> None:
     from pipeline.train.environment import import_tensorflow
 
     import_tensorflow()
+    import keras
+
     from pipeline.train.callbacks import check_callback
 
+    if not isinstance(callback, keras.callbacks.Callback):
+        raise InputError(f"callbacks has {callback!r}; give objects of keras.callbacks.Callback")
     check_callback(callback, config)
 
 

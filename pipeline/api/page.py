@@ -14,10 +14,11 @@ from typing import Any
 
 from pipeline.errors import InputError
 from pipeline.evaluate.metrics import FILE_NAME as EVALUATION_NAME
+from pipeline.evaluate.saved_run import SERIES_NAME
 from pipeline.files import write_text
 
 PAGE_NAME = "report.html"
-_TEMPLATE = "page.html.j2"
+_TEMPLATE, _SERIES_TEMPLATE = "page.html.j2", "series.html.j2"
 _CONFIG_NAME, _HISTORY_NAME, _FIGURES = "config.json", "history.csv", "figures"
 _MAX_CLASSES = 50  # in a table
 _MAX_GROUPS = 40
@@ -31,17 +32,35 @@ def write_page(run_dir: pathlib.Path) -> pathlib.Path:
     Raises:
         InputError: one of the three files is missing or cannot be read.
     """
-    import jinja2
-
     config, evaluation = (_read_json(run_dir / name) for name in (_CONFIG_NAME, EVALUATION_NAME))
     history = _read_history(run_dir / _HISTORY_NAME)
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters |= {"percent": "{:.2%}".format, "count": "{:,}".format}
-    source = importlib.resources.files("pipeline.api").joinpath(_TEMPLATE).read_text("utf-8")
     try:
         values = _values(run_dir, config, evaluation, history)
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{run_dir}: not the files of one run ({error!r}); train again") from error
+    return _write(run_dir, _TEMPLATE, values)
+
+
+def write_series_page(run_dir: pathlib.Path, label: str) -> pathlib.Path:
+    """Write report.html of a series from its series.json, a table with links to its runs; returns its path.
+
+    Args:
+        label: what the runs' predictions together are called: "ensemble" or "out of fold".
+
+    Raises:
+        InputError: series.json is missing or cannot be read.
+    """
+    series = _read_json(run_dir / SERIES_NAME)
+    values = {"name": run_dir.resolve().name, "label": label, "joint": series[label.replace(" ", "_")]}
+    return _write(run_dir, _SERIES_TEMPLATE, {**values, "runs": series["runs"], "splits": series["splits"]})
+
+
+def _write(run_dir: pathlib.Path, template: str, values: Mapping[str, Any]) -> pathlib.Path:
+    import jinja2
+
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.filters |= {"percent": "{:.2%}".format, "count": "{:,}".format}
+    source = importlib.resources.files("pipeline.api").joinpath(template).read_text("utf-8")
     path = run_dir / PAGE_NAME
     write_text(path, environment.from_string(source).render(values))
     return path

@@ -33,9 +33,9 @@ def train(config: TrainConfig, callbacks: "Sequence[keras.callbacks.Callback]" =
 
     manifest = load_manifest(config.data)  # a wrong --data is reported before TensorFlow is imported
     check_patience(config, manifest)
-    for run in runs_of(config):
-        check_resume(run, manifest)
     is_series = kind_of(config) is not None
+    for run in runs_of(config):
+        check_resume(run, manifest, is_series)
     if is_series:
         check_directory(config)
     # Which worker this is becomes known with TensorFlow.
@@ -165,6 +165,7 @@ def write_results(
 
 def write_series(config: TrainConfig, manifest: "Manifest", reporter: "Reporter") -> None:
     """Evaluate the runs of a series together."""
+    from pipeline.api.page import write_series_page
     from pipeline.evaluate.series import write_folds, write_seeds
     from pipeline.feed.holdout import Holdout
     from pipeline.files import remove_stale
@@ -182,4 +183,6 @@ def write_series(config: TrainConfig, manifest: "Manifest", reporter: "Reporter"
             series = write_seeds(config.run_dir, paths, holdouts[0], *more)
     for line in series.table():
         reporter.line(line)
-    reporter.line(f"the series is in {config.run_dir}", event="series", run_dir=str(config.run_dir), **series.figures())
+    page = write_series_page(config.run_dir, series.label)
+    where = f"the series is in {config.run_dir}; see {page}"
+    reporter.line(where, event="series", run_dir=str(config.run_dir), **series.figures())

@@ -6,7 +6,7 @@ from pipeline.train.config import TrainConfig
 from pipeline.train.run_dir import RunDirectory
 
 
-def check_resume(config: TrainConfig, manifest: Manifest) -> None:
+def check_resume(config: TrainConfig, manifest: Manifest, in_series: bool = False) -> None:
     """Raise InputError if the run directory holds a run on other data, or one that so many epochs cannot continue.
 
     With a constant rate a run of 6 epochs is the beginning of one of 12, bit for bit. A rate that falls to the end of
@@ -23,8 +23,12 @@ def check_resume(config: TrainConfig, manifest: Manifest) -> None:
             "give its --data, another --run-dir, or --fresh to set the run aside"
         )
     if identity.epochs not in (None, config.epochs) and identity.schedule == config.schedule:
+        train_on = (
+            f"to train {config.epochs} more, start a run from its weights: add --weights-from {run} "
+            f"--run-dir {run}-{config.epochs}"
+        )
         raise InputError(
-            f"{run} holds a run of {identity.epochs} epochs, over which --schedule {config.schedule} spreads the "
-            f"learning rate, so {config.epochs} would be another run from its first step on; to train on, start a run "
-            f"from its weights: add --weights-from {run} --run-dir {run}-{config.epochs}"
+            f"{run} holds a run of {identity.epochs} epoch{'s' * (identity.epochs != 1)}, over which --schedule "
+            f"{config.schedule} spreads the learning rate, so {config.epochs} would be another run from its first step "
+            f"on; {'give the series another --run-dir, or --fresh' if in_series else train_on}"
         )

@@ -36,6 +36,6 @@ def check_directory(config: TrainConfig) -> None:
     kind, path = kind_of(config), config.run_dir
     if not path.exists():
         return
-    ours = re.compile(rf"{kind}-[0-9]+(\.old-[0-9]+)?|series\.json|oof\.csv|\..*", re.DOTALL)
+    ours = re.compile(rf"{kind}-[0-9]+(\.old-[0-9]+)?|series\.json|oof\.csv|report\.html|\..*", re.DOTALL)
     if not path.is_dir() or not all(ours.fullmatch(entry.name) for entry in path.iterdir()):
         raise InputError(f"{path}: exists but is not a directory of --{kind}s; choose another --run-dir")
