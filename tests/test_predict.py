@@ -129,8 +129,8 @@ def test_diverged_model_is_reported_with_the_id(value):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--csv", "in.txt", "--split", "val"], "a CSV has no splits"),
-        (["--data", "data", "--no-header"], "omit them with --data"),
+        (["--csv", "in.txt", "--split", "val"], "only data sets have splits"),
+        (["--data", "data", "--no-header"], "--no-header is for --csv"),
         (["--data", "data", "--batch-size", "0"], "--batch-size 0"),
     ],
 )
