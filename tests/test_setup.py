@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from models.layer_types import PLAIN, training_layers
 from pipeline.errors import InputError
 from pipeline.feed.stream import SplitReader
 from pipeline.format.manifest import load_manifest
@@ -49,16 +50,61 @@ class Unregistered(keras.layers.Layer):
         return inputs * 2
 
 
-def own_layer(image_shape, num_classes, dtype="float32", layer_types=None):
-    inputs = keras.Input(image_shape)
-    logits = keras.layers.Dense(num_classes, name="logits")(keras.layers.Flatten()(Unregistered(name="twice")(inputs)))
+def twice(values):
+    return values * 2
+
+
+class OwnZeros(keras.initializers.Initializer):
+    def __call__(self, shape, dtype=None):
+        return keras.ops.zeros(shape, dtype)
+
+
+def network_with(layer, num_classes, **options):
+    """Of images 8x8x1."""
+    inputs = keras.Input((8, 8, 1))
+    logits = keras.layers.Dense(num_classes, name="logits", **options)(keras.layers.Flatten()(layer(inputs)))
     return keras.Model(inputs, keras.layers.Softmax()(logits))
+
+
+def own_layer(image_shape, num_classes, dtype="float32", layer_types=None):
+    return network_with(Unregistered(), num_classes)
+
+
+def nested_layer(image_shape, num_classes, dtype="float32", layer_types=None):
+    return network_with(keras.Sequential([keras.Input(image_shape), Unregistered()]), num_classes)
+
+
+def own_activation(image_shape, num_classes, dtype="float32", layer_types=None):
+    return network_with(keras.layers.Activation(twice), num_classes)
+
+
+def own_initializer(image_shape, num_classes, dtype="float32", layer_types=None):
+    return network_with(keras.layers.ReLU(), num_classes, kernel_initializer=OwnZeros())
+
+
+def own_lambda(image_shape, num_classes, dtype="float32", layer_types=None):
+    return network_with(keras.layers.Lambda(lambda values: values * 2), num_classes)
+
+
+@keras.saving.register_keras_serializable()
+class Registered(keras.layers.Layer):
+    def call(self, inputs):
+        return inputs * 2
+
+
+def registered_layer(image_shape, num_classes, dtype="float32", layer_types=PLAIN):
+    normalization = layer_types.normalization(name="normalization")
+    return network_with(lambda images: normalization(Registered()(images)), num_classes)
 
 
 @pytest.mark.parametrize(
     ("builder", "message"),
     [
-        (own_layer, "the layer twice is of your class Unregistered, .*put @keras.saving.register_keras_serializable"),
+        (own_layer, r"model.keras could not be loaded \(.*Unregistered.*put @keras.saving.register_keras_serializable"),
+        (nested_layer, "model.keras could not be loaded .*Unregistered"),
+        (own_activation, "model.keras could not be loaded .*twice"),
+        (own_initializer, "model.keras could not be loaded .*OwnZeros"),
+        (own_lambda, "model.keras could not be loaded .*lambda"),
         (no_logits, "No such layer: logits"),
         (no_softmax, "its output is not the softmax of its layer logits"),
         (no_model, r"RuntimeError: no weights here \(.*test_setup.py, line [0-9]+\)"),
@@ -68,6 +114,12 @@ def test_a_users_network_that_cannot_be_trained_is_refused(digits, builder, mess
     name = f"{__name__}:{builder.__name__}"
     with pytest.raises(InputError, match=f"--model {name}: {message}"):
         setup.make_network(name, load_manifest(digits))
+
+
+@pytest.mark.parametrize("layer_types", [PLAIN, training_layers()])
+def test_a_users_network_of_registered_layers_is_taken(digits, layer_types):
+    model = setup.make_network(f"{__name__}:registered_layer", load_manifest(digits), layer_types=layer_types)
+    assert any(isinstance(layer, layer_types.normalization) for layer in model.layers)
 
 
 def test_the_learning_rate_warms_up_and_falls(digits):

@@ -41,6 +41,8 @@ from pipeline.train.step import CompiledSteps
 from pipeline.train.stored import Stamp, network_fingerprint
 
 _START = Position(0, 0, 1)
+_CAUSE = "Exception encountered: "  # how Keras prefixes the error of a layer within a model
+_MAX_REASON = 120  # characters; Keras repeats the whole configuration of a layer
 
 
 def make_model(plan: RunPlan, devices: Devices) -> tuple[keras.Model, keras.optimizers.Optimizer]:
@@ -97,21 +99,24 @@ def make_network(name: str, manifest: Manifest, dtype: str = "float32", layer_ty
     if tuple(output.shape) != (None, num_classes) or logits.shape != output.shape:
         raise InputError(f"--model {name}: its output is {output.shape}, not probabilities of {num_classes} classes")
     if network.is_own:
-        _check_layers(name, model)
+        _check_loadable(name, model, layer_types)
         _check_softmax(name, keras.Model(model.input, [logits, output]), shape)
     return model
 
 
-def _check_layers(name: str, model: keras.Model) -> None:
-    """InputError if a layer's class is the user's and Keras could not find it again when it loads model.keras."""
-    for layer in model.layers:
-        kind = type(layer)
-        is_ours = kind.__module__.startswith(("keras.", "models."))
-        if not is_ours and keras.saving.get_registered_name(kind) == kind.__name__:
-            raise InputError(
-                f"--model {name}: the layer {layer.name} is of your class {kind.__name__}, without which model.keras "
-                "cannot be loaded; put @keras.saving.register_keras_serializable() before the class"
-            )
+def _check_loadable(name: str, model: keras.Model, layer_types: LayerTypes) -> None:
+    """InputError if Keras could not build the model from its configuration, as it does to load model.keras."""
+    ours = {kind.__name__: kind for kind in layer_types}  # the exported model has Keras's own layers instead
+    try:
+        keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(model), custom_objects=ours)
+    except Exception as error:  # Keras raises whatever the layers raise
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        # The outermost line is advice on any error; the innermost one names the class or function.
+        causes = [line.partition(_CAUSE)[2] for line in lines if _CAUSE in line] or lines
+        raise InputError(
+            f"--model {name}: model.keras could not be loaded ({causes[-1].partition('. ')[0][:_MAX_REASON]}); put "
+            "@keras.saving.register_keras_serializable() before each class and function of yours, and use no lambda"
+        ) from error
 
 
 def _check_softmax(name: str, model: keras.Model, shape: tuple[int, int, int]) -> None:
