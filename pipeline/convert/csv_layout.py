@@ -246,9 +246,11 @@ def _find_one_hot(head: Head, others: Sequence[int], options: ReadOptions) -> tu
 
 def _check_numbers(head: Head, columns: Columns) -> None:
     """Refuse a first row with text among the pixels."""
+    row = head.row or [""] * columns.count
+    cells = [k for k in columns.pixel_indices if _has_several_numbers(row[k])]
     for column in columns.pixel_indices:
-        value = head.row[column] if head.row else ""
-        if not value.strip() or is_number(value):
+        value = row[column]
+        if not value.strip() or is_number(value) or column in cells:
             continue
         what = f"{head.row_where}: {columns.describe(column)}: {shorten(value)} is"
         drop = f"--drop-column {columns.option(column)}"
@@ -262,3 +264,15 @@ def _check_numbers(head: Head, columns: Columns) -> None:
             f"{what} not a plain integer in 0..255; if the column has no pixels, select it with --label-column or "
             f"--id-column, or ignore it with {drop}"
         )
+    if cells:
+        others = [k for k in columns.pixel_indices if k != cells[0]]
+        drop = " ".join(f"--drop-column {columns.option(k)}" for k in others[:3])
+        raise InputError(
+            f"{head.row_where}: {columns.describe(cells[0])} has several numbers, as if it had all pixels of an image; "
+            f"then ignore the other columns with {drop}"
+        )
+
+
+def _has_several_numbers(cell: str) -> bool:
+    values = cell.translate(CELL_MARKS).split()
+    return len(values) > 1 and all(map(is_number, values)) and not _DECIMAL_COMMA.fullmatch(cell.strip())

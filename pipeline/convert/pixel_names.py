@@ -58,7 +58,8 @@ def check_pixel_names(where: str, names: Sequence[str]) -> None:
         if place != expected:
             start, *parts = pattern.split("#")
             wanted = start + "".join(f"{number}{part}" for number, part in zip(expected, parts, strict=True))
+            remedy = "; if this line is data, use --no-header" if pattern == "#" else ""
             raise InputError(
                 f"{where}: pixel columns out of order: {shorten(name)} in the place of {shorten(wanted)}; "
-                f"put them in row-major order without gaps"
+                f"put them in row-major order without gaps{remedy}"
             )

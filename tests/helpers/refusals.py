@@ -17,8 +17,28 @@ TEXT_LATE = text_of(HEADER, [*TABLE, ["x", *FLAT[0]]])
 IDS_LATE = text_of(["id", *HEADER], [[1, *TABLE[0]], ["b", *TABLE[1]]])
 HIGH = text_of(HEADER, labelled(LABELS, (np.array(FLAT) * 4).tolist()))
 
+CELLS = labelled(LABELS, [[" ".join(map(str, row))] for row in FLAT])
+
 # Text, arguments, what the refusal names, and the arguments that then read the file.
 REFUSALS = {
+    "a table without a header": (
+        text_of([0, *range(len(PIXELS), 0, -1)], [[1, *row[1:]] for row in TABLE]),
+        [],
+        ["out of order", "if this line is data, use --no-header"],
+        ["--no-header", "--label-column", "0"],
+    ),
+    "cells of pixels beside the name of a split": (
+        text_of(["emotion", "pixels", "Usage"], [[*row, "Training"] for row in CELLS]),
+        [],
+        ["column 'Usage': 'Training' is the name of a split", "--split-column Usage", "--drop-column Usage"],
+        ["--drop-column", "Usage"],
+    ),
+    "cells of pixels beside a number": (
+        text_of(["emotion", "pixels", "writer"], [[*row, 3] for row in CELLS]),
+        [],
+        ["column 'pixels' has several numbers", "--drop-column writer"],
+        ["--drop-column", "writer"],
+    ),
     "pixels of 0 to 1": (
         text_of(HEADER, UNIT),
         [],
