@@ -27,6 +27,7 @@ COMMANDS = {
     "tools/benchmark.py": "kannada-benchmark",
     "tools/csv_to_tfrecord.py": "kannada-convert",
     "tools/doctor.py": "kannada-doctor",
+    "tools/export.py": "kannada-export",
     "tools/import_tfrecord.py": "kannada-import",
     "tools/inspect_tfrecord.py": "kannada-inspect",
     "tools/launch.py": "kannada-launch",

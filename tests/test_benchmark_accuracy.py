@@ -148,7 +148,7 @@ def test_the_tutorial_s_program_draws_the_split_val_as_the_conversion_did(tmp_pa
     [
         ("--target 99", "^--target 99.0: it must be above 0 and at most 1, such as 0.99$"),
         ("--seeds 0", "^--seeds 0: it must be at least 1$"),
-        ("--recipe fast slow", "^--recipe slow: choose one of tutorial, fast, best, or name a JSON file$"),
+        ("--recipe fast slow", "^--recipe slow: choose one of tutorial, fast, best, or name a TOML or JSON file$"),
         ("--csv absent.csv", "^--csv absent.csv: no such file$"),
         ("--out absent/results.json", "^--out absent/results.json: give a file in an existing directory$"),
         ("--holdout some", "^--holdout 'some': give split, "),

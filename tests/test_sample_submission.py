@@ -10,7 +10,6 @@ from pipeline.errors import InputError
 from pipeline.evaluate.sample_submission import Form, read_sample
 from pipeline.evaluate.saved_run import SavedRun
 from pipeline.evaluate.sources import Source, open_images
-from pipeline.feed.normalize import Normalization
 from tests.helpers.saved_runs import NAMES, expected, expected_names, pixels, run_predict, write_csv, write_home
 from tools import predict
 
@@ -151,7 +150,7 @@ def test_image_files_are_listed_and_written_by_name(home, tmp_path, capsys):
 
 
 def saved_run(dark):
-    return SavedRun("run", "data", (4, 3, 1), NAMES, Normalization(), dark)
+    return SavedRun("run", "data", (4, 3, 1), NAMES, dark)
 
 
 def test_images_of_another_size_are_resized_only_if_asked(tmp_path):

@@ -54,7 +54,9 @@ def test_ctrl_c_ends_the_import_of_tensorflow_at_once(digits, tmp_path):
     train = ["train.py", "--data", digits, "--run-dir", tmp_path / "run", "--log-json"]
     done = interrupted([sys.executable, *train], 1)
     assert '"phase": "importing TensorFlow"' in done.out
-    assert (done.returncode, done.err) == (status.EXIT_INTERRUPTED, "stopped while importing TensorFlow\n")
+    assert done.returncode == status.EXIT_INTERRUPTED
+    # The thread answers, or the main thread before it if the import is in Python code at that moment.
+    assert done.err in ("stopped while importing TensorFlow\n", "error: interrupted\n")
     assert not (tmp_path / "run").exists()
 
 
