@@ -90,8 +90,8 @@ def write_dataset(
         stats = _stats(plan, results)
         if 0 < stats.largest <= _DIM and on_notice is not None:
             on_notice(
-                f"the largest pixel is {stats.largest}, far below 255; if that is white, convert again with "
-                f"--pixel-range 0 {stats.largest}"
+                f"the largest pixel is {stats.largest}, far below 255; if white is that, convert again with "
+                f"--pixel-range 0 {stats.largest} --overwrite"
             )
         manifest = _make_manifest(plan, results, stats, text_ids)
         for name, text in {**metadata_files(manifest), FILE_NAME: manifest.to_json()}.items():

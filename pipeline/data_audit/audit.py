@@ -73,8 +73,8 @@ class Audit:
         (here, one), (there, other) = (self._name(row) for row in (first, second))
         pairs = "; ".join(self._shared_texts())
         raise InputError(
-            f"{pairs}; the first is id {one} of {here}, which is id {other} of {there}; list all with --details FILE, "
-            "convert without --refuse-leaks and drop them with: inspect_tfrecord.py audit DIR --drop-duplicates OUT"
+            f"{pairs}; the first is id {one} of {here}, which is id {other} of {there}; convert without "
+            "--refuse-leaks, then: python tools/inspect_tfrecord.py audit DIR --details FILE --drop-duplicates OUT"
         )
 
     def write_details(self, path: str | os.PathLike) -> int:
