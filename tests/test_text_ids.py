@@ -50,6 +50,12 @@ def test_each_row_of_train_and_val_has_its_text(data):
     assert (data / FILE).read_text(encoding="utf-8").splitlines() == expected
 
 
+def test_zeros_before_an_id_are_kept(tmp_path):
+    codes = [f"{k:05d}" for k in range(5)]
+    convert_texts(tmp_path, {"train": with_text_ids(codes)})
+    assert (tmp_path / "data" / FILE).read_text(encoding="utf-8").splitlines() == codes
+
+
 def test_ids_of_a_split_without_text_are_numbers(data):
     ids = read_split(data, "test")[2]
     assert original_ids(data, load_manifest(data), "test", ids) is ids

@@ -172,12 +172,14 @@ def place_of(name: str, names: Sequence[str] | None, count: int) -> int | None:
 
 
 def has_names(column: int | None, head: Head, columns: Columns, options: ReadOptions) -> bool:
-    """Whether a column's values are names: the first one is, or an option says so."""
+    """Whether a column's values are names: the first one is, as are digits that begin with 0, or an option says so."""
     if column is None or head.row is None:
         return False
     if column in [place_of(name, columns.names, columns.count) for name in options.text_column]:
         return True
-    return head.row[column].strip() != "" and not is_number(head.row[column])
+    value = head.row[column].strip()
+    is_code = len(value) > 1 and value.isdigit() and value.startswith("0")  # a number would lose the zeros
+    return is_code or (value != "" and not is_number(value))
 
 
 def _notes(head: Head, layout: Layout, options: ReadOptions) -> tuple[str, ...]:

@@ -60,7 +60,8 @@ def close_pairs(base: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.nd
     for band in range(_BANDS):
         order = np.argsort(base_bands[:, band], kind="stable")
         keys, in_order = base_bands[order, band], base[order]
-        lows, highs = (np.searchsorted(keys, other_bands[:, band], side=side) for side in ("left", "right"))
+        wanted = other_bands[:, band]
+        lows, highs = np.searchsorted(keys, wanted, "left"), np.searchsorted(keys, wanted, "right")
         for first, second in _expand(lows, highs):
             distances = _count_bits(in_order[second] ^ others[first])
             near = distances <= MAX_DISTANCE
