@@ -16,7 +16,7 @@ from typing import Any, NoReturn, TypeVar
 
 import pipeline
 from pipeline.errors import InputError, TryAgainError
-from pipeline.status import EXIT_INTERRUPTED, answer_interrupts
+from pipeline.status import EXIT_INTERRUPTED, answer_interrupts, end
 
 EXIT_BAD_INPUT = 2
 EXIT_TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h, on which schedulers start the job again
@@ -201,13 +201,14 @@ def _open_standard_streams() -> None:
 def _exit_code(main: Callable[[Sequence[str] | None], int | None]) -> int:
     try:
         return main(None) or 0
-    except SystemExit as end:  # --help, or SIGTERM
-        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except SystemExit as stop:  # --help, or SIGTERM
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except InputError as error:
         return _print_error(str(error))
     except TryAgainError as error:
         return _print_error(str(error), EXIT_TRY_AGAIN)
     except KeyboardInterrupt:
+        end()
         return _print_error("interrupted", EXIT_INTERRUPTED)
     except OSError as error:
         if error.errno is None:  # raised by a library, not by the system: a bug, so it gets a traceback

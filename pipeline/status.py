@@ -19,6 +19,8 @@ class _Activity(NamedTuple):
 _activities: list[_Activity] = []  # the innermost last
 _stops: list[str] = []
 _listeners: list[Callable[[str], None]] = []
+_lock = threading.Lock()
+_is_ending = False
 _stderr: int | None = None  # a copy of the descriptor, which is redirected while TensorFlow is imported
 
 
@@ -72,17 +74,30 @@ def answer_interrupts() -> None:
     threading.Thread(target=_answer, args=(reader,), daemon=True).start()
 
 
+def end() -> None:
+    """Answer no more, because the program ends and says so itself."""
+    global _is_ending
+    with _lock:
+        _is_ending = True
+
+
 def _answer(reader: int) -> None:
     interrupts = 0
     while signals := os.read(reader, 64):
         for _ in range(signals.count(signal.SIGINT)):
             interrupts += 1
-            text, at_once = _activities[-1] if _activities else ("", False)
-            if interrupts > 1 or at_once:
-                _write(f"stopped{f' while {text}' if text else ''}\n")
-                os._exit(EXIT_INTERRUPTED)
-            how = _stops[-1] if _stops else f"({text})" if text else ""
-            _write(f"{f'stopping {how}'.rstrip()}; press Ctrl-C again to stop at once\n")
+            with _lock:
+                _answer_one(interrupts)
+
+
+def _answer_one(interrupts: int) -> None:
+    text, at_once = _activities[-1] if _activities else ("", False)
+    if interrupts > 1 or at_once:
+        _write(f"stopped{f' while {text}' if text else ''}\n")
+        os._exit(EXIT_INTERRUPTED)
+    if not _is_ending:
+        how = _stops[-1] if _stops else f"({text})" if text else ""
+        _write(f"{f'stopping {how}'.rstrip()}; press Ctrl-C again to stop at once\n")
 
 
 def _show() -> None:

@@ -55,8 +55,9 @@ def test_ctrl_c_ends_the_import_of_tensorflow_at_once(digits, tmp_path):
     done = interrupted([sys.executable, *train], 1)
     assert '"phase": "importing TensorFlow"' in done.out
     assert done.returncode == status.EXIT_INTERRUPTED
-    # The thread answers, or the main thread before it if the import is in Python code at that moment.
-    assert done.err in ("stopped while importing TensorFlow\n", "error: interrupted\n")
+    # The thread answers, or the main thread, perhaps after it, if the import is in Python code at that moment.
+    assert done.err.splitlines()[-1] in ("stopped while importing TensorFlow", "error: interrupted")
+    assert len(done.err.splitlines()) <= 2
     assert not (tmp_path / "run").exists()
 
 
