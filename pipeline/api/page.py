@@ -14,12 +14,13 @@ from typing import Any
 
 from pipeline.errors import InputError
 from pipeline.evaluate.metrics import FILE_NAME as EVALUATION_NAME
-from pipeline.evaluate.saved_run import SERIES_NAME
+from pipeline.evaluate.report import FIGURES_NAME
+from pipeline.evaluate.saved_run import CONFIG_NAME, SERIES_NAME
 from pipeline.files import write_text
+from pipeline.train.run_dir import HISTORY_NAME
 
 PAGE_NAME = "report.html"
 _TEMPLATE, _SERIES_TEMPLATE = "page.html.j2", "series.html.j2"
-_CONFIG_NAME, _HISTORY_NAME, _FIGURES = "config.json", "history.csv", "figures"
 _MAX_CLASSES = 50  # in a table
 _MAX_GROUPS = 40
 # Settings that say where results go, not what they are.
@@ -32,8 +33,8 @@ def write_page(run_dir: pathlib.Path) -> pathlib.Path:
     Raises:
         InputError: one of the three files is missing or cannot be read.
     """
-    config, evaluation = (_read_json(run_dir / name) for name in (_CONFIG_NAME, EVALUATION_NAME))
-    history = _read_history(run_dir / _HISTORY_NAME)
+    config, evaluation = (_read_json(run_dir / name) for name in (CONFIG_NAME, EVALUATION_NAME))
+    history = _read_history(run_dir / HISTORY_NAME)
     try:
         values = _values(run_dir, config, evaluation, history)
     except (KeyError, TypeError, AttributeError) as error:
@@ -83,7 +84,7 @@ def _values(
         "calibration": evaluation.get("calibration"),
         "classes": {name: split["classes"][:_MAX_CLASSES] for name, split in splits.items() if name != "train"},
         "confused": {name: split["confused_pairs"][:10] for name, split in splits.items() if name != "train"},
-        "figure": lambda name: _inline(run_dir / _FIGURES / f"{name}.png"),
+        "figure": lambda name: _inline(run_dir / FIGURES_NAME / f"{name}.png"),
         "predicted": _predicted(run_dir, splits),
         "command": _command(config["settings"]),
         "settings": {key: value for key, value in sorted(config["settings"].items()) if key not in _PLACES},
@@ -120,7 +121,7 @@ def _groups(groups: Mapping[str, Any]) -> dict[str, Any]:
 
 def _predicted(run_dir: pathlib.Path, splits: Mapping[str, Any]) -> list[str]:
     """Splits without labels, of which only a grid of predictions was drawn."""
-    names = sorted(path.stem.partition("_")[2] for path in (run_dir / _FIGURES).glob("predictions_*.png"))
+    names = sorted(path.stem.partition("_")[2] for path in (run_dir / FIGURES_NAME).glob("predictions_*.png"))
     return [name for name in names if name not in splits]
 
 

@@ -17,7 +17,6 @@ from pipeline.files import replacing
 if TYPE_CHECKING:
     import keras
 
-FORMATS = ("tflite", "onnx", "serving")
 _OPSET = 17  # of ONNX; onnxruntime reads it since 1.12, of 2022
 _TOLERANCE = 1e-4  # of probabilities, whose sums other libraries round in another order
 _PACKAGES = {"tflite": ("ai_edge_litert",), "onnx": ("tf2onnx", "onnxruntime")}
@@ -36,7 +35,7 @@ def export(run: SavedRun, kind: str, out: pathlib.Path, images: np.ndarray) -> s
     """Write `out`, and return what was compared, in one line.
 
     Args:
-        kind: of FORMATS; `serving` adds the next version, a directory with a number, to the directory `out`.
+        kind: "tflite", "onnx", or "serving", which adds the next version, a directory with a number, to `out`.
         images: uint8 [n, H, W, C], whose probabilities must be those of Keras.
 
     Raises:
