@@ -5,7 +5,6 @@ import csv
 import numpy as np
 import pytest
 
-from pipeline.data_audit import duplicates, scan
 from pipeline.data_audit.audit import HEADER, audit
 from pipeline.data_audit.drift import class_drift, intensity_drift
 from pipeline.data_audit.drop import write_without_duplicates
@@ -79,17 +78,13 @@ def test_details_name_the_rows(planted, tmp_path):
     ]
 
 
-def test_equal_hashes_of_other_images_are_no_duplicates(planted, tmp_path, monkeypatch):
-    expected = details_of(run(planted), tmp_path)
-    monkeypatch.setattr(scan, "hash_words", lambda words, weights: words[:, 0] % np.uint64(2))
-    assert details_of(run(planted), tmp_path) == expected
-
-
-@pytest.mark.parametrize("block", [2, 3, 4096])
-def test_blocks_of_comparison_change_nothing(planted, tmp_path, monkeypatch, block):
-    expected = details_of(run(planted), tmp_path)
-    monkeypatch.setattr(duplicates, "_COMPARED", block)
-    assert details_of(run(planted), tmp_path) == expected
+def test_images_that_differ_in_one_byte_are_no_duplicates(tmp_path):
+    images = np.repeat(blobs(1, 1), 255 * 4, axis=0)
+    for place in range(4):  # the last bytes of a word are where a weak hash loses a difference
+        images.reshape(4, 255, -1)[place, :, 4 + place] = np.arange(255)
+    distinct = len(np.unique(images.reshape(len(images), -1), axis=0))
+    found = run(write(tmp_path, {"train": images}, {"train": [0] * len(images)})).duplicates
+    assert found.repeated(0) == len(images) - distinct
 
 
 def test_data_without_duplicates_are_reported_as_such(tmp_path):

@@ -163,7 +163,7 @@ class Audit:
 def audit(directory: str | os.PathLike, manifest: Manifest, near_duplicates: bool = False) -> Audit:
     """Read all rows of a data set once, and some again to compare them.
 
-    It keeps 28 bytes per row; with `near_duplicates`, 128 more.
+    It keeps 36 bytes per row; with `near_duplicates`, 128 more.
 
     Raises:
         InputError: a shard is missing or corrupt.

@@ -8,8 +8,6 @@ from pipeline.data_audit.scan import RowTable
 from pipeline.format.records import UNLABELLED
 from pipeline.splits import TRAIN
 
-_COMPARED = 4096  # images at a time
-
 
 class Duplicates(NamedTuple):
     """Rows whose image another row has too.
@@ -33,13 +31,12 @@ class Duplicates(NamedTuple):
 
 
 def find_duplicates(table: RowTable) -> Duplicates:
-    """All rows with equal images; equal hashes are compared byte for byte."""
-    order = np.argsort(table.hashes, kind="stable")
+    """All rows with equal images, by their hashes."""
+    order = np.lexsort(table.hashes.T)  # stable: rows of one image stay in order
     hashes = table.hashes[order]
-    same = np.concatenate([[False], hashes[1:] == hashes[:-1], [False]])
+    same = np.concatenate([[False], (hashes[1:] == hashes[:-1]).all(axis=1), [False]])
     member = same[1:] | same[:-1]
-    rows, runs = order[member], np.cumsum(~same[:-1])[member]
-    rows, groups = _in_order(*_by_bytes(table, rows, runs))
+    rows, groups = _in_order(order[member], np.cumsum(~same[:-1])[member])
     num_groups, num_splits = int(groups.max(initial=-1)) + 1, len(table.names)
     counts = np.bincount(groups * num_splits + table.split_of(rows), minlength=num_groups * num_splits)
     return Duplicates(rows, groups, counts.reshape(num_groups, num_splits), _two_labels(table, rows, groups))
@@ -61,30 +58,6 @@ def rows_to_drop(table: RowTable, found: Duplicates) -> np.ndarray:
     dropped[found.rows[is_train & (elsewhere | found.two_labels)[found.groups]]] = True
     dropped[found.rows[is_train & ~is_first]] = True
     return dropped
-
-
-def _by_bytes(table: RowTable, rows: np.ndarray, runs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rows that share their bytes with another of their run, and a number for each image."""
-    matches = np.zeros(len(rows), bool)  # whether a row is equal to the one before in its run
-    for start in range(0, len(rows), _COMPARED):
-        images = table.images(rows[max(start - 1, 0) : start + _COMPARED])
-        equal = (images[1:] == images[:-1]).all(axis=1)
-        matches[max(start, 1) : start + _COMPARED] = equal
-    matches[1:] &= runs[1:] == runs[:-1]
-    collides = ~matches
-    collides[1:] &= runs[1:] == runs[:-1]
-    if collides[1:].any():  # two images with one hash: sort the rows of such runs by their bytes
-        return _sorted_by_bytes(table, rows, runs)
-    return rows, np.cumsum(~matches)
-
-
-def _sorted_by_bytes(table: RowTable, rows: np.ndarray, runs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    images: dict[tuple[int, bytes], list[int]] = {}
-    for row, run in zip(rows.tolist(), runs.tolist(), strict=True):
-        images.setdefault((run, table.images(np.array([row])).tobytes()), []).append(row)
-    groups = [group for group in images.values() if len(group) > 1]
-    numbers = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
-    return np.array([row for group in groups for row in group], np.int64), numbers
 
 
 def _in_order(rows: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,7 @@ def find_near(table: RowTable, base: str) -> NearPairs:
     """
     assert table.differences is not None
     hashes = hashes_of(table.differences)
-    firsts = np.sort(np.unique(table.hashes, return_index=True)[1])
+    firsts = np.sort(np.unique(table.hashes, axis=0, return_index=True)[1])
     of_base = table.rows_of(base)
     inside = (firsts >= of_base.start) & (firsts < of_base.stop)
     base_rows, others = firsts[inside], firsts[~inside]
