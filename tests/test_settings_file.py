@@ -3,11 +3,12 @@
 import json
 import pathlib
 
+import numpy as np
 import pytest
 
 from pipeline.errors import InputError
 from pipeline.train.config import TrainConfig
-from pipeline.train.settings_file import read_settings
+from pipeline.train.settings_file import read_settings, typed_settings
 from train import parse_config
 
 TOML = """
@@ -70,3 +71,15 @@ def test_a_recipe_can_be_toml(tmp_path):
 
 def test_values_that_are_null_count_as_not_given(tmp_path):
     assert read_settings(write(tmp_path / "a.json", '{"patience": null}'), TrainConfig, "a training") == {}
+
+
+def test_a_program_gives_paths_and_numbers_of_numpy():
+    given = {
+        "data": pathlib.Path("d"),
+        "epochs": np.int64(3),
+        "ema": np.float32(0.5),
+        "callback": ["a:b"],
+        "folds": None,
+    }
+    settings = typed_settings(given, TrainConfig, "a training")
+    assert settings == {"data": pathlib.Path("d"), "epochs": 3, "ema": 0.5, "callback": ("a:b",)}

@@ -8,6 +8,7 @@ in one line with file, line and column, and the exit code is 2. Rerun the comman
 
 import argparse
 import contextlib
+import pathlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -57,14 +58,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"wrote {args.out} in {seconds:.2f} s, {rows / seconds:,.0f} rows/s")
 
 
-def parse_split(text: str, option: str = "--split", nameless: bool = False) -> tuple[str, str]:
+def parse_split(text: str, option: str = "--split", nameless: bool = False) -> tuple[str, pathlib.Path]:
     """Split name and file of an option's NAME=FILE; with `nameless` also of FILE, whose name is ""."""
     name, separator, path = text.partition("=")
     if nameless and not separator and text:
-        return "", text
+        return "", pathlib.Path(text)
     if not separator or not path:
         raise InputError(f"{option} {text!r} must be NAME=FILE, as train=train.csv")
-    return name, path
+    return name, pathlib.Path(path)
 
 
 def _parse_meaning(text: str) -> tuple[str, str]:
@@ -88,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
         ".npz, Parquet, a folder of images by class, a CSV of file names and labels, x.zip:train.csv, x.npz:x_train "
         "(docs/inputs.md)",
     )
-    add("--out", required=True, metavar="DIR", help="the directory to create")
+    add("--out", type=pathlib.Path, required=True, metavar="DIR", help="the directory to create")
     splits = parser.add_argument_group("where splits and labels come from").add_argument
     splits("--split-column", metavar="COLUMN", help="the column that names the split of each row; then --split FILE")
     splits(

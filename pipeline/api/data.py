@@ -54,14 +54,14 @@ def load(  # noqa: PLR0913  (options that are independent of each other)
         InputError: the data set, the split or a shard is missing or corrupt, or takes over half of the free
             memory.
     """
-    whole = all(isinstance(number, int | np.integer) for number in (batch_size, first_epoch))
+    whole = all(isinstance(number, int | np.integer) for number in (batch_size, first_epoch, seed))
     valid = whole and batch_size >= 1 and first_epoch >= 0 and _is_image_dtype(dtype)
     if not valid or normalization not in KINDS:
-        given = (
-            f"batch_size {batch_size!r}, first_epoch {first_epoch!r}, dtype {dtype!r}, normalization {normalization!r}"
-        )
+        given = f"batch_size {batch_size!r}, first_epoch {first_epoch!r}, seed {seed!r}, dtype {dtype!r}"
+        given += f", normalization {normalization!r}"
         raise InputError(
-            f"{given}: give a batch of 1 or more, an epoch from 0, uint8 or a float type, and one of {', '.join(KINDS)}"
+            f"{given}: give a batch of 1 or more, an epoch from 0, a whole seed, uint8 or a float type, and one of "
+            f"{', '.join(KINDS)}"
         )
     manifest = load_manifest(pathlib.Path(data))
     _check_memory(data, split, manifest)

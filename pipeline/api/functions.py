@@ -1,9 +1,8 @@
 """The functions of `import pipeline`: load, train, convert and predict. docs/api.md shows each."""
 
 import dataclasses
-import difflib
 import pathlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -74,22 +73,21 @@ def train(
     from pipeline.api import run
     from pipeline.train.config import TrainConfig
     from pipeline.train.recipe import read_recipe
+    from pipeline.train.settings_file import typed_settings
 
-    _check_names(settings, _names(TrainConfig), "a setting of a training")
+    given = typed_settings({**settings, "data": data, "run_dir": run_dir}, TrainConfig, "a training")
     if settings.get("folds") or settings.get("seeds"):
         raise InputError("folds and seeds train several runs; use train.py --folds or --seeds")
-    data = pathlib.Path(data)
-    run_dir = pathlib.Path(run_dir or pathlib.Path("runs") / data.resolve().name)
+    given.setdefault("run_dir", pathlib.Path("runs") / given["data"].resolve().name)
     if network is not None:
         if not (isinstance(network, str) or callable(network)):
             raise InputError(f"{network!r} is not a network; give a function that makes one, a name, or None")
-        settings["model"] = network if isinstance(network, str) else register(network)
-    config = TrainConfig(**{**read_recipe(recipe), **settings, "data": data, "run_dir": run_dir})
-    for callback in callbacks:
-        _check_callback(callback, config)
+        given["model"] = network if isinstance(network, str) else register(network)
+    config = TrainConfig(**{**read_recipe(str(recipe)), **given})
+    _check_callbacks(callbacks, config)
     if code := run.train(config, callbacks):
         raise KeyboardInterrupt if code == _CTRL_C else SystemExit(code)
-    return _result(run_dir)
+    return _result(config.run_dir)
 
 
 def convert(splits: Mapping[str, _Path], out: _Path, **options: Any) -> "Manifest":
@@ -106,14 +104,17 @@ def convert(splits: Mapping[str, _Path], out: _Path, **options: Any) -> "Manifes
     from pipeline.convert.config import ConvertConfig
     from pipeline.convert.converter import convert as write
     from pipeline.convert.read_options import ReadOptions
+    from pipeline.train.settings_file import typed_settings
 
     if not isinstance(splits, Mapping):
         raise InputError(f'splits is {splits!r}; give files by split, as in {{"train": "train.csv"}}')
-    names = _names(ReadOptions)
-    _check_names(options, [*names, *_names(ConvertConfig)], "an option of a conversion")
-    read = ReadOptions(**{name: value for name, value in options.items() if name in names})
-    rest = {name: value for name, value in options.items() if name not in names}
-    return write(ConvertConfig(splits=tuple(splits.items()), out=out, read=read, **rest))
+    # The few options that are pairs may be given as a mapping, as the splits are.
+    given = {name: tuple(value.items()) if isinstance(value, Mapping) else value for name, value in options.items()}
+    names = [field.name for field in dataclasses.fields(ReadOptions)]
+    of = "a conversion"
+    read = typed_settings({name: given.pop(name) for name in names if name in given}, ReadOptions, of)
+    rest = typed_settings({**given, "splits": tuple(splits.items()), "out": out}, ConvertConfig, of, names)
+    return write(ConvertConfig(**rest, read=ReadOptions(**read)))
 
 
 def predict(run_dir: _Path, images: "np.ndarray") -> "np.ndarray":
@@ -144,18 +145,9 @@ def predict(run_dir: _Path, images: "np.ndarray") -> "np.ndarray":
     return np.concatenate([serve(images=batch)["probabilities"].numpy() for batch in batches])
 
 
-def _names(cls: type) -> list[str]:
-    return [field.name for field in dataclasses.fields(cls)]
-
-
-def _check_names(given: Collection[str], names: Sequence[str], what: str) -> None:
-    for name in given:
-        if name not in names:
-            near = difflib.get_close_matches(name, names, 1)
-            raise InputError(f"{name} is not {what}{f'; did you mean {near[0]}?' if near else ''}")
-
-
-def _check_callback(callback: "keras.callbacks.Callback", config: Any) -> None:
+def _check_callbacks(callbacks: Any, config: Any) -> None:
+    if not callbacks:
+        return
     from pipeline.train.environment import import_tensorflow
 
     import_tensorflow()
@@ -163,9 +155,10 @@ def _check_callback(callback: "keras.callbacks.Callback", config: Any) -> None:
 
     from pipeline.train.callbacks import check_callback
 
-    if not isinstance(callback, keras.callbacks.Callback):
-        raise InputError(f"callbacks has {callback!r}; give objects of keras.callbacks.Callback")
-    check_callback(callback, config)
+    if not (isinstance(callbacks, Sequence) and all(isinstance(one, keras.callbacks.Callback) for one in callbacks)):
+        raise InputError(f"callbacks is {callbacks!r}; give a list of objects of keras.callbacks.Callback")
+    for callback in callbacks:
+        check_callback(callback, config)
 
 
 def _result(run_dir: pathlib.Path) -> TrainResult:

@@ -40,10 +40,10 @@ class ConvertConfig:
         InputError: a field is out of range, or two exclude each other.
     """
 
-    splits: Sequence[tuple[str, str | os.PathLike]]
-    out: str | os.PathLike
+    splits: Sequence[tuple[str, pathlib.Path]]
+    out: pathlib.Path
     read: ReadOptions = ReadOptions()
-    labels: Sequence[tuple[str, str | os.PathLike]] = ()
+    labels: Sequence[tuple[str, pathlib.Path]] = ()
     split_column: str | None = None
     split_map: Sequence[tuple[str, str]] = ()
     shards: int | None = None

@@ -1,4 +1,4 @@
-"""Settings from a file: TOML, or JSON such as a run's config.json."""
+"""Settings from a file, TOML or JSON such as a run's config.json, or from a program: their names and types."""
 
 import argparse
 import dataclasses
@@ -6,7 +6,7 @@ import difflib
 import pathlib
 import sys
 import typing
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -35,23 +35,38 @@ def read_settings(path: pathlib.Path, cls: type, of: str, others: Collection[str
         InputError: the file is not valid, has an unknown name, or a value of another type.
         OSError: it cannot be read.
     """
+    fields = {field.name for field in dataclasses.fields(cls)}
+    return typed_settings(_content(path, fields, of), cls, of, others, f"{path}: ")
+
+
+def typed_settings(
+    given: Mapping[str, Any], cls: type, of: str, others: Collection[str] = (), where: str = ""
+) -> dict[str, Any]:
+    """The given values of fields of `cls` with the types of its annotations; `where` is the start of messages.
+
+    Raises:
+        InputError: a name is unknown, or a value of another type.
+    """
     types = {name: kind for name, kind in typing.get_type_hints(cls).items() if not name.startswith("_")}
     fields = {field.name: field for field in dataclasses.fields(cls)}
     settings = {}
-    for key, value in _content(path, fields, of).items():
+    for key, value in given.items():
         name = key.replace("-", "_")
         if name not in fields and name not in others:
             near = difflib.get_close_matches(name, [*fields, *others], 1, _MIGHT_BE_MEANT)
             meant = f"; did you mean {near[0]}?" if near else ""
-            raise InputError(f"{path}: {key} is not a setting of {of}{meant}")
+            raise InputError(f"{where}{key} is not a setting of {of}{meant}")
         if value is None:
             continue
+        if hasattr(value, "item"):  # a number of NumPy, such as a sweep's
+            value = value.item()
         try:
-            read_text = fields[name].metadata.get("type") if name in fields and isinstance(value, str) else None
-            kind = types[name] if name in fields else str
+            kind, option = (types[name], fields[name].metadata) if name in fields else (str, {})
+            # With nargs the type is that of one of several values.
+            read_text = option.get("type") if isinstance(value, str) and "nargs" not in option else None
             settings[name] = read_text(value) if read_text else msgspec.convert(value, kind, dec_hook=_from_text)
         except (argparse.ArgumentTypeError, msgspec.ValidationError) as error:
-            raise InputError(f"{path}: {key}: {error}") from error
+            raise InputError(f"{where}{key}: {error}") from error
     return settings
 
 
@@ -69,6 +84,8 @@ def _content(path: pathlib.Path, fields: Collection[str], of: str) -> dict[str, 
 
 
 def _from_text(kind: type, value: Any) -> Any:
+    if isinstance(value, kind):
+        return value
     if not isinstance(value, str):
         raise ValueError(f"Expected `str`, got `{type(value).__name__}`")  # msgspec makes it a ValidationError
     return kind(value)
