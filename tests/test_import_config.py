@@ -12,8 +12,6 @@ from pipeline.errors import InputError
         ({"directory": "no/where"}, "no/where: no such directory"),
         ({"tfds": "mnist", "data_dir": "no/where"}, "--data-dir no/where: no such directory"),
         ({"directory": ".", "data_dir": "."}, "--data-dir .: it is for --tfds only"),
-        ({"tfds": "mnist", "image_size": (0, 8)}, "--image-size 0 8 must be two positive integers"),
-        ({"tfds": "mnist", "channels": 2}, r"--channels 2 must be 1 \(gray\) or 3 \(RGB\)"),
         ({"tfds": "mnist", "val_fraction": 1.5}, "validation fraction 1.5 must lie between 0 and 1"),
         ({"directory": ".", "split": ("train",)}, "--split 'train' must be NAME=PATTERN, as train='part-.'"),
     ],

@@ -93,6 +93,8 @@ def test_options_are_checked_before_a_file_is_read():
     for options, fragment in [
         ({"image_shape": (2, 0, 1)}, "--image-shape 2 0 1 must be three positive integers"),
         ({"pixel_range": (1.0, 0.0)}, "--pixel-range 1 0: give two numbers, the smaller one first"),
+        ({"image_size": (0, 8)}, "--image-size 0 8 must be two positive integers"),
+        ({"channels": 2}, "--channels 2 must be 1 (gray) or 3 (RGB)"),
         ({"one_hot_labels": 1}, "--one-hot-labels 1"),
         ({"separator": "::"}, "--separator '::'"),
         ({"layout": "WHC"}, "--layout 'WHC': choose one of HWC, CHW"),

@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.convert.import_config import ImportConfig
 from pipeline.convert.importer import import_dataset
+from pipeline.convert.read_options import ReadOptions
 from pipeline.errors import InputError
 from tests.helpers.containers import COLOR, IMAGES, LABELS
 from tests.helpers.conversion import read_split
@@ -56,7 +57,8 @@ def test_validation_split_and_resizing(tmp_path):
     directory = write_tfds(tmp_path, sizes, None, pixels=lambda row: COLOR[row][: 5 + row % 3])
     with pytest.raises(InputError, match="its images differ in size; resize them with --image-size H W"):
         import_dataset(ImportConfig(tmp_path / "out", tfds=str(directory)))
-    config = ImportConfig(tmp_path / "out", tfds=str(directory), image_size=(8, 8), channels=1, val_fraction=0.5)
+    read = ReadOptions(image_size=(8, 8), channels=1)
+    config = ImportConfig(tmp_path / "out", tfds=str(directory), read=read, val_fraction=0.5)
     manifest = import_dataset(config)
     assert manifest.image_shape == (8, 8, 1)
     assert {name: split.num_examples for name, split in manifest.splits.items()} == {"train": 11, "val": 9, "test": 10}

@@ -20,9 +20,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Import as the command line says; returns the exit code."""
     args = _parser().parse_args(argv)
     from pipeline.convert.import_config import ImportConfig
+    from pipeline.convert.read_options import ReadOptions
     from pipeline.train.environment import import_tensorflow
 
-    config = settings_from(ImportConfig, args)  # a wrong option or a missing path is reported before the import
+    # Before the import: a wrong option or a missing path is reported at once.
+    config = settings_from(ImportConfig, args, read=settings_from(ReadOptions, args))
     audit = ConversionAudit(settings_from(AuditOptions, args))
     import_tensorflow()
     from pipeline.convert.importer import import_dataset
@@ -39,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     from pipeline.convert.import_config import ImportConfig
+    from pipeline.convert.read_options import ImageOptions
 
     summary, _, usage = __doc__.partition("\n\n")
     parser = Parser(description=summary, epilog=usage, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -47,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="the directory to create")
     add_settings(parser, ImportConfig)
+    add_settings(parser, ImageOptions)
     add_settings(parser, AuditOptions)
     return parser
 

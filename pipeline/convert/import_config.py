@@ -14,14 +14,14 @@ from pipeline.format.manifest import MAX_SHARDS, SPLIT_NAME, Validation
 from pipeline.splits import TRAIN, VAL, ValidationSampler
 
 _FEATURES = "features of a record"
-_IMAGES = "images"
 
 
 @dataclasses.dataclass(frozen=True)
 class ImportConfig:
     """Options of an import; tools/import_tfrecord.py explains them.
 
-    `directory` holds TFRecords; or `tfds` names a data set of TensorFlow Datasets or is its directory.
+    `directory` holds TFRecords; or `tfds` names a data set of TensorFlow Datasets or is its directory. `read` says how
+    images are read.
 
     Raises:
         InputError: an option is out of range, two exclude each other, or a directory is missing.
@@ -29,6 +29,7 @@ class ImportConfig:
 
     out: str
     directory: str | None = None
+    read: ReadOptions = ReadOptions()
     tfds: str | None = setting(
         None, "a data set of TensorFlow Datasets, downloaded if it is not there, or its directory", metavar="NAME"
     )
@@ -48,21 +49,6 @@ class ImportConfig:
     id_key: str | None = setting(
         None, "of the id, or none (default: id, image_id, ...)", metavar="KEY", group=_FEATURES
     )
-    image_shape: tuple[int, int, int] | None = setting(
-        None, "required if raw images are not gray squares", nargs=3, metavar=("H", "W", "C"), type=int, group=_IMAGES
-    )
-    image_size: tuple[int, int] | None = setting(
-        None, "resize PNG and JPEG images, antialiased", nargs=2, metavar=("H", "W"), type=int, group=_IMAGES
-    )
-    pixel_range: tuple[float, float] | None = setting(
-        None,
-        "values of black and white, as 0 65535 of 16 bits, scaled to 0 and 255 (default: not scaled)",
-        nargs=2,
-        metavar=("LO", "HI"),
-        type=float,
-        group=_IMAGES,
-    )
-    channels: int | None = setting(None, "1: read PNG and JPEG as gray; 3: as RGB", group=_IMAGES)
     val_fraction: float | None = setting(None, "share of each class in train to move to the split val", metavar="F")
     seed: int = setting(0, "which rows become val")
     shards: int | None = setting(None, "files per split (default: about 128 MiB each)")
@@ -78,18 +64,8 @@ class ImportConfig:
         check_range("--seed", self.seed, MAX_SEED, least=0)
         if self.val_fraction is not None:
             ValidationSampler(self.val_fraction, self.seed)  # checks the fraction
-        self.read_options  # noqa: B018, checks the images' options
         if self.directory is not None:
             self.files()
-
-    @property
-    def read_options(self) -> ReadOptions:
-        return ReadOptions(
-            image_shape=self.image_shape,
-            image_size=self.image_size,
-            channels=self.channels,
-            pixel_range=self.pixel_range,
-        )
 
     @property
     def keys(self) -> Keys:

@@ -36,7 +36,7 @@ def import_dataset(
     note = on_notice or (lambda _: None)
     readers = (_open_records if config.tfds is None else _open_tfds)(config)
     every = [reader for group in readers.values() for reader in group]
-    for line in dict.fromkeys([*config.read_options.notes, *(line for reader in every for line in reader.notes)]):
+    for line in dict.fromkeys([*config.read.notes, *(line for reader in every for line in reader.notes)]):
         note(line)
     names = find_class_names(every)
     if names is not None:
@@ -46,7 +46,7 @@ def import_dataset(
     for split, group in readers.items():
         if stored_name(split) != split:
             note(f"split {split!r} is stored as {stored_name(split)!r}, the name that train.py looks for")
-        files = [TableFile(reader, config.read_options, places) for reader in group]
+        files = [TableFile(reader, config.read, places) for reader in group]
         inputs.setdefault(stored_name(split), []).extend(files)
     for split, files in inputs.items():
         check_same_roles(split, files)
@@ -66,11 +66,9 @@ def _open_records(config: ImportConfig) -> Readers:
     from pipeline.convert.tfrecord_reader import TfrecordReader
 
     files = config.files()
-    first = TfrecordReader(next(iter(files.values()))[0], config.read_options, config.keys)
+    first = TfrecordReader(next(iter(files.values()))[0], config.read, config.keys)
     # Every other image must have the shape of the first.
-    make = functools.partial(
-        TfrecordReader, options=config.read_options, keys=config.keys, image_shape=first.image_shape
-    )
+    make = functools.partial(TfrecordReader, options=config.read, keys=config.keys, image_shape=first.image_shape)
     return {split: list(map(make, paths)) for split, paths in files.items()}
 
 
@@ -79,7 +77,7 @@ def _open_tfds(config: ImportConfig) -> Readers:
 
     directory, splits = prepare(str(config.tfds), config.data_dir)
     splits = sorted(splits, key=lambda name: (name != TRAIN, name))
-    return {split: [TfdsReader(directory, split, config.read_options, config.keys)] for split in splits}
+    return {split: [TfdsReader(directory, split, config.read, config.keys)] for split in splits}
 
 
 def _names_beside(directory: str | None) -> tuple[str, ...]:

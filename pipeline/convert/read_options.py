@@ -20,32 +20,13 @@ def _column(usual: str) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class ReadOptions:
-    """How a file is read; None: found by looking at the file. `block_bytes` changes no row.
+class ImageOptions:
+    """How images are read and changed, whatever file holds them; None: as the file says.
 
     Raises:
         InputError: an option is out of range.
     """
 
-    has_header: bool = setting(True, "the first line is data", flag="--no-header", group=_TEXT)
-    label_column: str | None = setting(None, _column("label, class, digit, ..."), metavar="COLUMN", group=_TEXT)
-    id_column: str | None = setting(None, _column("id, image_id, index, ..."), metavar="COLUMN", group=_TEXT)
-    drop_column: tuple[str, ...] = setting(
-        (), "a column to ignore; repeat it for more", metavar="COLUMN", repeat=True, group=_TEXT
-    )
-    text_column: tuple[str, ...] = setting(
-        (),
-        "the label or id column, if its values are names although the first one is a number; repeat it for both",
-        metavar="COLUMN",
-        repeat=True,
-        group=_TEXT,
-    )
-    one_hot_labels: int | None = setting(
-        None, "the label is N columns of 0 and 1, one per class, after all pixels or before them", group=_TEXT
-    )
-    separator: str | None = setting(
-        None, "of values: a character, tab or blanks (default: comma, or what the first line has)", group=_TEXT
-    )
     image_shape: tuple[int, int, int] | None = setting(
         None, "required unless images are square and gray", nargs=3, metavar=("H", "W", "C"), type=int, group=_PIXELS
     )
@@ -73,13 +54,6 @@ class ReadOptions:
         group=_FILES,
     )
     channels: int | None = setting(None, "1 makes images gray, 3 RGB (default: as stored)", group=_FILES)
-    image_path: str | None = setting(
-        None,
-        "where the images of a CSV lie, relative to it, as 'train/{id}.png' with the name of a column",
-        metavar="PATTERN",
-        group=_FILES,
-    )
-    block_bytes: int = BLOCK_BYTES
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -92,15 +66,6 @@ class ReadOptions:
             low, high = self.pixel_range
             if not (math.isfinite(low) and math.isfinite(high) and low < high):
                 raise InputError(f"--pixel-range {low:g} {high:g}: give two numbers, the smaller one first")
-        if self.one_hot_labels is not None and self.one_hot_labels < 2:
-            raise InputError(f"--one-hot-labels {self.one_hot_labels} must be at least 2")
-        if self.separator is not None and self.separator not in _SEPARATORS and len(self.separator) != 1:
-            raise InputError(f"--separator {self.separator!r}: give one character, tab or blanks")
-
-    @property
-    def separates_by(self) -> str | None:
-        """The separator as pandas takes it; None to look for it."""
-        return None if self.separator is None else _SEPARATORS.get(self.separator, self.separator)
 
     @property
     def changes_pixels(self) -> bool:
@@ -135,3 +100,51 @@ class ReadOptions:
             )
         if last > MAX_CHANNELS and self.layout is None:
             raise InputError(f"--image-shape {text} means {last} channels; if it does, add --layout HWC or CHW")
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadOptions(ImageOptions):
+    """How a file is read; None: found by looking at the file. `block_bytes` changes no row.
+
+    Raises:
+        InputError: an option is out of range.
+    """
+
+    has_header: bool = setting(True, "the first line is data", flag="--no-header", group=_TEXT)
+    label_column: str | None = setting(None, _column("label, class, digit, ..."), metavar="COLUMN", group=_TEXT)
+    id_column: str | None = setting(None, _column("id, image_id, index, ..."), metavar="COLUMN", group=_TEXT)
+    drop_column: tuple[str, ...] = setting(
+        (), "a column to ignore; repeat it for more", metavar="COLUMN", repeat=True, group=_TEXT
+    )
+    text_column: tuple[str, ...] = setting(
+        (),
+        "the label or id column, if its values are names although the first one is a number; repeat it for both",
+        metavar="COLUMN",
+        repeat=True,
+        group=_TEXT,
+    )
+    one_hot_labels: int | None = setting(
+        None, "the label is N columns of 0 and 1, one per class, after all pixels or before them", group=_TEXT
+    )
+    separator: str | None = setting(
+        None, "of values: a character, tab or blanks (default: comma, or what the first line has)", group=_TEXT
+    )
+    image_path: str | None = setting(
+        None,
+        "where the images of a CSV lie, relative to it, as 'train/{id}.png' with the name of a column",
+        metavar="PATTERN",
+        group=_FILES,
+    )
+    block_bytes: int = BLOCK_BYTES
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.one_hot_labels is not None and self.one_hot_labels < 2:
+            raise InputError(f"--one-hot-labels {self.one_hot_labels} must be at least 2")
+        if self.separator is not None and self.separator not in _SEPARATORS and len(self.separator) != 1:
+            raise InputError(f"--separator {self.separator!r}: give one character, tab or blanks")
+
+    @property
+    def separates_by(self) -> str | None:
+        """The separator as pandas takes it; None to look for it."""
+        return None if self.separator is None else _SEPARATORS.get(self.separator, self.separator)

@@ -141,7 +141,11 @@ def _open_sources(manifest: Manifest, split: str, shard: str, given: Sequence[st
             raise _wrong_file(paths[0], source)
         path = next((path for path in fitting if path.name == source.name), fitting[0])
         paths.remove(path)
-        options = ReadOptions(source.has_header, source.label_column or NONE, source.id_column or NONE)
+        options = ReadOptions(
+            has_header=source.has_header,
+            label_column=source.label_column or NONE,
+            id_column=source.id_column or NONE,
+        )
         files.append(CsvFile(path, options))
     return files
 
