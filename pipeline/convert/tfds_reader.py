@@ -1,5 +1,6 @@
 """Data sets of TensorFlow Datasets, in whatever format it stored them. Importing this module imports TensorFlow."""
 
+import itertools
 import logging
 import math
 import pathlib
@@ -8,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.convert.pixels import Shape
 from pipeline.convert.read_options import ReadOptions
+from pipeline.convert.readers.column_reader import Block, ColumnReader
 from pipeline.convert.readers.labels import as_labels
 from pipeline.convert.readers.pictures import fit_picture
-from pipeline.convert.table import RawRows
 from pipeline.convert.tfrecord_keys import ID_KEYS, IMAGE_KEYS, LABEL_KEYS, NONE, Keys
 from pipeline.errors import InputError, list_few
 
@@ -19,7 +21,7 @@ _BLOCK_BYTES = 8 << 20
 _MAX_BATCH = 1024
 
 
-class TfdsReader:
+class TfdsReader(ColumnReader):
     """One split of a prepared data set, in the order in which its files have it.
 
     Args:
@@ -32,6 +34,7 @@ class TfdsReader:
         InputError: a feature is not found, or its images have no fixed size and none is given.
     """
 
+    image_shape: Shape
     id_option = "--id-key"
     is_encoded = True  # so far as its images are resized here
 
@@ -46,40 +49,10 @@ class TfdsReader:
         self._id = self._find("id", keys.id, features, ID_KEYS)
         if found is None:
             raise InputError(f"{self.path}: no feature is known to be an image; give --image-key: {_list(features)}")
-        self._image: str = found
+        self._images = [found]
         names = getattr(features.get(self._label), "names", None)
         self.class_names = tuple(names) if names else None
-        self.image_shape, self.notes = self._find_shape(features[self._image])
-
-    @property
-    def has_labels(self) -> bool:
-        return self._label is not None
-
-    @property
-    def has_ids(self) -> bool:
-        return self._id is not None
-
-    def blocks(self) -> Iterator[RawRows]:
-        """All examples."""
-        first = 0
-        for examples in self._read([self._image, self._label, self._id]):
-            images = np.stack([self._fit(first + row, example[self._image]) for row, example in enumerate(examples)])
-            labels, ids = (None if key is None else self._column(examples, key) for key in (self._label, self._id))
-            yield RawRows(images, labels, ids)
-            first += len(examples)
-
-    def labels(self) -> Iterator[np.ndarray]:
-        """The labels, of which no image is decoded, or -1 for each example."""
-        if self._label is None:
-            yield np.full(self._builder().info.splits[self._split].num_examples, -1, np.int64)
-            return
-        for examples in self._read([self._label]):
-            yield self._column(examples, self._label)
-
-    def ids(self) -> Iterator[np.ndarray]:
-        """The ids, of which no image is decoded."""
-        for examples in self._read([self._id]):
-            yield self._column(examples, str(self._id))
+        self.image_shape = self._find_shape(features[found])
 
     def place_of(self, row: int) -> str:
         """How messages name an example."""
@@ -90,35 +63,31 @@ class TfdsReader:
 
         return tfds.builder_from_directory(self.path)
 
-    def _read(self, keys: list[str | None]) -> Iterator[list[dict[str, Any]]]:
-        """Blocks of examples with some of their features."""
+    def _num_rows(self) -> int:
+        return self._builder().info.splits[self._split].num_examples
+
+    def _read(self, names: list[str]) -> Iterator[list[dict[str, Any]]]:
         import tensorflow_datasets as tfds
 
-        features = {key: True for key in keys if key is not None}
         # One file after another: by default TFDS interleaves blocks of several.
         config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
         examples = self._builder().as_dataset(
-            split=self._split, decoders=tfds.decode.PartialDecoding(features), read_config=config
+            split=self._split, decoders=tfds.decode.PartialDecoding(dict.fromkeys(names, True)), read_config=config
         )
-        size = _MAX_BATCH if self._image not in features else self._rows_per_block
-        block: list[dict[str, Any]] = []
-        for example in examples.as_numpy_iterator():
-            block.append(example)
-            if len(block) == size:
-                yield block
-                block = []
-        if block:
+        rows = iter(examples.as_numpy_iterator())
+        while block := list(itertools.islice(rows, self._rows_per_block)):
             yield block
 
     @property
     def _rows_per_block(self) -> int:
         return max(1, min(_MAX_BATCH, _BLOCK_BYTES // math.prod(self.image_shape)))
 
-    def _fit(self, row: int, image: np.ndarray) -> np.ndarray:
-        return fit_picture(self.place_of(row), image, self._options)
+    def _values(self, block: Block) -> np.ndarray:
+        images = enumerate((example[self._images[0]] for example in block.rows), block.start)
+        return np.stack([fit_picture(self.place_of(row), image, self._options) for row, image in images])
 
-    def _column(self, examples: list[dict[str, Any]], key: str) -> np.ndarray:
-        return as_labels(f"{self.path}, feature {key}", np.array([example[key] for example in examples]))
+    def _column(self, block: Block, name: str) -> np.ndarray:
+        return as_labels(f"{self.path}, feature {name}", np.array([example[name] for example in block.rows]))
 
     def _find(self, role: str, given: str | None, features: dict[str, Any], known: tuple[str, ...]) -> str | None:
         if given is None:
@@ -127,16 +96,13 @@ class TfdsReader:
             raise InputError(f"{self.path}: no feature {given!r} for --{role}-key; it has {_list(features)}")
         return given if given in features else None
 
-    def _find_shape(self, feature: Any) -> tuple[tuple[int, int, int], tuple[str, ...]]:
+    def _find_shape(self, feature: Any) -> Shape:
         shape = (*feature.shape, 1)[:3] if feature.shape is not None and len(feature.shape) in (2, 3) else ()
         if not shape:
-            raise InputError(f"{self.path}: feature {self._image} has the shape {feature.shape}, so it is not an image")
+            raise InputError(f"{self.path}: feature {self._images[0]} is no image, its shape is {feature.shape}")
         if None in shape[:2] and self._options.image_size is None:
             raise InputError(f"{self.path}: its images differ in size; resize them with --image-size H W")
-        size = self._options.image_size or shape[:2]
-        channels = self._options.channels or shape[2]
-        height, width = size
-        return (height, width, channels), ()
+        return self._options.fitted(shape)
 
 
 def _list(features: dict[str, Any]) -> str:

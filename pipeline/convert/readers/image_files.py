@@ -10,11 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from pipeline.convert.kinds import PICTURE_SUFFIXES
+from pipeline.convert.pixels import Shape
 from pipeline.convert.read_options import ReadOptions
+from pipeline.convert.readers.column_reader import Block, ColumnReader
 from pipeline.convert.readers.labels import from_texts
 from pipeline.convert.readers.pictures import gray_notes, read_picture, read_pictures
-from pipeline.convert.table import RawRows
 from pipeline.errors import InputError, list_few
+from pipeline.format.records import ID, LABEL
 from pipeline.splits import TRAIN
 
 _BLOCK_BYTES = 8 << 20  # of pixels in a block
@@ -23,7 +25,7 @@ _TFRECORD = re.compile(r"\.tfrec|-\d{5}-of-\d{5}$")
 _SPLITS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
 
 
-class ImageFiles:
+class ImageFiles(ColumnReader):
     """Image files in order, with labels and ids if given.
 
     Args:
@@ -40,7 +42,7 @@ class ImageFiles:
         InputError: there is no file, or the first is not an image.
     """
 
-    class_names = None
+    image_shape: Shape
     is_encoded = True
     label_advice = "put images into a folder per class, give a CSV of their names and labels"
 
@@ -57,40 +59,16 @@ class ImageFiles:
     ) -> None:
         self._splits = splits or {}
         self.path, self._files, self._lines, self._options = path, tuple(files), lines, options
-        self._labels = None if labels is None else from_texts(labels)
-        self._ids = None if ids is None else from_texts(ids)
+        given = {LABEL: labels, ID: ids}
+        self._columns = {name: from_texts(texts) for name, texts in given.items() if texts is not None}
+        self._label, self._id = (name if name in self._columns else None for name in given)
         first = read_picture(*self._picture(0), options)
-        self.image_shape = first.shape
+        height, width, channels = first.shape
+        self.image_shape = height, width, channels
         self.notes = notes + gray_notes(first, options)
         self._rows_per_block = max(1, _BLOCK_BYTES // first.size)
         # It tells whether files changed since an interrupted conversion.
         self._fingerprint = hashlib.sha256(repr([_state(file) for file in self._files]).encode()).hexdigest()
-
-    @property
-    def has_labels(self) -> bool:
-        return self._labels is not None
-
-    @property
-    def has_ids(self) -> bool:
-        return self._ids is not None
-
-    def blocks(self) -> Iterator[RawRows]:
-        """All images, decoded."""
-        for start in range(0, len(self._files), self._rows_per_block):
-            rows = slice(start, start + self._rows_per_block)
-            pictures = (self._picture(row) for row in range(*rows.indices(len(self._files))))
-            images = read_pictures(pictures, self.image_shape, self._files[0], self._options)
-            labels, ids = (None if values is None else values[rows] for values in (self._labels, self._ids))
-            yield RawRows(images, labels, ids)
-
-    def labels(self) -> Iterator[np.ndarray]:
-        """The labels, or -1 for each file."""
-        yield np.full(len(self._files), -1, np.int64) if self._labels is None else self._labels
-
-    def ids(self) -> Iterator[np.ndarray]:
-        """The ids alone, of files that have them."""
-        if self._ids is not None:
-            yield self._ids
 
     def values_of(self, column: str) -> list[str] | None:
         """The different values of the column of splits; None if the files have no such column."""
@@ -103,7 +81,7 @@ class ImageFiles:
         part._splits = {}
         part._files = tuple(self._files[row] for row in rows)
         part._lines = None if self._lines is None else [self._lines[row] for row in rows]
-        part._labels, part._ids = (None if texts is None else texts[rows] for texts in (self._labels, self._ids))
+        part._columns = {name: column[rows] for name, column in self._columns.items()}
         return part
 
     def place_of(self, row: int) -> str:
@@ -111,6 +89,19 @@ class ImageFiles:
         if self._lines is None:
             return self._files[row]
         return f"{self.path}, line {self._lines[row]}: {self._files[row]}"
+
+    def _num_rows(self) -> int:
+        return len(self._files)
+
+    def _read(self, _names: list[str]) -> Iterator[range]:
+        for start in range(0, len(self._files), self._rows_per_block):
+            yield range(start, min(start + self._rows_per_block, len(self._files)))
+
+    def _column(self, block: Block, name: str) -> np.ndarray:
+        return self._columns[name][block.rows.start : block.rows.stop]
+
+    def _values(self, block: Block) -> np.ndarray:
+        return read_pictures(map(self._picture, block.rows), self.image_shape, self._files[0], self._options)
 
     def _picture(self, row: int) -> tuple[str, pathlib.Path]:
         return self.place_of(row), pathlib.Path(self._files[row])

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 
 from pipeline.convert.columns import ID_NAMES, LABEL_NAMES, NONE, find_columns
-from pipeline.convert.pixels import Shape
 from pipeline.convert.read_options import ReadOptions
+from pipeline.convert.readers.column_reader import Block, ColumnReader
 from pipeline.convert.readers.labels import as_labels, as_names
 from pipeline.convert.readers.pictures import gray_notes, read_picture, read_pictures
-from pipeline.convert.table import RawRows
 from pipeline.errors import InputError, list_few
 
 MAGIC = b"PAR1"
@@ -20,7 +19,7 @@ _BATCH = 1024
 _IMAGE_NAMES = ("image", "img", "picture", "image_bytes", "jpg", "png")
 
 
-class ParquetReader:
+class ParquetReader(ColumnReader):
     """The rows of one Parquet file: a column of encoded images, one of lists of pixels, or a column per pixel.
 
     `column` is that of the images, None to find it. A label column whose labels are all -1 counts as none, since the
@@ -43,63 +42,23 @@ class ParquetReader:
         self.is_encoded = self._image is not None and _is_encoded(schema.field(self._image).type)
         label = features.get(self._label or "", {})
         self.class_names = tuple(label["names"]) if label.get("names") else None
-        if self.class_names is not None and _all_hidden(self._label_blocks()):
+        if self.class_names is not None and _all_hidden(self.labels()):
             self._label, self.class_names = None, None
-        self._pixels = [] if self._image is not None else self._find_pixels(names)
-        self.image_shape: Shape | None = None
-        self.notes: tuple[str, ...] = ()
+        self._images = [self._image] if self._image is not None else self._find_pixels(names)
         if self.is_encoded:
-            first = read_picture(*next(self._pictures(next(self._batches([self._image])), 0)), options)
+            first = read_picture(*next(self._pictures(next(self._numbered(self._image)))), options)
             height, width, channels = first.shape
             self.image_shape, self.notes = (height, width, channels), gray_notes(first, options)
-
-    @property
-    def has_labels(self) -> bool:
-        return self._label is not None
-
-    @property
-    def has_ids(self) -> bool:
-        return self._id is not None
-
-    def blocks(self) -> Iterator[RawRows]:
-        """All rows."""
-        columns = [name for name in (self._image, self._label, self._id) if name is not None]
-        for start, batch in self._numbered([*columns, *self._pixels]):
-            labels = None if self._label is None else self._labels_of(batch, start)
-            ids = None if self._id is None else self._ids_of(batch, start)
-            yield RawRows(self._values(batch, start), labels, ids)
-
-    def labels(self) -> Iterator[np.ndarray]:
-        """The labels, of which no other column is read; or -1 for each row."""
-        if self._label is None:
-            yield np.full(_open(self.path).metadata.num_rows, -1, np.int64)
-        else:
-            yield from self._label_blocks()
-
-    def ids(self) -> Iterator[np.ndarray]:
-        """The ids alone, of a file that has them."""
-        for start, batch in self._numbered([self._id]):
-            yield self._ids_of(batch, start)
 
     def place_of(self, row: int) -> str:
         """How messages name a row."""
         return f"{self.path}, row {row} (counted from 0)"
 
-    def _label_blocks(self) -> Iterator[np.ndarray]:
-        for start, batch in self._numbered([self._label]):
-            yield self._labels_of(batch, start)
-
-    def _numbered(self, columns: list[Any]) -> Iterator[tuple[int, Any]]:
-        start = 0
-        for batch in self._batches(columns):
-            yield start, batch
-            start += batch.num_rows
-
-    def _batches(self, columns: list[Any]) -> Iterator[Any]:
+    def _read(self, names: list[str]) -> Iterator[Any]:
         import pyarrow
 
         try:
-            yield from _open(self.path).iter_batches(_BATCH, columns=columns)
+            yield from _open(self.path).iter_batches(_BATCH, columns=names)
         except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
             raise _corrupt(self.path) from error
 
@@ -111,26 +70,19 @@ class ParquetReader:
         )
         return list(columns.pixel_names or ())
 
-    def _labels_of(self, batch: Any, start: int) -> np.ndarray:
-        column = batch.column(self._label)
-        self._check_complete(column, f"column {self._label}", start)
-        return as_labels(f"{self.path}, column {self._label}", _to_numpy(column))
+    def _num_rows(self) -> int:
+        return _open(self.path).metadata.num_rows
 
-    def _ids_of(self, batch: Any, start: int) -> np.ndarray:
-        column = batch.column(self._id)
-        self._check_complete(column, f"column {self._id}", start)
-        return as_labels(f"{self.path}, column {self._id}", _to_numpy(column))
+    def _column(self, block: Block, name: str) -> np.ndarray:
+        return as_labels(f"{self.path}, column {name}", _to_numpy(self._complete(block, name)))
 
-    def _values(self, batch: Any, start: int) -> np.ndarray:
+    def _values(self, block: Block) -> np.ndarray:
         if self.image_shape is not None:
-            return read_pictures(self._pictures(batch, start), self.image_shape, self.place_of(0), self._options)
+            return read_pictures(self._pictures(block), self.image_shape, self.place_of(0), self._options)
         if self._image is None:
-            for name in self._pixels:
-                self._check_complete(batch.column(name), f"column {name}", start)
-            return self._numeric(np.stack([_to_numpy(batch.column(name)) for name in self._pixels], axis=1))
-        column = batch.column(self._image)
-        self._check_complete(column, f"column {self._image}", start)
-        return self._from_lists(column)
+            columns = [_to_numpy(self._complete(block, name)) for name in self._images]
+            return self._numeric(np.stack(columns, axis=1))
+        return self._from_lists(self._complete(block, self._image))
 
     def _from_lists(self, column: Any) -> np.ndarray:
         """[n, ...] of a column of lists, or of lists of lists, all of one length."""
@@ -148,24 +100,27 @@ class ParquetReader:
 
     def _numeric(self, values: np.ndarray) -> np.ndarray:
         if values.dtype.kind not in "biuf":
-            columns = list_few([self._image or "", *self._pixels][self._image is None :], 3)
+            columns = list_few(self._images, 3)
             raise InputError(
                 f"{self.path}: column {columns} has texts, not pixels; give --drop-column for what is not the image"
             )
         return values
 
-    def _pictures(self, batch: Any, start: int) -> Iterator[tuple[str, bytes]]:
-        column = batch.column(self._image)
+    def _pictures(self, block: Block) -> Iterator[tuple[str, bytes]]:
+        column = block.rows.column(self._image)
         data = column.field("bytes") if hasattr(column, "field") else column
-        for row, value in enumerate(data.to_pylist(), start=start):
+        for row, value in enumerate(data.to_pylist(), block.start):
             if not value:
                 raise InputError(f"{self.place_of(row)}: no image in column {self._image!r}, at most a path to one")
             yield self.place_of(row), value
 
-    def _check_complete(self, column: Any, what: str, start: int) -> None:
+    def _complete(self, block: Block, name: str) -> Any:
+        """A column that has a value in every row."""
+        column = block.rows.column(name)
         if column.null_count:
-            row = start + int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
-            raise InputError(f"{self.place_of(row)}: {what} has no value; remove the row, or fill it in")
+            row = block.start + int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
+            raise InputError(f"{self.place_of(row)}: column {name} has no value; remove the row, or fill it in")
+        return column
 
 
 def _open(path: pathlib.Path) -> Any:
