@@ -143,6 +143,12 @@ def test_tensorboard_is_a_callback_if_requested_and_installed(digits, tmp_path, 
         make_callbacks(SmallRun(digits, tmp_path, tensorboard=True).plan)
 
 
+def test_a_run_of_one_call_is_profiled_too(digits, tmp_path):
+    run = SmallRun(digits, tmp_path, epochs=1, steps_per_call=13, profile=6)
+    run.fit(make_callbacks(run.plan))
+    assert list((tmp_path / "tensorboard/plugins/profile").rglob("*.xplane.pb"))
+
+
 def test_mlflow_gets_settings_and_epochs_and_a_resumed_run_continues(digits, tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
@@ -154,6 +160,14 @@ def test_mlflow_gets_settings_and_epochs_and_a_resumed_run_continues(digits, tmp
     client, run_id = mlflow.MlflowClient(), (tmp_path / "run/mlflow_run_id").read_text().strip()
     assert [metric.step for metric in client.get_metric_history(run_id, "val_accuracy")] == [1, 2]
     assert client.get_run(run_id).data.params["batch_size"] == "16"
+
+
+def test_a_place_that_mlflow_cannot_log_to_is_refused_before_training(digits, tmp_path, monkeypatch):
+    mlflow = pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
+    monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: "nowhere://x")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nowhere://x")
+    with pytest.raises(InputError, match="--log-to mlflow: cannot log to nowhere://x .*; set MLFLOW_TRACKING_URI"):
+        make_callbacks(SmallRun(digits, tmp_path, log_to=("mlflow",)).plan)
 
 
 def test_wandb_writes_a_run_offline(digits, tmp_path, monkeypatch):

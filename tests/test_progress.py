@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from pipeline.train.progress import Reporter, StopRequested, ThroughputMeter, listen_for_stop
+from pipeline.train.progress import Reporter, StopRequested, ThroughputMeter, _epoch_line, listen_for_stop
 
 LOGS = {"loss": 0.25, "accuracy": 0.5, "images_per_second": 1234.0}
 LINE = "epoch 1/2  loss 0.2500  accuracy 50.00%  1,234 images/s"
@@ -74,6 +74,19 @@ def test_the_live_line_has_the_time_left_and_never_wraps(monkeypatch, columns, l
     assert "left" not in first  # nothing is known before a second step
     assert last == line
     assert len(last) == int(columns) - 1
+
+
+@pytest.mark.parametrize(
+    ("width", "line"),
+    [
+        (102, "epoch 10/30  loss 0.1235  accuracy 98.12%  val loss 0.2000  val accuracy 97.00%  9,946 images/s  2.3 s"),
+        (80, "epoch 10/30  loss 0.1235  acc 98.12%  val 0.2000  val 97.00%  9,946 images/s"),
+        (20, "epoch 10/30"),
+    ],
+)
+def test_the_line_of_an_epoch_fits_the_terminal(width, line):
+    row = {"epoch": 10, "loss": 0.12346, "accuracy": 0.98123, "val_loss": 0.2, "val_accuracy": 0.97}
+    assert _epoch_line(width, 30, {**row, "images_per_second": 9946.2, "seconds": 2.3}) == line
 
 
 def test_the_live_line_is_drawn_ten_times_per_second_and_at_the_end_of_an_epoch():

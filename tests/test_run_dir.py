@@ -54,9 +54,13 @@ def test_a_new_directory_is_claimed_and_the_same_run_again(run):
     [
         ({"batch_size": 32, "xla": True}, r"other settings \(batch_size 16 -> 32; xla False -> True\); .*--fresh"),
         ({"steps_per_call": 7}, r"\(steps_per_call 4 -> 7 \(from --steps-per-call 8\)\); give"),
+        ({"holdout": "first:9"}, r"\(holdout not given -> first:9\)"),
+        ({"schedule": "one-cycle", "epochs": 3}, r"\(schedule \S+ -> one-cycle\)"),
+        ({"streamed": True, "memory_budget": 9}, r"\(feed in memory -> stream\)"),
+        ({"normalization": Normalization()}, r"\(normalization standard -> unit\)"),
         ({"order": "00000000"}, "shuffled differently by another version .* of NumPy; resume with that"),
     ],
-    ids=["settings", "steps per call as requested", "shuffle of another version"],
+    ids=str,
 )
 def test_another_run_is_refused_with_the_differences(run, changes, message):
     claim(run)

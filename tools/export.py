@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from pipeline.train.environment import import_tensorflow
 
     check_packages(args.format)
-    if not args.out.parent.is_dir():
+    if args.format != "serving" and not args.out.parent.is_dir():
         raise InputError(f"{args.out}: no directory {args.out.parent}; create it first")
     if args.format != "serving" and args.out.exists() and not args.overwrite:
         raise InputError(f"{args.out}: exists; name another file or use --overwrite")

@@ -12,9 +12,7 @@ if TYPE_CHECKING:
     import keras
 
     from pipeline.format.manifest import Manifest
-    from pipeline.train.checkpoint import TrainState
     from pipeline.train.devices import Devices
-    from pipeline.train.loop import Trainer
     from pipeline.train.progress import Reporter
     from pipeline.train.run_plan import RunPlan
 
@@ -76,6 +74,7 @@ def train_run(
     from pipeline.evaluate.metrics import FILE_NAME
     from pipeline.train import setup
     from pipeline.train.callbacks import make_callbacks
+    from pipeline.train.checkpoint import load_weights
     from pipeline.train.progress import StopRequested, listen_for_stop
     from pipeline.train.run_dir import RunDirectory
     from pipeline.train.run_plan import make_run_plan
@@ -85,12 +84,18 @@ def train_run(
         listeners = [*callbacks, *make_callbacks(plan, devices.is_chief)]
         with doing("building the network"):
             model, optimizer = setup.make_model(plan, devices)
+        # Before the directory becomes this run's, which weights of another network would leave unusable.
+        if config.weights_from is not None and (config.fresh or not any(run.checkpoints.glob("*.npz"))):
+            load_weights(config.weights_from, model)
+            reporter.line(f"starting from the weights of {config.weights_from}")
         store = setup.claim_run(run, plan, devices, model, reporter)
         for line in plan.announcement(devices):
             reporter.line(line)
         with doing("loading the data"):
             trainer = setup.make_trainer(plan, devices, model, optimizer, store, reporter)
-        state = _first_state(trainer, config, model, reporter)
+        state = trainer.restore()
+        if state.epoch > config.epochs:
+            reporter.line(f"the run has {state.epoch} epochs already, and --epochs {config.epochs} takes none away")
         results = run.path / FILE_NAME
         if not trainer.finished(state):
             results.unlink(missing_ok=True)  # those of fewer epochs would make a series skip this run
@@ -114,19 +119,6 @@ def train_run(
             # Workers leave together: to the others, one that has left looks like one that died.
             devices.wait_for_all()
     return 0
-
-
-def _first_state(trainer: "Trainer", config: TrainConfig, model: "keras.Model", reporter: "Reporter") -> "TrainState":
-    """The state to train from, with the model's weights: those of its checkpoint, or of another run at the start."""
-    from pipeline.train.checkpoint import load_weights
-
-    state = trainer.restore()
-    if config.weights_from is not None and not state.global_step:
-        load_weights(config.weights_from, model)
-        reporter.line(f"starting from the weights of {config.weights_from}")
-    if state.epoch > config.epochs:
-        reporter.line(f"the run has {state.epoch} epochs already, and --epochs {config.epochs} takes none away")
-    return state
 
 
 def write_results(

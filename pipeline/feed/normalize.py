@@ -23,6 +23,9 @@ class Normalization:
         if not all(map(math.isfinite, self.mean + self.std)) or min(self.std, default=0) < 0:
             raise ValueError(f"mean {self.mean} and std {self.std} must be finite, and std 0 or more")
 
+    def __str__(self) -> str:
+        return self.kind
+
     def scale_and_offset(self) -> tuple[list[float], list[float]]:
         """Per channel a and b of y = a * x + b; a channel that never varies is only centred."""
         if self.kind == "unit":

@@ -31,7 +31,7 @@ def make_callbacks(plan: RunPlan, is_chief: bool = True) -> list[keras.callbacks
             raise InputError("--tensorboard needs the package tensorboard: python -m pip install -e '.[tensorboard]'")
         callbacks.append(StepBoard(plan))
     if is_chief and config.profile:
-        callbacks.append(Profile(str(config.run_dir / FOLDER), config.profile))
+        callbacks.append(Profile(str(config.run_dir / FOLDER), config.profile, plan.steps, config.epochs))
     return callbacks + [make_tracker(name, plan) for name in config.log_to if is_chief]
 
 

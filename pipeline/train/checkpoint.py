@@ -22,6 +22,7 @@ import numpy as np
 from pipeline.errors import InputError
 from pipeline.feed.order import Steps
 from pipeline.files import write_bytes
+from pipeline.train.run_dir import newest_checkpoint
 from pipeline.train.stored import Count, EpochRow, Stamp, parse_json
 
 _PATTERN = re.compile(r"checkpoint-(\d{9,18})\.npz")
@@ -221,17 +222,13 @@ def load_weights(run_dir: pathlib.Path, model: keras.Model) -> None:
         InputError: there is no checkpoint, it cannot be read, or it is of a network of other variables.
     """
     names = {f"model/{place:04d}": variable for place, variable in enumerate(model.variables)}
-    paths = sorted((run_dir / FOLDER).glob("checkpoint-*.npz"))
-    if not paths:
-        raise InputError(f"{run_dir}: no checkpoints, so no weights to start from; name the directory of a run")
+    path = newest_checkpoint(run_dir)
     try:
         limits = {name: math.prod(variable.shape) * 8 for name, variable in names.items()}
-        members = _read_members(paths[-1], limits)
+        members = _read_members(path, limits)
         values = {name: _parse_array(name, members[name], *_kind(variable)) for name, variable in names.items()}
     except _UNREADABLE as error:
-        raise InputError(
-            f"{paths[-1]}: not the weights of this network ({error}); give the --model of that run"
-        ) from error
+        raise InputError(f"{path}: not the weights of this network ({error}); give the --model of that run") from error
     _assign(values, names)
 
 

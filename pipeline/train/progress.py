@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import re
 import shutil
 import signal
 import sys
@@ -68,7 +69,8 @@ class Reporter:
 
     def epoch(self, epochs: int, row: Mapping[str, Any]) -> None:
         """The figures of a finished epoch: a row of the history, and what `GpuMonitor.read` gave."""
-        self.line(f"epoch {row['epoch']}/{epochs}  {_figures(row)}", event="epoch", **row)
+        width = shutil.get_terminal_size().columns if self._live else sys.maxsize
+        self.line(_epoch_line(width, epochs, row), event="epoch", **row)
 
 
 def _live_line(
@@ -101,7 +103,8 @@ def _clock_text(seconds: float) -> str:
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
-def _figures(logs: Mapping[str, Any]) -> str:
+def _epoch_line(width: int, epochs: int, row: Mapping[str, Any]) -> str:
+    """A line of at most `width` characters: shorter words, and without the last figures, if all do not fit."""
     forms = {
         "loss": "loss {:.4f}",
         "accuracy": "accuracy {:.2%}",
@@ -112,7 +115,14 @@ def _figures(logs: Mapping[str, Any]) -> str:
         "gpu_utilisation": "GPU {:.0%} busy",
         "gpu_memory_gib": "{:.1f} GiB of its memory in use",
     }
-    return "  ".join(form.format(logs[key]) for key, form in forms.items() if key in logs)
+    figures = [form.format(row[key]) for key, form in forms.items() if key in row]
+    text = "  ".join([f"epoch {row['epoch']}/{epochs}", *figures])
+    if len(text) <= width:
+        return text
+    short = re.sub("val (loss|accuracy)", "val", text).replace("accuracy", "acc").split("  ")
+    while len("  ".join(short)) > width and len(short) > 1:
+        short.pop()
+    return "  ".join(short)
 
 
 class ThroughputMeter:

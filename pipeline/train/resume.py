@@ -3,17 +3,21 @@
 from pipeline.errors import InputError
 from pipeline.format.manifest import Manifest
 from pipeline.train.config import TrainConfig
-from pipeline.train.run_dir import RunDirectory
+from pipeline.train.run_dir import RunDirectory, newest_checkpoint
 
 
 def check_resume(config: TrainConfig, manifest: Manifest, in_series: bool = False) -> None:
-    """Raise InputError if the run directory holds a run on other data, or one that so many epochs cannot continue.
+    """Raise InputError for a run directory with a run on other data, or one that so many epochs cannot continue.
+
+    Missing `weights_from` are refused too, for a run that has not begun.
 
     With a constant rate a run of 6 epochs is the beginning of one of 12, bit for bit. A rate that falls to the end of
     the run differs from the first step on.
     """
     earlier = None if config.fresh else RunDirectory(config.run_dir).earlier()
     if earlier is None:
+        if config.weights_from is not None:
+            newest_checkpoint(config.weights_from)
         return
     identity, run = earlier.identity, config.run_dir
     if identity.data != manifest.sha256:

@@ -149,6 +149,14 @@ class RunDirectory:
         return self.path.rename(next(name for name in names if not name.exists()))
 
 
+def newest_checkpoint(run_dir: pathlib.Path) -> pathlib.Path:
+    """The file whose weights another run can start from; InputError if there is none."""
+    paths = sorted(RunDirectory(run_dir).checkpoints.glob("checkpoint-*.npz"))
+    if not paths:
+        raise InputError(f"{run_dir}: no checkpoints, so no weights to start from; name the directory of a run")
+    return paths[-1]
+
+
 def _is_visible(path: pathlib.Path) -> bool:
     # A worker may look while the chief writes the first config.json, which begins as a hidden file.
     return not path.name.startswith(".")

@@ -143,7 +143,7 @@ class RunPlan:
                 "manifest_sha256": manifest.sha256,
                 "image_shape": list(manifest.image_shape),
                 "class_names": list(manifest.class_names),
-                "dark_background": self.dark_background if self.augmentation else None,  # looked at to augment only
+                "dark_background": self.dark_background,
                 "num_examples": {split.name: split.num_examples for split in manifest.splits.values()},
             },
             "holdout": {"rows": self.holdout.describe(), "num_trained": self.steps.num_examples},
@@ -270,8 +270,6 @@ def _plan_feed(
 
 def _plan_augmentation(config: TrainConfig, manifest: Manifest, earlier: StoredRun | None) -> tuple[Augmentation, bool]:
     """The augmentation, and whether the images' background is dark."""
-    if config.augment == "none":
-        return Augmentation(), True
     images = read_sample(config.data, manifest, TRAIN, _IMAGES_LOOKED_AT).images.reshape(-1, *manifest.image_shape)
     text = config.augment
     if text == AUTO:

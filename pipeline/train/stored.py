@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # it is imported only after the environment is set
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _Positive = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
 _T = TypeVar("_T")
+_CONSEQUENCES = {"model": "network", "schedule": "epochs", "streamed": "memory_budget"}
 
 
 class Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -45,13 +46,23 @@ class Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     recipe: dict[str, str | float | None] = {}
 
     def differences(self, other: "Identity") -> dict[str, str]:
-        """Field -> "this value -> that value", for those that differ."""
+        """Setting -> "this value -> that value", if they differ; without hashes and what follows from others."""
         plain = [name for name in self.__struct_fields__ if name != "recipe"]
         pairs = {name: (getattr(self, name), getattr(other, name)) for name in plain}
         pairs.update(
             {name: (self.recipe.get(name), other.recipe.get(name)) for name in {**self.recipe, **other.recipe}}
         )
-        return {name: f"{ours} -> {theirs}" for name, (ours, theirs) in pairs.items() if ours != theirs}
+        differ = {name: f"{_text(ours)} -> {_text(theirs)}" for name, (ours, theirs) in pairs.items() if ours != theirs}
+        for cause, consequence in _CONSEQUENCES.items():
+            if cause in differ:
+                differ.pop(consequence, None)
+        differ |= {name: "another" for name in ("data", "order") if name in differ}
+        if "streamed" in differ:
+            differ["feed"] = differ.pop("streamed").replace("False", "in memory").replace("True", "stream")
+        if "network" in differ:
+            sizes = [text.partition(" (")[0] for text in (self.network, other.network)]
+            differ["network"] = "other settings of its layers" if sizes[0] == sizes[1] else " -> ".join(sizes)
+        return differ
 
 
 class Numerics(msgspec.Struct, frozen=True):
@@ -94,6 +105,10 @@ class StoredData(msgspec.Struct, frozen=True):
         return self.name if rows is None else f"{self.name} ({rows:,} rows of {TRAIN})"
 
 
+def _text(value: Any) -> str:
+    return "not given" if value is None else str(value)
+
+
 class StoredRun(msgspec.Struct, frozen=True):
     """What a later start uses of config.json; `start` names the start that wrote it."""
 
@@ -108,12 +123,8 @@ class StoredRun(msgspec.Struct, frozen=True):
         if "data" in differ:
             same = str(data) == str(self.data)
             differ["data"] = f"{data}, converted again with other content" if same else f"{self.data} -> {data}"
-        if "model" in differ:
-            differ.pop("network", None)  # a consequence
-        elif "network" in differ:
-            sizes = [text.partition(" (")[0] for text in (self.identity.network, identity.network)]
-            layers = "other settings of its layers" if sizes[0] == sizes[1] else " -> ".join(sizes)
-            differ["network"] = f"{identity.recipe.get('model', '')}, whose code changed: {layers}"
+        if "network" in differ:
+            differ["network"] = f"{identity.recipe.get('model', '')}, whose code changed: {differ['network']}"
         return differ
 
 

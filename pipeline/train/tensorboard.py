@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from pipeline.augment.preview import augmented_versions
+from pipeline.feed.order import Steps
 from pipeline.feed.stream import read_sample
 from pipeline.splits import TRAIN
 from pipeline.train.run_plan import RunPlan
@@ -56,16 +57,27 @@ class StepBoard(keras.callbacks.TensorBoard):
 
 
 class Profile(keras.callbacks.Callback):
-    """TensorFlow's profile of `steps` steps, in whole calls, after the first calls of this start."""
+    """TensorFlow's profile of `num_steps` steps, in whole calls, after the first calls of this start.
 
-    def __init__(self, folder: str, steps: int) -> None:
+    A start of fewer calls has its last one profiled.
+    """
+
+    def __init__(self, folder: str, num_steps: int, steps: Steps, epochs: int) -> None:
         super().__init__()
-        self._folder, self._left, self._calls, self._runs = folder, steps, 0, False
-        self._first = 0
+        self._folder, self._left, self._steps, self._epochs = folder, num_steps, steps, epochs
+        self._calls, self._warm_up, self._runs = 0, _WARM_UP_CALLS, False
+        self._epoch = self._first = 0
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._epoch = epoch
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        if not self._calls:
+            later = self._epochs - self._epoch - 1
+            left = len(list(self._steps.calls(batch))) + later * len(list(self._steps.calls(0)))
+            self._warm_up = min(_WARM_UP_CALLS, left - 1)
         self._calls, self._first = self._calls + 1, batch
-        if self._calls == _WARM_UP_CALLS + 1:
+        if self._calls == self._warm_up + 1:
             tf.profiler.experimental.start(self._folder)
             self._runs = True
 
@@ -78,10 +90,8 @@ class Profile(keras.callbacks.Callback):
     def on_train_end(self, logs: Any = None) -> None:
         if self._runs:
             self._stop()
-        elif self._calls <= _WARM_UP_CALLS:
-            print(
-                f"no profile: it begins after {_WARM_UP_CALLS} calls, and this start had {self._calls}", file=sys.stderr
-            )
+        elif not self._calls:
+            print("no profile: every step is trained already", file=sys.stderr)
 
     def _stop(self) -> None:
         tf.profiler.experimental.stop()

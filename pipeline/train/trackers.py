@@ -43,7 +43,17 @@ class _Tracker(keras.callbacks.Callback):
 
 
 class MlflowTracker(_Tracker):
-    """Logs to the server or folder of MLFLOW_TRACKING_URI, by default MLflow's own in the working directory."""
+    """Logs to the server of MLFLOW_TRACKING_URI, by default to mlflow.db in the working directory."""
+
+    def __init__(self, plan: RunPlan, module: Any) -> None:
+        super().__init__(plan, module)
+        try:
+            module.MlflowClient()  # the client alone, mlflow-skinny, cannot write a database
+        except module.exceptions.MlflowException as error:
+            raise InputError(
+                f"--log-to mlflow: cannot log to {module.get_tracking_uri()} ({str(error).partition('. ')[0]}); set "
+                "MLFLOW_TRACKING_URI to a server's address, or install the whole package: python -m pip install mlflow"
+            ) from error
 
     def on_train_begin(self, logs: Any = None) -> None:
         mlflow, earlier = self._module, self._stored_id()
