@@ -1,22 +1,28 @@
 """Rows from a CSV or a split, every row once in the order of the CSV; and output files all complete, or none."""
 
 import csv
+import dataclasses
 import os
 import resource
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from pipeline.api.functions import convert
 from pipeline.convert.read_options import ReadOptions
 from pipeline.errors import InputError
 from pipeline.evaluate import sources
 from pipeline.evaluate.predict import shifted_views
 from pipeline.evaluate.saved_run import read_run
 from pipeline.feed.normalize import Normalization
+from pipeline.feed.resident import load_split
+from pipeline.format.manifest import Reading
 from tests.helpers.pictures import count_pixels
 from tests.helpers.saved_runs import (
     IDS,
     NAMES,
+    SHAPE,
     expected,
     expected_names,
     pixels,
@@ -72,6 +78,34 @@ def test_table_of_another_layout_is_read_with_the_options_of_a_conversion(tmp_pa
     np.testing.assert_array_equal(read[0].reshape(40, 12), images)
     assert read[1].tolist() == [k % 3 for k in range(40)]
     assert read[2].tolist() == [f"image {k}" for k in range(40)]
+
+
+def test_csv_is_read_as_the_training_data_were_unless_options_say_otherwise(tmp_path, run):
+    images = pixels(40) // 16
+    manifest = write_turned(tmp_path, images)
+    assert manifest.reading == Reading((0.0, 16.0), transpose=True)
+    trained = dataclasses.replace(run, reading=manifest.reading)
+    source = sources.open_csv(trained, tmp_path / "train.csv")
+    converted = load_split(tmp_path / "data", manifest, "train").images
+    np.testing.assert_array_equal(joined(source)[0], converted)
+    (note,) = source.notes
+    assert note == "read as the training data were, with --pixel-range 0 16 --transpose; --as-is reads the file without"
+    for given in ({"as_is": True}, {"options": ReadOptions(pixel_range=(0, 255)), "as_is": True}):
+        plain = sources.open_csv(trained, tmp_path / "train.csv", **given)
+        np.testing.assert_array_equal(joined(plain)[0].reshape(40, 12), images)
+    wider = sources.open_csv(trained, tmp_path / "train.csv", ReadOptions(pixel_range=(0, 32)))
+    assert int(joined(wider)[0].max()) == 120
+    assert "reading" not in (tmp_path / "plain/manifest.json").read_text()
+
+
+def write_turned(folder, images):
+    """The images as train.csv, converted as they are to `plain`, and turned and scaled to `data`."""
+    path = write_csv(folder / "train.csv", rows=40, labels=[0, 3] * 20)
+    frame = pd.read_csv(path)
+    frame[[name for name in frame if name.startswith("pixel")]] = images
+    frame.to_csv(path, index=False)
+    convert({"train": path}, folder / "plain", image_shape=SHAPE)
+    return convert({"train": path}, folder / "data", image_shape=SHAPE, pixel_range=(0, 16), transpose=True)
 
 
 def test_csv_without_header(tmp_path, run):

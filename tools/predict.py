@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     def open_source(run: SavedRun) -> Source:
         if args.images:
             return open_images(run, args.images, args.resize, args.invert)
-        return open_csv(run, args.csv, options) if args.csv else open_split(run, args.data, args.split)
+        return open_csv(run, args.csv, options, args.as_is) if args.csv else open_split(run, args.data, args.split)
 
     # What can be refused is refused before the seconds that importing TensorFlow takes.
     options = settings_from(ReadOptions, args)
@@ -59,6 +59,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     read = [field.metadata.get("flag") or flag_of(field.name) for field in given]
     if args.split and not args.data:
         raise InputError(f"--split {args.split}: only data sets have splits; use --data or omit --split")
+    read += ["--as-is"] * args.as_is
     if read and not args.csv:
         raise InputError(f"{read[0]} is for --csv, which tells how a file is read; omit it")
     if (args.resize or args.invert) and not args.images:
@@ -86,6 +87,8 @@ def _parser() -> argparse.ArgumentParser:
         "a CSV of images, or any other file or folder that tools/csv_to_tfrecord.py reads; labels and ids are used"
     )
     source.add_argument("--csv", type=path, help=csv_help)
+    as_is = "with --csv: numbers are pixels, even if those of the training data were scaled or turned"
+    rows.add_argument("--as-is", action="store_true", help=as_is)
     source.add_argument("--images", type=path, nargs="+", default=[], metavar="FILE", help="PNG, JPEG and the like")
     rows.add_argument("--split", help="with --data: the split to predict (default: test)")
     rows.add_argument(

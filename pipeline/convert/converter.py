@@ -56,7 +56,8 @@ def convert(
         TryAgainError: a worker process was killed; the next call resumes.
     """
     inputs = open_inputs(config, on_notice)
-    rules = Rules(config.name, inputs.image_shape, config.shards, config.validation, inputs.classes)
+    shape, reading = inputs.image_shape, config.read.reading
+    rules = Rules(config.name, shape, config.shards, config.validation, inputs.classes, reading)
     workers = _beam_maker(config, on_notice) if config.runner == BEAM else config.workers
     return write_dataset(inputs.files, rules, config.out, config.overwrite, workers, on_progress, on_notice, on_written)
 
@@ -228,4 +229,5 @@ def _make_manifest(
         stride=plan.rules.layout.stride,
         planned_shards=plan.planned_shards,
         text_ids=dict(text_ids) or msgspec.UNSET,
+        reading=plan.rules.reading,
     )

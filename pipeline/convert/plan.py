@@ -11,12 +11,13 @@ import hashlib
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 
+import msgspec
 import numpy as np
 
 from pipeline.convert.source import Mark, Scan, SourceFile
 from pipeline.convert.workers import Workers
 from pipeline.errors import InputError
-from pipeline.format.manifest import MAX_CLASSES, VERSION, Source, Validation
+from pipeline.format.manifest import MAX_CLASSES, VERSION, Reading, Source, Validation
 from pipeline.format.records import RecordLayout
 from pipeline.format.tfds_metadata import shard_name
 from pipeline.splits import VAL, ValidationSampler
@@ -30,13 +31,14 @@ Labels = tuple[int, ...]
 @dataclasses.dataclass(frozen=True)
 class Rules:
     """What a plan must follow. `shards` None: by size. `classes` maps the labels of the files to those of the classes,
-    both ascending, and the names of the classes."""
+    both ascending, and the names of the classes. `reading` is for the manifest."""
 
     dataset: str
     image_shape: tuple[int, int, int]
     shards: int | Mapping[str, int] | None = None
     validation: Validation = Validation()
     classes: Callable[[Labels], tuple[Labels, tuple[str, ...]]] = lambda labels: (labels, tuple(map(str, labels)))
+    reading: Reading | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def layout(self) -> RecordLayout:

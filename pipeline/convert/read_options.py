@@ -3,8 +3,11 @@
 import dataclasses
 import math
 
+import msgspec
+
 from pipeline.cli import check_settings, setting
 from pipeline.errors import InputError
+from pipeline.format.manifest import Reading
 
 BLOCK_BYTES = 2 << 20  # larger ones cost memory and gain nothing
 MAX_CHANNELS = 4  # gray, gray and alpha, RGB, RGBA; more are rather a height or width in the wrong place
@@ -72,6 +75,12 @@ class ImageOptions:
         """Whether pixels are stored otherwise than the file has them."""
         kept = (self.pixel_range, self.image_size, self.channels) == (None, None, None)
         return self.layout == PLANES or self.transpose or not kept
+
+    @property
+    def reading(self) -> Reading | msgspec.UnsetType:
+        """What a data set remembers of these options."""
+        values = {name: getattr(self, name) for name in Reading.__struct_fields__}
+        return Reading(**values) if any(values.values()) else msgspec.UNSET
 
     def fitted(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
         """The shape of stored images, given that of the file's: resized, and with other channels, if asked for."""

@@ -76,7 +76,8 @@ def write_without_duplicates(audit: Audit, out: str | os.PathLike, overwrite: bo
     for name in table.names:
         reader = KeptRows(table.directory, manifest, name, ~dropped[table.rows_of(name)])
         inputs[name] = [TableFile(reader, classes=classes)]
-    rules = Rules(dataset_name(out), manifest.image_shape, classes=functools.partial(_classes, manifest.class_names))
+    of = functools.partial(_classes, manifest.class_names)
+    rules = Rules(dataset_name(out), manifest.image_shape, classes=of, reading=manifest.reading)
     write_dataset(inputs, rules, out, overwrite)
     return int(dropped.sum())
 

@@ -19,7 +19,7 @@ import msgspec
 from pipeline.errors import InputError, list_few
 from pipeline.feed.normalize import Normalization
 from pipeline.files import replacing
-from pipeline.format.manifest import is_class_name
+from pipeline.format.manifest import Reading, is_class_name
 
 if TYPE_CHECKING:
     import keras
@@ -96,6 +96,7 @@ class _Data(msgspec.Struct):
     image_shape: tuple[_Size, _Size, _Size]
     class_names: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
     dark_background: bool | None = None
+    reading: Reading = Reading()
 
 
 class _Settings(msgspec.Struct):
@@ -124,6 +125,7 @@ class SavedRun:
     class_names: tuple[str, ...]
     dark_background: bool | None = None  # of the training images, if it is known
     network: str = ""  # as --model names it
+    reading: Reading = Reading()
 
     def check_fits(self, where: str, image_shape: Sequence[int], class_names: Sequence[str]) -> None:
         """InputError unless the data of `where` have the images and classes that this run's model was trained on."""
@@ -197,10 +199,9 @@ def read_run(directory: str | pathlib.Path) -> SavedRun:
         config = msgspec.json.decode(path.read_bytes(), type=_Config)
     except (msgspec.DecodeError, RecursionError) as error:
         raise InputError(f"{path}: not the configuration of a run ({error}); train again") from error
-    data = config.data
-    return SavedRun(
-        directory, data.name, data.image_shape, data.class_names, data.dark_background, config.settings.model
-    )
+    data, network = config.data, config.settings.model
+    shape, names, dark = data.image_shape, data.class_names, data.dark_background
+    return SavedRun(directory, data.name, shape, names, dark, network, data.reading)
 
 
 def read_runs(directories: Sequence[str | pathlib.Path]) -> list[SavedRun]:

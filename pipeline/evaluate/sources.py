@@ -4,11 +4,13 @@ import dataclasses
 import math
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from pipeline.augment.choice import is_dark_background
+from pipeline.cli import flag_of
 from pipeline.convert.csv_reader import CsvFile
 from pipeline.convert.inputs import notes_of
 from pipeline.convert.open_file import open_file
@@ -60,20 +62,38 @@ def open_split(run: SavedRun, data_dir: pathlib.Path, split_name: str) -> Source
     return Source(split_name, [(split.images, split.labels, ids)], len(split), numbered, ids)
 
 
-def open_csv(run: SavedRun, path: pathlib.Path, options: ReadOptions = ReadOptions()) -> Source:
+def open_csv(run: SavedRun, path: pathlib.Path, options: ReadOptions = ReadOptions(), as_is: bool = False) -> Source:
     """The rows of a CSV or of another file that the converter reads, read when they are needed.
+
+    Options that are not given and changed the pixels of the training data apply here too, unless `as_is`.
 
     Raises:
         InputError: the file is missing or invalid, or its images are not of the run's size. While the rows are read: a
             row is invalid, or a label is not one of the run's classes.
     """
+    added = {} if as_is else _as_trained(run, options)
+    options = dataclasses.replace(options, **added)
     file = open_file(path, options, split="test")
     notes = notes_of(file)
+    if added:
+        given = " ".join(_option_text(name, value) for name, value in added.items())
+        notes = [*notes, f"read as the training data were, with {given}; --as-is reads the file without"]
     if isinstance(file, CsvFile):
         _check_num_pixels(run, path, file.columns.num_pixels)
         return Source(path.name, _csv_rows(file, run), None, not file.has_ids, None, file.place_of, False, notes)
     table = _open_table(run, file, options)
     return Source(path.name, _table_rows(table, run), None, not file.has_ids, None, table.place_of, False, notes)
+
+
+def _as_trained(run: SavedRun, options: ReadOptions) -> dict[str, Any]:
+    """The options of the training data's conversion that are not given now."""
+    of_run = msgspec.structs.asdict(run.reading)
+    return {name: value for name, value in of_run.items() if value and not getattr(options, name)}
+
+
+def _option_text(name: str, value: Any) -> str:
+    parts = value if isinstance(value, tuple) else [] if value is True else [value]
+    return " ".join([flag_of(name), *(part if isinstance(part, str) else f"{part:g}" for part in parts)])
 
 
 def open_images(run: SavedRun, paths: Sequence[pathlib.Path], resize: bool = False, invert: bool = False) -> Source:

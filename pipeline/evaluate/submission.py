@@ -122,7 +122,10 @@ def _check_distinct(source: Source, ids: np.ndarray) -> None:
     for row, row_id in enumerate(ids.tolist()):
         if first.setdefault(row_id, row) != row:
             here, there = source.place_of(row), source.place_of(first[row_id])
-            raise InputError(f"{here}: id {shorten(row_id)} is a duplicate, also used on {there}")
+            raise InputError(
+                f"{here}: id {shorten(row_id)} is a duplicate, also used on {there}; if these are not ids, give "
+                "--id-column none"
+            )
 
 
 def _table(ids: np.ndarray, predictions: Predictions, names: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ import math
 import pathlib
 import re
 import shlex
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -104,12 +104,21 @@ class Validation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: _Count = 0
 
 
+class Reading(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How the numbers of the sources became pixels: options of the conversion, for files of the same kind."""
+
+    pixel_range: tuple[float, float] | None = None
+    layout: Literal["HWC", "CHW"] | None = None
+    transpose: bool = False
+
+
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):  # dict: for cached properties
     """Everything a reader needs. `class_names[k]` is the label that the sources had for class k.
 
     `pixel_mean` and `pixel_std` have one value per channel, over the split `train`, in pixel units (0..255).
     `planned_shards` is the number of shards that each input split was cut into, empty if the data set cannot be rebuilt
-    from its sources. `text_ids` has the SHA-256 of the file of ids of each input split whose ids are text.
+    from its sources. `text_ids` has the SHA-256 of the file of ids of each input split whose ids are text. `reading` is
+    absent if no option changed the pixels.
     """
 
     name: _DatasetName
@@ -123,6 +132,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
     stride: _Positive
     planned_shards: dict[_SplitName, Annotated[int, msgspec.Meta(ge=1, le=MAX_SHARDS)]] = {}
     text_ids: dict[_SplitName, _Sha256] | msgspec.UnsetType = msgspec.UNSET  # so that others' hashes stay as they were
+    reading: Reading | msgspec.UnsetType = msgspec.UNSET
     version: int = VERSION
 
     @property

@@ -22,7 +22,7 @@ from pipeline.feed.order import Steps
 from pipeline.feed.order import fingerprint as order_fingerprint
 from pipeline.feed.plan import FeedPlan, default_memory_budget, plan_feed
 from pipeline.feed.stream import plan_pages, read_sample
-from pipeline.format.manifest import Manifest
+from pipeline.format.manifest import Manifest, Reading
 from pipeline.splits import TRAIN, VAL
 from pipeline.train.config import TrainConfig
 from pipeline.train.devices import Devices, choose_precision, device_memory, precision_remark
@@ -144,6 +144,7 @@ class RunPlan:
                 "image_shape": list(manifest.image_shape),
                 "class_names": list(manifest.class_names),
                 "dark_background": self.dark_background,
+                "reading": msgspec.to_builtins(manifest.reading or Reading()),
                 "num_examples": {split.name: split.num_examples for split in manifest.splits.values()},
             },
             "holdout": {"rows": self.holdout.describe(), "num_trained": self.steps.num_examples},
