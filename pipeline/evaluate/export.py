@@ -43,18 +43,20 @@ def export(run: SavedRun, kind: str, out: pathlib.Path, images: np.ndarray) -> s
     """
     model = run.load_model()
     expected = np.asarray(model.predict(images, verbose=0))
+    version = ""
     if kind == "serving":
-        out.mkdir(parents=True, exist_ok=True)
-        versions = [int(path.name) for path in out.iterdir() if re.fullmatch("[0-9]+", path.name)]
-        out = out / str(max(versions, default=0) + 1)
+        names = [path.name for path in out.iterdir()] if out.is_dir() else []
+        version = str(1 + max((int(name) for name in names if re.fullmatch("[0-9]+", name)), default=0))
+        if out.is_dir():
+            out, version = out / version, ""
     with replacing(out) as temporary:
         try:
-            predict = _WRITERS[kind](run, model, temporary)
+            predict = _WRITERS[kind](run, model, temporary / version)
         except (RuntimeError, ValueError, NotImplementedError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
             raise InputError(f"{run.directory}: its model cannot be converted to {kind} ({reason})") from error
         text = _compare(predict(images), expected)
-    return f"{out}: {text}"
+    return f"{out / version}: {text}"
 
 
 def _compare(found: np.ndarray, expected: np.ndarray) -> str:
