@@ -60,7 +60,7 @@ def test_calibrated_model_gives_the_softmax_of_logits_over_temperature(model):
     images = pixels(ROWS)
     logits = logits_of(model, images)
     labels = labels_drawn_from(softmax(logits / 2, axis=1))
-    result = calibrate(model, NORMALIZATION, (images, labels, np.arange(ROWS)), "val", batch_size=64)
+    result, _ = calibrate(model, NORMALIZATION, (images, labels, np.arange(ROWS)), "val", batch_size=64)
     assert result.temperature == pytest.approx(fit_temperature(logits, labels), rel=1e-4) and result.temperature > 1.3
     np.testing.assert_allclose(predict(model, images), softmax(logits / result.temperature, axis=1), atol=1e-5)
     np.testing.assert_array_equal(predict(model, images).argmax(axis=1), logits.argmax(axis=1))
@@ -70,7 +70,7 @@ def test_calibration_reports_loss_and_error_before_and_after(model):
     images = pixels(ROWS)
     before = predict(model, images)
     labels = labels_drawn_from(softmax(np.log(before) / 2, axis=1))
-    result = calibrate(model, NORMALIZATION, (images, labels, np.arange(ROWS)), "val", batch_size=64)
+    result, _ = calibrate(model, NORMALIZATION, (images, labels, np.arange(ROWS)), "val", batch_size=64)
     for probabilities, loss, ece in (
         (before, result.uncalibrated_loss, result.uncalibrated_ece),
         (predict(model, images), result.loss, result.ece),
@@ -87,14 +87,15 @@ def test_temperature_comes_from_evenly_spread_rows_of_a_long_split(model, monkey
     images = pixels(ROWS)
     logits = logits_of(model, images)
     labels = labels_drawn_from(softmax(logits / 2, axis=1))
-    result = calibrate(model, NORMALIZATION, (images, labels, np.arange(ROWS)), "val", batch_size=64)
-    assert result.num_examples == 100
+    result, known = calibrate(model, NORMALIZATION, (images, labels, np.arange(ROWS)), "val", batch_size=64)
+    assert result.num_examples == len(known.rows) == 100
+    np.testing.assert_allclose(known.probabilities, predict(model, images[known.rows]), atol=1e-5)
     assert result.temperature == pytest.approx(fit_temperature(logits[::4], labels[::4]), rel=1e-4)
 
 
 def unchanged(model, labels):
     weights, images = model.get_weights(), pixels(ROWS)
-    result = calibrate(model, NORMALIZATION, (images, labels, np.arange(ROWS)), "val", batch_size=64)
+    result, _ = calibrate(model, NORMALIZATION, (images, labels, np.arange(ROWS)), "val", batch_size=64)
     assert result.temperature == 1
     for before, after in zip(weights, model.get_weights(), strict=True):
         np.testing.assert_array_equal(before, after)

@@ -14,7 +14,8 @@ from pipeline.errors import InputError
 from pipeline.feed.normalize import Normalization
 from pipeline.feed.order import Steps
 from pipeline.train import checkpoint
-from pipeline.train.checkpoint import CheckpointStore, TrainState
+from pipeline.train.checkpoint import CheckpointStore
+from pipeline.train.state import TrainState
 from pipeline.train.stored import Identity, Numerics, Stamp
 from tests.helpers import faults
 

@@ -37,8 +37,8 @@ def test_commands_of_the_readme_leave_all_results(workspace):
     assert all(word in out for word in ("bars", "train", "val", "test", "270", "30", "40"))
     run_dir = workspace / "runs/first"
     names = {path.relative_to(run_dir).as_posix() for path in run_dir.rglob("*")}
-    figures = ("class_balance", "samples", "curves", "confusion_val", "predictions_val", "predictions_test")
-    files = {"config.json", "history.csv", "evaluation.json", "model.keras", "saved_model/saved_model.pb"}
+    figures = ("class_balance", "samples", "curve_loss", "confusion_val", "predictions_val", "predictions_test")
+    files = {"config.json", "history.csv", "steps.csv", "evaluation.json", "model.keras", "saved_model/saved_model.pb"}
     assert files | {f"figures/{name}.png" for name in figures} | {"checkpoints/best.npz", "tensorboard/train"} <= names
     history = pd.read_csv(run_dir / "history.csv")  # as users read the tables
     assert history["epoch"].tolist() == [1, 2, 3, 4]

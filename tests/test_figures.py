@@ -1,4 +1,4 @@
-"""Figures of a data set and of a run, for all kinds of class names and histories; complete or absent."""
+"""Figures of a data set and of an evaluation, for all kinds of class names; complete or absent."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,6 @@ every_class_set = pytest.mark.parametrize(
     [LONG, DIGITS, LETTERS, ODD, MANY, THOUSANDS],
     ids=["long names", "digits", "letters", "odd names", "130 classes", "3,000 classes"],
 )
-EPOCH = {"epoch": 1, "loss": 0.9, "accuracy": 0.7, "val_loss": 0.8, "val_accuracy": 0.75}
 
 
 @pytest.fixture
@@ -69,31 +68,17 @@ def test_one_error_in_ten_thousand_is_seen(path):
 def test_confidence(path, names):
     labels = np.arange(400) % len(names)
     predictions = Predictions.of(probabilities(400, len(names)), labels)
-    figures.confidence(predictions, evaluate("val", predictions, names, 4000), path)
-    check_picture(path)
+    for draw in (figures.confidence, figures.coverage):
+        draw(predictions, evaluate("val", predictions, names, 4000), path)
+        check_picture(path)
 
 
 @pytest.mark.parametrize("rows", [1, 10])
 def test_confidence_without_any_error(path, rows):
     predictions = Predictions.of(np.eye(10, dtype=np.float32)[:rows], np.arange(rows))
-    figures.confidence(predictions, evaluate("val", predictions, DIGITS), path)
-    check_picture(path)
-
-
-@pytest.mark.parametrize(
-    "history",
-    [
-        [EPOCH],
-        [{**EPOCH, "epoch": k} for k in range(1, 8)],
-        [EPOCH, {**EPOCH, "epoch": 2, "val_loss": np.nan}],
-        [{"epoch": 1, "loss": 0.9, "accuracy": 0.7}],
-        [{**EPOCH, "val_loss": None, "val_accuracy": None}],
-    ],
-    ids=["one epoch", "seven", "a gap", "no validation", "validation is None"],
-)
-def test_curves(path, history):
-    figures.curves(history, path)
-    check_picture(path)
+    for draw in (figures.confidence, figures.coverage):
+        draw(predictions, evaluate("val", predictions, DIGITS), path)
+        check_picture(path)
 
 
 @pytest.mark.parametrize(

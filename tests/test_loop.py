@@ -9,7 +9,14 @@ import pytest
 from pipeline.errors import InputError
 from pipeline.feed.order import Steps
 from pipeline.train.progress import StopRequested, listen_for_stop
-from tests.helpers.small_run import SmallRun, StopAfter, assert_same_weights, stored_run, without_times
+from tests.helpers.small_run import (
+    SmallRun,
+    StopAfter,
+    assert_same_weights,
+    steps_without_times,
+    stored_run,
+    without_times,
+)
 
 
 @pytest.fixture
@@ -45,6 +52,15 @@ def test_how_it_is_computed_does_not_change_the_result(start, settings):
     assert rows[0][0]["val_accuracy"] == pytest.approx(rows[1][0]["val_accuracy"], abs=0.021)
 
 
+def test_rows_of_steps_add_up_to_the_epoch(start):
+    state = start(epochs=1).fit()
+    (epoch,), rows = state.history, state.step_rows
+    assert sum(row.loss for row in rows) / 203 == pytest.approx(epoch["loss"])
+    assert sum(row.examples for row in rows) == 203
+    assert sum(row.seconds for row in rows) == pytest.approx(epoch["seconds"])
+    assert rows[-1].learning_rate == pytest.approx(epoch["learning_rate"])
+
+
 def test_every_epoch_is_an_event_with_typed_fields(start):
     run = start(epochs=2)
     history = run.fit().history
@@ -56,7 +72,7 @@ def test_every_epoch_is_an_event_with_typed_fields(start):
 def test_a_run_stopped_twice_ends_as_an_uninterrupted_one(start, feed):
     settings = {"feed": feed, "memory_budget": 10**6}
     whole = start("whole", **settings)
-    expected = whole.fit().history
+    expected = whole.fit()
     for calls, place, resumed in ((1, (1, 8), []), (3, (2, 8), [{"epoch": 1, "step": 8, "global_step": 8}])):
         run, stopper = start("stopped", **settings), StopAfter(calls)
         with pytest.raises(StopRequested):
@@ -65,7 +81,10 @@ def test_a_run_stopped_twice_ends_as_an_uninterrupted_one(start, feed):
         assert (event["epoch"], event["step"], event["signal"]) == (*place, 15)
         assert run.events("resumed") == resumed
     last = start("stopped", **settings)
-    assert without_times(last.fit().history) == without_times(expected)
+    state = last.fit()
+    assert without_times(state.history) == without_times(expected.history)
+    assert steps_without_times(state) == steps_without_times(expected)
+    assert [row.step for row in state.step_rows] == [4, 8, 12, 13, 17, 21, 25, 26, 30, 34, 38, 39]
     assert_same_weights(whole, last)
 
 

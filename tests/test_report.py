@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from pipeline.errors import InputError
-from pipeline.evaluate import metrics
+from pipeline.evaluate import metrics, predict
 from pipeline.evaluate.report import write_report
 from pipeline.format.manifest import load_manifest
 from tests.helpers.saved_runs import (
@@ -32,22 +32,31 @@ def data_dir(tmp_path_factory):
 
 
 def test_report_of_a_run(data_dir, tmp_path):
-    history = [{"epoch": 1, "loss": 0.9, "accuracy": 0.5, "val_loss": 0.8, "val_accuracy": 0.6}]
     manifest = load_manifest(data_dir)
-    report = write_report(tmp_path, tiny_model(), manifest, data_dir, NORMALIZATION, history, batch_size=10)
+    report = write_report(tmp_path, tiny_model(), manifest, data_dir, NORMALIZATION, batch_size=10)
     accuracies = {evaluation.split: evaluation.accuracy for evaluation in report.evaluations}
     assert accuracies == {"train": 1, "val": pytest.approx(19 / 23)}
     assert list(json.loads((tmp_path / metrics.FILE_NAME).read_text())["splits"]) == ["train", "val"]
-    names = {"class_balance", "curves", "samples", "confusion_val", "confidence_val", "confused_val"}
+    names = {"class_balance", "samples", "confusion_val", "confidence_val", "coverage_val", "confused_val"}
     names |= {"predictions_val", "predictions_test"}
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {f"{name}.png" for name in names}
-    assert {path.name for path in tmp_path.iterdir()} == {"model.keras", "saved_model", "evaluation.json", "figures"}
+    files = {"model.keras", "labels.txt", "saved_model", "evaluation.json", "figures"}
+    assert {path.name for path in tmp_path.iterdir()} == files
+    assert (tmp_path / "labels.txt").read_text().splitlines() == list(manifest.class_names)
+
+
+def test_every_row_is_predicted_once(data_dir, tmp_path, monkeypatch):
+    rows, in_batches = [], predict.in_batches
+    monkeypatch.setattr(predict, "in_batches", lambda *args: [rows.extend(b[2]) or b for b in in_batches(*args)])
+    manifest = load_manifest(data_dir)
+    assert write_report(tmp_path, classifier(), manifest, data_dir, NORMALIZATION).calibration.num_examples == 23
+    assert len(rows) == sum(split.num_examples for split in manifest.splits.values())
 
 
 def test_report_takes_an_even_sample_of_a_long_training_split(data_dir, tmp_path, monkeypatch):
     monkeypatch.setattr("pipeline.evaluate.report._MAX_TRAIN_ROWS", 5)
     manifest = load_manifest(data_dir)
-    train, val = write_report(tmp_path, tiny_model(), manifest, data_dir, NORMALIZATION, []).evaluations
+    train, val = write_report(tmp_path, tiny_model(), manifest, data_dir, NORMALIZATION).evaluations
     assert (train.num_examples, train.split_examples, train.accuracy) == (5, 23, 1)
     assert (val.num_examples, val.split_examples) == (23, 23)
 
@@ -62,7 +71,7 @@ def classifier():
 
 def test_exported_model_is_calibrated_on_validation(data_dir, tmp_path):
     plain, model = classifier(), classifier()
-    report = write_report(tmp_path, model, load_manifest(data_dir), data_dir, NORMALIZATION, [])
+    report = write_report(tmp_path, model, load_manifest(data_dir), data_dir, NORMALIZATION)
     text = (tmp_path / metrics.FILE_NAME).read_text()
     result = json.loads(text)["calibration"]
     temperature = result["temperature"]
@@ -85,7 +94,7 @@ def test_without_validation_nothing_is_calibrated(tmp_path):
     csv_to_tfrecord.main([str(arg) for arg in args])
     model = classifier()
     weights = model.get_weights()
-    write_report(tmp_path, model, load_manifest(tmp_path / "data"), tmp_path / "data", NORMALIZATION, [])
+    write_report(tmp_path, model, load_manifest(tmp_path / "data"), tmp_path / "data", NORMALIZATION)
     assert json.loads((tmp_path / metrics.FILE_NAME).read_text())["calibration"] is None
     assert all(map(np.array_equal, weights, model.get_weights()))
 
@@ -95,5 +104,5 @@ def test_model_is_exported_even_if_validation_cannot_be_read(data_dir, tmp_path)
     shard = next((tmp_path / "data").glob("*val*"))
     shard.write_bytes(b"x" * shard.stat().st_size)
     with pytest.raises(InputError):
-        write_report(tmp_path, classifier(), load_manifest(tmp_path / "data"), tmp_path / "data", NORMALIZATION, [])
+        write_report(tmp_path, classifier(), load_manifest(tmp_path / "data"), tmp_path / "data", NORMALIZATION)
     assert (tmp_path / "model.keras").is_file()

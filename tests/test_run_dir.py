@@ -11,6 +11,7 @@ import pytest
 from pipeline.errors import InputError
 from pipeline.feed.normalize import Normalization
 from pipeline.train.run_dir import COLUMNS, RunDirectory
+from pipeline.train.state import TrainState
 from pipeline.train.stored import Identity
 from tests.helpers import faults
 
@@ -181,7 +182,8 @@ def test_what_a_killed_run_left_is_removed(run):
 
 def test_history_has_a_row_per_epoch_and_leaves_missing_figures_empty(run):
     run.path.mkdir()
-    run.write_history([{"epoch": 1, "step": 13, "loss": 0.5, "accuracy": 0.75}])
+    run.write_history(TrainState(history=[{"epoch": 1, "step": 13, "loss": 0.5, "accuracy": 0.75}]))
     rows = list(csv.DictReader((run.path / "history.csv").open()))
     assert tuple(rows[0]) == COLUMNS
     assert (rows[0]["loss"], rows[0]["val_loss"]) == ("0.5", "")
+    assert (run.path / "steps.csv").read_text() == "step,loss,accuracy,learning_rate,images_per_second,feed_wait\n"

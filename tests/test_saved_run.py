@@ -93,7 +93,8 @@ def test_exporting_again_replaces_and_leaves_nothing_else(run_dir):
     outputs = load_serving(run_dir)(images=tf.constant(images))
     np.testing.assert_allclose(outputs["probabilities"], probabilities, rtol=1e-5, atol=1e-6)
     assert outputs["class_names"].numpy()[2].decode() == "\u0c97"
-    assert sorted(path.name for path in run_dir.iterdir()) == ["config.json", "model.keras", "saved_model"]
+    names = ["config.json", "labels.txt", "model.keras", "saved_model"]
+    assert sorted(path.name for path in run_dir.iterdir()) == names
     config = json.loads(zipfile.ZipFile(run_dir / "model.keras").read("config.json"))
     *layers, network = config["config"]["layers"]
     layers += network["config"]["layers"]

@@ -9,10 +9,12 @@ import importlib.resources
 import json
 import pathlib
 import shlex
+import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.errors import InputError
+from pipeline.evaluate.curves import CURVES
 from pipeline.evaluate.metrics import FILE_NAME as EVALUATION_NAME
 from pipeline.evaluate.report import FIGURES_NAME
 from pipeline.evaluate.saved_run import CONFIG_NAME, SERIES_NAME
@@ -84,6 +86,7 @@ def _values(
         "calibration": evaluation.get("calibration"),
         "classes": {name: split["classes"][:_MAX_CLASSES] for name, split in splits.items() if name != "train"},
         "confused": {name: split["confused_pairs"][:10] for name, split in splits.items() if name != "train"},
+        "curves": CURVES,
         "figure": lambda name: _inline(run_dir / FIGURES_NAME / f"{name}.png"),
         "predicted": _predicted(run_dir, splits),
         "command": _command(config["settings"]),
@@ -96,7 +99,7 @@ def _facts(config: Mapping[str, Any], history: Sequence[Mapping]) -> dict[str, s
     rows = config["data"]["num_examples"]
     facts = {
         "training rows": f"{config['holdout']['num_trained']:,} of {rows.get('train', 0):,}",
-        "held out": str(config["holdout"]["rows"]),
+        "validation": {"split": "the split val"}.get(config["holdout"]["rows"], str(config["holdout"]["rows"])),
         "network": str(config["identity"]["network"]),
         "precision": str(config["precision"]),
         "devices": f"{config['strategy']['name']}: {', '.join(config['strategy']['devices'])}",
@@ -153,9 +156,13 @@ def _card(config: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _inline(path: pathlib.Path) -> str | None:
-    """A PNG as a data URL; None if there is none."""
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}" if path.is_file() else None
+def _inline(path: pathlib.Path) -> dict[str, Any] | None:
+    """A PNG as a data URL, with its width and height in pixels; None if there is none."""
+    if not path.is_file():
+        return None
+    data = path.read_bytes()
+    width, height = struct.unpack(">II", data[16:24])  # of the header, which comes first
+    return {"url": f"data:image/png;base64,{base64.b64encode(data).decode()}", "width": width, "height": height}
 
 
 def _read_json(path: pathlib.Path) -> Mapping[str, Any]:

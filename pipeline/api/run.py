@@ -3,7 +3,7 @@
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.status import doing, reported_to
 from pipeline.train.config import TrainConfig, check_patience
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pipeline.train.devices import Devices
     from pipeline.train.progress import Reporter
     from pipeline.train.run_plan import RunPlan
+    from pipeline.train.state import TrainState
 
 
 def train(config: TrainConfig, callbacks: "Sequence[keras.callbacks.Callback]" = ()) -> int:
@@ -113,8 +114,8 @@ def train_run(
                 reporter.line("the best checkpoint cannot be read; the results are of the last weights")
             with trainer.averaged_weights():
                 if devices.is_chief:
-                    run.write_history(state.history)  # which a kill after the last checkpoint kept from being written
-                    write_results(run.path, plan, model, state.history, reporter)
+                    run.write_history(state)  # which a kill after the last checkpoint kept from being written
+                    write_results(run.path, plan, model, state, reporter)
         finally:
             # Workers leave together: to the others, one that has left looks like one that died.
             devices.wait_for_all()
@@ -122,12 +123,13 @@ def train_run(
 
 
 def write_results(
-    run_dir: pathlib.Path, plan: "RunPlan", model: "keras.Model", history: list[Any], reporter: "Reporter"
+    run_dir: pathlib.Path, plan: "RunPlan", model: "keras.Model", state: "TrainState", reporter: "Reporter"
 ) -> None:
     """Evaluate and export the model, draw the figures of the run, and write its page."""
     from pipeline.api.page import write_page
+    from pipeline.evaluate.curves import curves
     from pipeline.evaluate.metrics import print_evaluations
-    from pipeline.evaluate.report import draw_augmented, write_report
+    from pipeline.evaluate.report import FIGURES_NAME, draw_augmented, write_report
     from pipeline.train.setup import make_inference_model
 
     config = plan.config
@@ -137,10 +139,10 @@ def write_results(
         plan.manifest,
         config.data,
         plan.normalization,
-        history,
         batch_size=min(1024, config.batch_size),  # training has shown that this many fit
         holdout=plan.holdout,
     )
+    curves(state.history, [row.figures() for row in state.step_rows], run_dir / FIGURES_NAME)
     draw_augmented(run_dir, plan.manifest, config.data, plan.augmentation, config.seed, plan.dark_background)
     page = write_page(run_dir)
     if not config.log_json:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.evaluate.predict import Rows, make_predictor
+from pipeline.evaluate.predict import KnownRows, Rows, make_predictor
 from pipeline.evaluate.saved_run import takes_pixels
 from pipeline.feed.normalize import Normalization
 
@@ -52,31 +52,38 @@ class Calibration:
 
 def calibrate(
     model: "keras.Model", normalization: Normalization, rows: Rows, split: str, batch_size: int
-) -> Calibration:
+) -> tuple[Calibration, KnownRows | None]:
     """Fit a temperature on labelled rows, of at most 10,000 evenly spread ones, and fold it into the model.
 
     The model is changed in place: afterwards its output is softmax(logits / temperature). It stays as it is unless its
     output is the softmax of a Dense layer named "logits", or if every row is right, which gives no finite optimum.
 
+    Returns:
+        The calibration, and the changed model's probabilities of the rows that it took; None if it took none.
+
     Raises:
         InputError: a logit is not a number, or a batch does not fit into memory.
     """
     import keras
+    from scipy.special import softmax
 
     count = min(len(rows[0]), _MAX_ROWS)
-    rows = tuple(array[np.arange(count) * len(array) // count] for array in rows)
+    chosen = np.arange(count) * len(rows[0]) // count
+    rows = tuple(array[chosen] for array in rows)
     layer = find_logits(model)
     if layer is None:
-        return Calibration(split, count, skipped="the output is not the softmax of a Dense layer named logits")
+        return Calibration(split, count, skipped="the output is not the softmax of a Dense layer named logits"), None
     head = takes_pixels(keras.Model(model.input, layer.output), normalization)
     predict = make_predictor(head, model.input_shape[1:], batch_size)
     logits, labels = np.concatenate([values for _, values in predict([rows], f"split {split}")]), rows[1]
     if (logits.argmax(axis=1) == labels).all():
-        return Calibration(split, count, skipped=f"all {count:,} rows of {split} are right")
+        known = KnownRows(chosen, softmax(logits, axis=1))
+        return Calibration(split, count, skipped=f"all {count:,} rows of {split} are right"), known
     temperature = fit_temperature(logits, labels)
     fold_temperature(layer, temperature)
     (loss, ece), (new_loss, new_ece) = (_measure(logits / value, labels) for value in (1.0, temperature))
-    return Calibration(split, count, temperature, loss, new_loss, ece, new_ece)
+    known = KnownRows(chosen, softmax(logits / np.float32(temperature), axis=1))
+    return Calibration(split, count, temperature, loss, new_loss, ece, new_ece), known
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:

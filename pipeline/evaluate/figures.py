@@ -1,13 +1,13 @@
-"""Figures of a data set and of a run: balance of the classes, curves of training, confusion, and confidence.
+"""Figures of a data set and of an evaluation: balance of the classes, confusion, and confidence.
 
-`drawing`, `label_ticks` and `short_name` are what all figures share: style, names that can be drawn, files that are
-complete or absent.
+`drawing`, `set_title`, `label_ticks` and `short_name` are what all figures share: style, names that can be drawn,
+files that are complete or absent.
 """
 
 import contextlib
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,12 +27,13 @@ if TYPE_CHECKING:
 BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#767676"
 RED = "#C1121F"  # for what is wrong; dark enough for text, and not to be confused with the blue
 
+PANEL_WIDTH = 4.8  # inches: text is readable on a phone, and a desktop shows two side by side
+
 _MAX_ANNOTATED = 20  # classes; above it numbers in the cells of a confusion matrix cannot be read
 _MAX_PAIRS = 40  # drawn if there are too many classes for a matrix
 _MAX_SIDE = 20.0  # inches, which are 2,400 pixels
 _MAX_TICKS = 60  # on an axis of at most 20 inches
 _DPI = 120
-_RATES = {"learning_rate": "Learning rate after the epoch", "images_per_second": "Images/s"}
 _FONT = "DejaVu Sans"  # comes with matplotlib, so that figures look the same everywhere
 _INCHES_PER_CHARACTER = 0.08  # at the font size below, a little more than the average
 _STYLE: dict[Any, Any] = {
@@ -69,6 +70,11 @@ def drawing(path: str | os.PathLike, width: float, height: float) -> Iterator["F
             figure.savefig(temporary, dpi=_DPI, format="png", bbox_inches="tight", pad_inches=0.1)
 
 
+def set_title(figure: "Figure", text: str) -> None:
+    """Begin the title at the left edge, which a narrow screen shows first."""
+    figure.suptitle(text, x=0.01, ha="left")
+
+
 def short_name(name: str, length: int = 24) -> str:
     """`name` as it can be drawn: at most `length` characters, those without a glyph as their code points."""
     from matplotlib.font_manager import findfont, get_font
@@ -99,7 +105,7 @@ def label_ticks(axis: "Axis", names: Sequence[str], room: float = math.inf) -> N
 def class_balance(manifest: Manifest, path: str | os.PathLike) -> None:
     """Bars of the rows per class, one panel for each split with labels."""
     labelled = [split for split in manifest.splits.values() if split.labelled]
-    width = min(_MAX_SIDE, max(6.4, 0.34 * manifest.num_classes + 1.5))
+    width = min(_MAX_SIDE, max(PANEL_WIDTH, 0.34 * manifest.num_classes + 1.5))
     with drawing(path, width, 1.0 + 1.9 * len(labelled)) as figure:
         panels = figure.subplots(len(labelled), sharex=True, squeeze=False)[:, 0]
         for axes, split in zip(panels, labelled, strict=True):
@@ -110,28 +116,7 @@ def class_balance(manifest: Manifest, path: str | os.PathLike) -> None:
         for split in manifest.splits.values():
             if not split.labelled:
                 title += f"\n{short_name(split.name)}: {split.num_examples:,} rows without labels"
-        figure.suptitle(title)
-
-
-def curves(history: Sequence[Mapping[str, Any]], path: str | os.PathLike) -> None:
-    """Loss and accuracy by epoch, for training and, if the history has it, validation; learning rate and images/s.
-
-    Args:
-        history: one row per epoch with `epoch`, `loss`, `accuracy` and maybe `val_loss`, `val_accuracy`,
-            `learning_rate` after the epoch, `images_per_second`.
-        path: the PNG to write.
-    """
-    rates = [key for key in _RATES if key in history[0]]
-    with drawing(path, 9.6, 6.2 if rates else 3.8) as figure:
-        panels = figure.subplots(
-            2 if rates else 1, 2, squeeze=False, height_ratios=[3.8, 2.2] if rates else None
-        ).ravel()
-        for axes, key in zip(panels, ("loss", "accuracy"), strict=False):
-            _plot_curve(axes, history, key)
-        for axes, key in zip(panels[2:], rates, strict=False):
-            _plot_rate(axes, history, key)
-        for axes in panels[2 + len(rates) :]:
-            axes.set_axis_off()
+        set_title(figure, title)
 
 
 def confusion(evaluation: Evaluation, path: str | os.PathLike) -> None:
@@ -150,28 +135,32 @@ def confusion(evaluation: Evaluation, path: str | os.PathLike) -> None:
         with drawing(path, 7.0, 1.6 + 0.22 * len(pairs)) as figure:
             _plot_pairs(figure.subplots(), pairs, names)
             pairs_text = f"the {len(pairs)} most frequent of {len(evaluation.errors):,} confused pairs"
-            figure.suptitle(f"{title}\n{pairs_text} (true, predicted)")
+            set_title(figure, f"{title}\n{pairs_text} (true, predicted)")
         return
-    side = min(_MAX_SIDE, max(4.6, (0.5 if len(names) <= _MAX_ANNOTATED else 0.26) * len(names)))
-    with drawing(path, side + 1.9, side + 1.0) as figure:
+    side = min(_MAX_SIDE, max(4.0, (0.42 if len(names) <= _MAX_ANNOTATED else 0.26) * len(names)))
+    with drawing(path, side + 0.7, side + 1.8) as figure:
         axes = figure.subplots()
         _plot_matrix(axes, evaluation.confusion_matrix())
         label_ticks(axes.xaxis, names, side / len(names))
         label_ticks(axes.yaxis, names)
         axes.set(xlabel="predicted class", ylabel="true class")
-        figure.suptitle(title)
+        set_title(figure, title)
 
 
 def confidence(predictions: Predictions, evaluation: Evaluation, path: str | os.PathLike) -> None:
-    """Accuracy by confidence, and accuracy of the most confident rows by their share; all rows have labels."""
-    order = np.argsort(-predictions.confidence, kind="stable")
-    correct = ~predictions.wrong[order]
-    with drawing(path, 9.6, 4.1) as figure:
-        left, right = figure.subplots(1, 2)
-        _plot_reliability(left, reliability(predictions.confidence[order], correct))
-        _plot_coverage(right, correct, evaluation.coverages)
+    """Accuracy by confidence; all rows have labels."""
+    with drawing(path, PANEL_WIDTH, 4.0) as figure:
+        _plot_reliability(figure.subplots(), reliability(predictions.confidence, ~predictions.wrong))
         title = f"{short_name(evaluation.split)}: {evaluation.rows_text}"
-        figure.suptitle(f"{title}\nexpected calibration error {evaluation.ece:.2%}")
+        set_title(figure, f"{title}\nexpected calibration error {evaluation.ece:.2%}")
+
+
+def coverage(predictions: Predictions, evaluation: Evaluation, path: str | os.PathLike) -> None:
+    """Accuracy of the most confident rows by their share; all rows have labels."""
+    order = np.argsort(-predictions.confidence, kind="stable")
+    with drawing(path, PANEL_WIDTH, 4.0) as figure:
+        _plot_coverage(figure.subplots(), ~predictions.wrong[order], evaluation.coverages)
+        set_title(figure, f"{short_name(evaluation.split)}: {evaluation.rows_text}")
 
 
 def _plot_matrix(axes: "Axes", counts: np.ndarray) -> None:
@@ -186,11 +175,13 @@ def _plot_matrix(axes: "Axes", counts: np.ndarray) -> None:
         axes.axhspan(row - 0.5, row + 0.5, color="0.9")
     for (row, column), rows in np.ndenumerate(counts) if len(counts) <= _MAX_ANNOTATED else ():
         dark = shares[row, column] > (0.75 if row == column else largest / 2)
-        size = 8 if counts.max() < 10_000 else 7  # five digits must fit into half an inch
+        size = 8 if counts.max() < 10_000 else 7  # five digits must fit into 0.42 inches
         if rows:
             color = "white" if dark else "black"
             axes.text(column, row, f"{rows}", ha="center", va="center", color=color, fontsize=size)
-    bar = axes.figure.colorbar(errors, ax=axes, shrink=0.6, format=lambda share, _: f"{100 * share:.3g}%")
+    bar = axes.figure.colorbar(
+        errors, ax=axes, location="bottom", shrink=0.6, aspect=30, format=lambda share, _: f"{100 * share:.3g}%"
+    )
     bar.set_label("errors: share of the true class's rows")
     bar.outline.set_visible(False)
     axes.spines[:].set_visible(False)
@@ -224,40 +215,6 @@ def _balance_panel(axes: "Axes", split: Split) -> None:
     axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.locator_params(axis="y", nbins=4, integer=True)
     axes.grid(axis="y")
-
-
-def _plot_curve(axes: "Axes", history: Sequence[Mapping[str, Any]], key: str) -> None:
-    from matplotlib.ticker import PercentFormatter
-
-    epochs = [row["epoch"] for row in history]
-    # An epoch without validation has None or no entry at all; both become NaN.
-    train, val = (np.array([row.get(name) for row in history], float) for name in (key, f"val_{key}"))
-    title, text, find_best = key.capitalize(), "{:.4f}", np.nanargmin
-    if key == "accuracy":
-        axes.yaxis.set_major_formatter(PercentFormatter(1))
-        text, find_best = "{:.2%}", np.nanargmax
-    else:
-        axes.set_ylabel("mean cross-entropy (nats)")
-    axes.plot(epochs, train, color=BLUE, marker="o", markersize=3, label="train")
-    if not np.isnan(val).all():
-        axes.plot(epochs, val, color=VERMILION, marker="s", markersize=3, linestyle="--", label="val")
-        best = int(find_best(val))
-        axes.plot(epochs[best], val[best], marker="o", markersize=9, markerfacecolor="none", color=VERMILION)
-        title += f" (best val {text.format(val[best])}, epoch {epochs[best]})"
-    axes.set_title(title)
-    axes.set_xlabel("epoch")
-    axes.locator_params(axis="x", integer=True, min_n_ticks=1)
-    axes.grid()
-    axes.legend(frameon=False)
-
-
-def _plot_rate(axes: "Axes", history: Sequence[Mapping[str, Any]], key: str) -> None:
-    axes.plot([row["epoch"] for row in history], [row[key] for row in history], color=BLUE, marker="o", markersize=3)
-    axes.set(title=_RATES[key], xlabel="epoch", ylim=(0, None))
-    axes.yaxis.set_major_formatter("{x:,.4g}")
-    axes.locator_params(axis="x", integer=True, min_n_ticks=1)
-    axes.locator_params(axis="y", nbins=5)
-    axes.grid()
 
 
 def _plot_reliability(axes: "Axes", bins: np.ndarray) -> None:

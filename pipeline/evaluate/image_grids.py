@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.augment.strengths import Augmentation
-from pipeline.evaluate.figures import BLUE, GREY, RED, drawing, label_ticks, short_name
+from pipeline.evaluate.figures import BLUE, GREY, RED, drawing, label_ticks, set_title, short_name
 from pipeline.evaluate.metrics import Evaluation
 from pipeline.evaluate.predict import Predictions
 from pipeline.format.records import UNLABELLED
@@ -40,7 +40,7 @@ def samples(
         title = f"{short_name(split)}: examples of each class, from {len(labels):,} rows"
         if len(names) < len(class_names):
             title += f"\n(the first {len(names)} of {len(class_names):,} classes)"
-        figure.suptitle(title)
+        set_title(figure, title)
 
 
 def augmented_samples(
@@ -68,7 +68,7 @@ def augmented_samples(
         )
         axes.set_xticks([0, (_PER_LINE - 1) / 2 + 0.5], ["original", "augmented versions of it"])
         axes.tick_params(axis="x", length=0)
-        figure.suptitle("Images as training sees them")
+        set_title(figure, "Images as training sees them")
 
 
 def predictions(
@@ -102,7 +102,7 @@ def predictions(
             if predictions.wrong[row]:
                 frame = (column - 0.48, line - 0.48), 0.96, image_bottom + 0.46
                 axes.add_patch(Rectangle(*frame, fill=False, edgecolor=RED, linewidth=3))
-        figure.suptitle(_title(split, predictions, len(chosen)))
+        set_title(figure, _title(split, predictions, len(chosen)))
 
 
 def confused(images: np.ndarray, predictions: Predictions, evaluation: Evaluation, path: str | os.PathLike) -> None:
@@ -128,7 +128,7 @@ def confused(images: np.ndarray, predictions: Predictions, evaluation: Evaluatio
                 axes.text(column, bottom, text, ha="center", va="center", color=RED, fontsize=7)
         shown_text = f"{len(pairs)} of {len(evaluation.errors):,} confused pairs"
         title = f"{short_name(evaluation.split)}: {predictions.wrong.sum():,} wrong predictions; {shown_text}"
-        figure.suptitle(f"{title}\ntrue {arrow} predicted (rows); the most confident first, with their probability")
+        set_title(figure, f"{title}\ntrue {arrow} predicted (rows); the most confident first, with their probability")
 
 
 def choose_rows(predictions: Predictions, limit: int) -> np.ndarray:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 # Images uint8 [n, H*W*C], labels int [n] (-1 if there is none), ids [n]: int64, or object if they are text.
 Rows = tuple[np.ndarray, ...]
+_BLOCK_ROWS = 4096  # copied at a time
 Predictor = Callable[[Iterable[Rows], str], Iterator[tuple[Rows, np.ndarray]]]
 
 
@@ -45,6 +46,25 @@ class Predictions(NamedTuple):
     def join(cls, parts: Sequence["Predictions"]) -> "Predictions":
         """The rows of all parts, in turn."""
         return cls(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+class KnownRows(NamedTuple):
+    """Rows int [m] of a split whose probabilities float32 [m, C] are known."""
+
+    rows: np.ndarray
+    probabilities: np.ndarray
+
+
+def predict_split(predict: Predictor, rows: Rows, where: str, known: KnownRows | None = None) -> Predictions:
+    """Predictions of the rows of a split, in their order; those that are known are not predicted again."""
+    done = np.empty(0, np.int64) if known is None else known.rows
+    parts = [] if known is None else [Predictions.of(known.probabilities, rows[1][done])]
+    missing = np.setdiff1d(np.arange(len(rows[1])), done)
+    chunks = np.split(missing, range(_BLOCK_ROWS, len(missing), _BLOCK_ROWS))
+    blocks = (tuple(array[chunk] for array in rows) for chunk in chunks)
+    parts += [Predictions.of(values, labels) for (_, labels, _), values in predict(blocks, where)]
+    back = np.concatenate([done, missing]).argsort()
+    return Predictions(*(values[back] for values in Predictions.join(parts)))
 
 
 def make_predictor(

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ from pipeline.evaluate import figures, image_grids
 from pipeline.evaluate.calibration import Calibration, calibrate
 from pipeline.evaluate.groups import measure_groups
 from pipeline.evaluate.metrics import FILE_NAME, Evaluation, evaluate, write_evaluations
-from pipeline.evaluate.predict import Predictions, Predictor, make_predictor
+from pipeline.evaluate.predict import KnownRows, Predictions, Predictor, make_predictor, predict_split
 from pipeline.evaluate.saved_run import export_model, takes_pixels
 from pipeline.feed.holdout import Holdout, LoadedRows, load_rows
 from pipeline.feed.normalize import Normalization
@@ -47,7 +47,6 @@ def write_report(
     manifest: Manifest,
     data_dir: str | pathlib.Path,
     normalization: Normalization,
-    history: Sequence[Mapping[str, float]],
     batch_size: int = 1024,
     holdout: Holdout | None = None,
 ) -> Report:
@@ -57,7 +56,6 @@ def write_report(
         run_dir: an existing directory; model.keras, saved_model/, evaluation.json and figures/ in it are replaced.
         model: the float32 inference model, of plain layers; its layer "logits" is divided by the temperature.
         manifest: of the data set in `data_dir`.
-        history: one row per epoch, as `figures.curves` takes it; may be empty.
         batch_size: rows evaluated at a time.
         holdout: what the training held out of `train`, or trained on besides it; None: nothing.
 
@@ -70,10 +68,10 @@ def write_report(
     """
     run_dir = pathlib.Path(run_dir)
     folder, names = run_dir / FIGURES_NAME, manifest.class_names
-    holdout, calibration = holdout or Holdout(Holdout.default(manifest)), None
+    holdout, calibration, known = holdout or Holdout(Holdout.default(manifest)), None, None
     try:
         with doing("calibrating"):
-            calibration = _calibrate(model, manifest, data_dir, normalization, batch_size, holdout)
+            calibration, known = _calibrate(model, manifest, data_dir, normalization, batch_size, holdout)
     finally:
         with doing("exporting the model"):
             model = takes_pixels(model, normalization)
@@ -81,13 +79,15 @@ def write_report(
     folder.mkdir(exist_ok=True)
     with doing("drawing figures"):
         figures.class_balance(manifest, folder / "class_balance.png")
-        if history:
-            figures.curves(history, folder / "curves.png")
     predict = make_predictor(model, manifest.image_shape, batch_size)
     # One split at a time, so that only one is in memory.
     with doing("evaluating and drawing predictions"):
-        parts = (_evaluate(part, predict, manifest, folder) for part in evaluated_parts(data_dir, manifest, holdout))
-        evaluations = [evaluation for evaluation in parts if evaluation is not None]
+        judged = calibration.split if calibration else ""
+        results = [
+            _evaluate(part, predict, manifest, folder, known if part.name == judged else None)
+            for part in evaluated_parts(data_dir, manifest, holdout)
+        ]
+        evaluations = [evaluation for evaluation in results if evaluation is not None]
     write_evaluations(run_dir / FILE_NAME, evaluations, calibration)
     return Report(evaluations, calibration)
 
@@ -163,7 +163,7 @@ def _calibrate(
     normalization: Normalization,
     batch_size: int,
     holdout: Holdout,
-) -> Calibration | None:
+) -> tuple[Calibration | None, KnownRows | None]:
     """Calibrate on the rows that validate the training, if there are any."""
     name, split = HOLDOUT, manifest.splits.get(VAL)
     if holdout.in_memory:
@@ -173,15 +173,16 @@ def _calibrate(
     else:
         rows = None
     if rows is None:
-        return None
+        return None, None
     return calibrate(model, normalization, (rows.images, rows.labels, rows.ids), name, batch_size)
 
 
-def _evaluate(part: Part, predict: Predictor, manifest: Manifest, folder: pathlib.Path) -> Evaluation | None:
+def _evaluate(
+    part: Part, predict: Predictor, manifest: Manifest, folder: pathlib.Path, known: KnownRows | None
+) -> Evaluation | None:
     """Draw the figures of a part; its evaluation if it has labels."""
     rows = part.arrays
-    batches = predict([(rows.images, rows.labels, rows.ids)], f"split {part.name}")
-    predictions = Predictions.join([Predictions.of(values, labels) for (_, labels, _), values in batches])
+    predictions = predict_split(predict, (rows.images, rows.labels, rows.ids), f"split {part.name}", known)
     _draw_images(part, predictions, manifest, folder)
     if not part.labelled:
         return None
@@ -189,6 +190,7 @@ def _evaluate(part: Part, predict: Predictor, manifest: Manifest, folder: pathli
     if part.name != TRAIN:  # its rows were learned, so their confusion says little
         figures.confusion(evaluation, folder / f"confusion_{part.name}.png")
         figures.confidence(predictions, evaluation, folder / f"confidence_{part.name}.png")
+        figures.coverage(predictions, evaluation, folder / f"coverage_{part.name}.png")
         _draw_confused(rows.images.reshape(-1, *manifest.image_shape), predictions, evaluation, folder)
     return evaluation
 

@@ -18,13 +18,14 @@ import msgspec
 
 from pipeline.errors import InputError, list_few
 from pipeline.feed.normalize import Normalization
-from pipeline.files import replacing
+from pipeline.files import replacing, write_text
 from pipeline.format.manifest import Reading, is_class_name
 
 if TYPE_CHECKING:
     import keras
 
 CONFIG_NAME, KERAS_NAME, SAVED_MODEL_NAME = "config.json", "model.keras", "saved_model"
+LABELS_NAME = "labels.txt"  # what TFLite and its examples take
 SERIES_NAME = "series.json"  # in the directory of a series of runs
 _METADATA = "metadata.json"
 _MAX_NAMES = 12  # class names that a message repeats, to stay one readable line
@@ -34,7 +35,7 @@ _Size = Annotated[int, msgspec.Meta(ge=1, le=1 << 24)]
 
 
 def export_model(run_dir: str | os.PathLike, model: "keras.Model", class_names: Sequence[str]) -> None:
-    """Write RUN_DIR/model.keras and RUN_DIR/saved_model; each replaces an older one when it is complete.
+    """Write model.keras, labels.txt (a class name per line) and saved_model in RUN_DIR, each complete or as before.
 
     `metadata.json` within model.keras has the `class_names`. The SavedModel's signature `serving_default` takes
     `images` uint8 [n, H, W, C] and gives `probabilities` float32 [n, num_classes], `class_names` string [num_classes],
@@ -50,6 +51,7 @@ def export_model(run_dir: str | os.PathLike, model: "keras.Model", class_names: 
     with replacing(run_dir / KERAS_NAME) as temporary:
         model.save(temporary)
         _add_metadata(temporary, class_names=list(class_names))
+    write_text(run_dir / LABELS_NAME, "".join(f"{name}\n" for name in class_names))
     with replacing(run_dir / SAVED_MODEL_NAME) as temporary:
         _write_saved_model(temporary, model, class_names)
 

@@ -6,7 +6,6 @@ only random state is that of Keras's own layers in a user's network, which are v
 augmentation and dropout masks follow from (seed, epoch, step).
 """
 
-import dataclasses
 import io
 import math
 import pathlib
@@ -23,7 +22,8 @@ from pipeline.errors import InputError
 from pipeline.feed.order import Steps
 from pipeline.files import write_bytes
 from pipeline.train.run_dir import newest_checkpoint
-from pipeline.train.stored import Count, EpochRow, Stamp, parse_json
+from pipeline.train.state import TrainState
+from pipeline.train.stored import Stamp, parse_json
 
 _PATTERN = re.compile(r"checkpoint-(\d{9,18})\.npz")
 FOLDER, BEST = "checkpoints", "best.npz"
@@ -32,55 +32,6 @@ _NPY_MAGIC = b"\x93NUMPY\x01\x00"  # version 1.0; numpy.org/doc/stable/reference
 _MAX_HEADER_BYTES = 512  # of an array's type and shape
 _MAX_STATE_BYTES = 2**28  # a history of a million epochs is about as long
 _UNREADABLE = (OSError, zipfile.BadZipFile, zlib.error, ValueError, KeyError)
-
-
-@dataclasses.dataclass
-class TrainState:
-    """The position of a run: `step` of `epoch` is the next one; `totals` and `seconds` are of the epoch so far.
-
-    `totals` are the sums of loss, correct predictions and examples. `audit` is what EpochAudit has counted of the epoch
-    so far, or None if not all of it was counted; `recoveries` is how often the run has gone back to a checkpoint with a
-    lower learning rate; `dealt_to` is the number of workers that this epoch's stream is dealt to, 1 without a stream.
-    """
-
-    epoch: Count = 0
-    step: Count = 0
-    global_step: Count = 0
-    totals: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    seconds: float = 0.0
-    history: list[EpochRow] = dataclasses.field(default_factory=list)
-    recoveries: Count = 0
-    audit: bytes | None = dataclasses.field(default=None, compare=False)
-    dealt_to: Count = 1
-
-    def deal_to(self, workers: int) -> None:
-        """Continue with the epoch dealt to so many workers.
-
-        Raises:
-            InputError: it was begun with another number, so rows would be trained on twice and others not at all.
-        """
-        if self.step and workers != self.dealt_to:
-            raise InputError(
-                f"the newest checkpoint is inside epoch {self.epoch + 1} of a stream dealt to {self.dealt_to} "
-                f"worker(s), not {workers}; resume with {self.dealt_to}, and change the number between epochs"
-            )
-        self.dealt_to = workers
-
-    def check(self, steps: Steps, epochs: int | None) -> None:
-        """Check that a run of these steps, and of so many epochs if not None, can stand here; ValueError if not."""
-        on_a_call = self.step < steps.per_epoch and self.step % steps.steps_per_call == 0
-        if not on_a_call or self.global_step != self.epoch * steps.per_epoch + self.step:
-            place = f"epoch {self.epoch}, step {self.step}, global step {self.global_step}"
-            raise ValueError(f"{place} is not a position of it")
-        if epochs is not None and self.epoch > epochs:
-            raise ValueError(f"it is at epoch {self.epoch} of {epochs}")
-        # The length first: an invalid epoch can be of any size.
-        if len(self.history) != self.epoch or any(
-            (row["epoch"], row["step"]) != (k, k * steps.per_epoch) for k, row in enumerate(self.history, start=1)
-        ):
-            raise ValueError("its history does not have one row per epoch")
-        if not math.isclose(self.totals[2], self.step * steps.batch_size, rel_tol=1e-6) or self.seconds < 0:
-            raise ValueError(f"its totals {self.totals} are not those of {self.step} steps")
 
 
 class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -7,22 +7,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from pipeline.feed.dataset import Position
 from pipeline.status import doing
 from pipeline.train.audit import check_epoch
 from pipeline.train.callbacks import start_callbacks
-from pipeline.train.checkpoint import CheckpointStore, TrainState
+from pipeline.train.checkpoint import CheckpointStore
 from pipeline.train.devices import Devices
 from pipeline.train.gpu_monitor import idle_reason, make_gpu_monitor
 from pipeline.train.prefetch import Feeds, prefetch_to_devices
 from pipeline.train.progress import Reporter, StopRequested, StopSignal, ThroughputMeter
 from pipeline.train.recovery import RATE_FACTOR, Diverged, FiniteGuard, advice, go_back
 from pipeline.train.run_plan import RunPlan
+from pipeline.train.state import StepRow, TrainState
 from pipeline.train.step import CallResult, CompiledSteps
 from pipeline.train.stored import EpochRow
 
 _STATISTICS_STEPS = 64  # batches whose statistics the averaged weights get
+_MAX_STEP_ROWS = 1000  # every checkpoint holds them
 
 
 class Trainer:
@@ -49,7 +52,8 @@ class Trainer:
         self._listeners = keras.callbacks.CallbackList()
         self._stop_signal = StopSignal()
         self._traced = False  # whether the step is compiled
-        self._on_epoch: Callable[[list[EpochRow]], None] | None = None
+        self._row_steps = -(-self._config.epochs * self._steps.per_epoch // _MAX_STEP_ROWS)
+        self._on_epoch: Callable[[TrainState], None] | None = None
 
     def restore(self) -> TrainState:
         """Load the newest checkpoint; returns the state to resume from, or a fresh one.
@@ -71,7 +75,7 @@ class Trainer:
         state: TrainState,
         callbacks: Sequence[keras.callbacks.Callback] = (),
         stop: StopSignal | None = None,
-        on_epoch: Callable[[list[EpochRow]], None] | None = None,
+        on_epoch: Callable[[TrainState], None] | None = None,
     ) -> TrainState:
         """Train from `state` to the end, and return the state there.
 
@@ -80,7 +84,7 @@ class Trainer:
                 last step of each call. On several workers, a callback that stops training must be given to all. A
                 recovery starts the epoch of its checkpoint again.
             stop: once truthy, training stops after the running call, with a checkpoint.
-            on_epoch: called with the history after each epoch, when its checkpoint is written or being written.
+            on_epoch: called with the state after each epoch, when its checkpoint is written or being written.
 
         Raises:
             StopRequested: `stop` became truthy here or on another worker; the checkpoint is written.
@@ -137,19 +141,19 @@ class Trainer:
         self._listeners.on_train_batch_begin(first)
         started = time.perf_counter()
         parts, counts = next(feed)
-        self._waited += time.perf_counter() - started
+        waited = time.perf_counter() - started
+        self._waited += waited
         with contextlib.nullcontext() if self._traced else doing("compiling the first step"):
             result = self._compiled.train(parts, counts, state.global_step, bool(self._stop_signal))
         self._traced = True
-        state.seconds += time.perf_counter() - started
+        seconds = time.perf_counter() - started
         self._guard.check_call(state, parts, result, count)
-        state.totals = _added(state.totals, result)
-        state.step += count
-        state.global_step += count
+        row = StepRow(state.global_step + count, *result[:3], seconds, waited, result.learning_rate)
+        state.add(row, self._row_steps)
         meter.mark(int(result.examples))
-        running = _means(state)
-        self._listeners.on_train_batch_end(first + count - 1, running)
-        logs = {**running, "images_per_second": meter.images_per_second}
+        logs = {**row.figures(), **_means(state)}
+        self._listeners.on_train_batch_end(first + count - 1, logs)
+        logs["images_per_second"] = meter.images_per_second
         self._reporter.step(state.epoch, self._config.epochs, state.step, self._steps.per_epoch, logs)
         return result, parts
 
@@ -169,27 +173,28 @@ class Trainer:
             "learning_rate": float(keras.ops.convert_to_numpy(self._optimizer.learning_rate)),
         }
         best = _score(logs) > max(map(_score, state.history), default=-math.inf)
-        row: EpochRow = {"epoch": state.epoch + 1, "step": state.global_step, **logs}  # type: ignore[typeddict-item]
+        row = EpochRow(epoch=state.epoch + 1, step=state.global_step, **logs, **gpus)  # type: ignore[typeddict-item]
         state.history.append(row)
         state.epoch, state.step, state.seconds, state.totals = state.epoch + 1, 0, 0.0, (0.0, 0.0, 0.0)
         self._save(state, best)
-        self._reporter.epoch(self._config.epochs, {**row, **gpus})
+        self._reporter.epoch(self._config.epochs, row)
         # The first epoch compiles; one line is enough for all after it.
         if state.epoch == 2 and gpus and (text := idle_reason(gpus["gpu_utilisation"], gpus["feed_wait"])):
             self._reporter.line(text, event="bottleneck", epoch=2, **gpus)
         self._listeners.on_epoch_end(state.epoch - 1, logs)
         if self._on_epoch is not None:
-            self._on_epoch(state.history)
+            self._on_epoch(state)
 
     def _validate(self, state: TrainState) -> dict[str, float]:
         if self._feeds.validation is None:
             return {}
-        sums = (0.0, 0.0, 0.0)
+        sums = np.zeros(3)
         with doing("validating"), self.averaged_weights():
             for parts, counts in self._delivered(self._feeds.validation()):
-                sums = _added(sums, self._compiled.evaluate(parts, counts))
-        self._guard.check_validation(state, sums[0])
-        return {"val_loss": sums[0] / sums[2], "val_accuracy": sums[1] / sums[2]}
+                sums += self._compiled.evaluate(parts, counts)[:3]
+        loss, correct, examples = sums.tolist()
+        self._guard.check_validation(state, loss)
+        return {"val_loss": loss / examples, "val_accuracy": correct / examples}
 
     def averaged_weights(self) -> contextlib.AbstractContextManager[None]:
         """Within the block the model has the moving average of its weights, if the recipe keeps one."""
@@ -279,10 +284,6 @@ class Trainer:
         """Print a line with the position of `state` (epochs from 1)."""
         position = {"epoch": state.epoch + 1, "step": state.step, "global_step": state.global_step}
         self._reporter.line(text, event=event, **position, **fields)
-
-
-def _added(sums: tuple[float, float, float], result: CallResult) -> tuple[float, float, float]:
-    return sums[0] + result.loss, sums[1] + result.correct, sums[2] + result.examples
 
 
 def _means(state: TrainState) -> dict[str, float]:

@@ -8,9 +8,10 @@ import numpy as np
 
 from pipeline.errors import InputError, pluralize
 from pipeline.train.audit import ReadIds, name_ids
-from pipeline.train.checkpoint import CheckpointStore, TrainState
+from pipeline.train.checkpoint import CheckpointStore
 from pipeline.train.devices import Devices
 from pipeline.train.optimizer import lower_rate, rate_at
+from pipeline.train.state import TrainState
 from pipeline.train.step import CallResult, CompiledSteps
 
 RATE_FACTOR = 0.5  # of the learning rate, each time a run goes back

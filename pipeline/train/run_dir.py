@@ -8,20 +8,22 @@ import json
 import os
 import pathlib
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from pipeline.errors import InputError
 from pipeline.files import locked, remove_stale, write_text
+from pipeline.train.state import TrainState
 from pipeline.train.stored import Identity, StoredData, StoredRun, parse_json
 
-CONFIG_NAME, HISTORY_NAME, LOCK_NAME = "config.json", "history.csv", ".lock"
+CONFIG_NAME, HISTORY_NAME, STEPS_NAME, LOCK_NAME = "config.json", "history.csv", "steps.csv", ".lock"
 COLUMNS = (
     *("epoch", "step", "loss", "accuracy", "val_loss", "val_accuracy"),
-    *("images_per_second", "seconds", "learning_rate"),
+    *("images_per_second", "seconds", "learning_rate", "gpu_utilisation"),
 )
+STEP_COLUMNS = ("step", "loss", "accuracy", "learning_rate", "images_per_second", "feed_wait")
 
 
 class RunDirectory:
@@ -93,13 +95,16 @@ class RunDirectory:
         write_text(self.path / CONFIG_NAME, json.dumps(content, indent=1, sort_keys=True) + "\n")
         return start, remarks
 
-    def write_history(self, history: Sequence[Mapping[str, Any]]) -> None:
-        """Write history.csv: one row per epoch; a figure that a run does not have (no validation) is left empty."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(history)
-        write_text(self.path / HISTORY_NAME, text.getvalue())
+    def write_history(self, state: TrainState) -> None:
+        """Write history.csv, a row per epoch, and steps.csv; a figure that a run does not have is left empty."""
+        steps = [row.figures() for row in state.step_rows]
+        tables: Any = (HISTORY_NAME, COLUMNS, state.history), (STEPS_NAME, STEP_COLUMNS, steps)
+        for name, columns, rows in tables:
+            text = io.StringIO()
+            writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+            write_text(self.path / name, text.getvalue())
 
     def _check(self, identity: Identity, fresh: bool, config: Mapping[str, Any]) -> None:
         """Check that a run of this identity may be here, without changing anything; InputError as for `claim`."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from pipeline.train.run_plan import RunPlan
 _SUMS = 4  # a call adds up loss, correct, examples and stop, in this order; then the loss of each step
 # AutoGraph is for the loops over steps alone: translating all that a step calls took half of the time to the first one.
 _as_written = tf.autograph.experimental.do_not_convert
+_compile = functools.partial(tf.function, jit_compile=True)
 
 
 class CallResult(NamedTuple):
@@ -32,6 +34,7 @@ class CallResult(NamedTuple):
     stop: bool  # whether a stop was requested on any worker
     step_losses: np.ndarray  # float32 [steps_per_call]: each step's part of `loss`, 0 for steps that the call lacks
     finite: bool  # whether all weights are finite after it
+    learning_rate: float  # of the step that follows
 
 
 class CompiledSteps:
@@ -105,7 +108,7 @@ class CompiledSteps:
 
     def evaluate(self, parts: Any, count: tf.Tensor) -> CallResult:
         """Evaluate one element, without training."""
-        return _unpack(np.append(self._evaluate_call(parts, count).numpy(), np.float32(1)))
+        return _unpack(np.append(self._evaluate_call(parts, count).numpy(), np.array([1, 0], np.float32)))
 
     @contextlib.contextmanager
     def averaged_weights(self, elements: Callable[[], Iterable[tuple[Any, tf.Tensor]]]) -> Iterator[None]:
@@ -144,8 +147,9 @@ class CompiledSteps:
         strategy.run(self._average_state)
         # A loss can stay finite on weights that are not: relu takes NaN for 0.
         weights = tf.cast(_are_finite(self.model.weights), tf.float32)
+        rate = tf.cast(self.optimizer.learning_rate, tf.float32)
         # Reading the totals outside the replicas sums them over all of them, on all workers.
-        return tf.concat([self._totals.read_value(), [weights]], axis=0)
+        return tf.concat([self._totals.read_value(), [weights, rate]], axis=0)
 
     def _evaluate(self, parts, count):
         strategy = self._devices.strategy
@@ -260,10 +264,6 @@ class CompiledSteps:
         self._totals.assign_add(tf.concat([[*sums, 0.0], of_step], axis=0))
 
 
-def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
-    return tf.function(function, jit_compile=True)
-
-
 def _number_of_steps(count: tf.Tensor) -> tf.Tensor:
     """int32; a loop's condition is computed by the host, which need not wait for a GPU to know it."""
     with tf.device("CPU:0"):
@@ -289,8 +289,8 @@ def _class_weights(plan: RunPlan, counts: np.ndarray) -> tf.Tensor | None:
 
 
 def _unpack(vector: np.ndarray) -> CallResult:
-    loss, correct, examples, stop = map(float, vector[:_SUMS])
-    return CallResult(loss, correct, examples, stop > 0, vector[_SUMS:-1], bool(vector[-1]))
+    loss, correct, examples, stop, *_, finite, rate = map(float, vector)
+    return CallResult(loss, correct, examples, stop > 0, vector[_SUMS:-2], finite > 0, rate)
 
 
 def _are_finite(variables: Sequence[Any]) -> tf.Tensor:

@@ -143,6 +143,7 @@ class EpochRow(_Epoch, total=False):
 
     val_loss: float
     val_accuracy: float
+    gpu_utilisation: float
 
 
 def parse_json(text: bytes, kind: type[_T]) -> _T:

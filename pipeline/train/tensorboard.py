@@ -1,7 +1,6 @@
 """What `--tensorboard` and `--profile` write: scalars per step and epoch, augmented images, histograms, a profile."""
 
 import sys
-import time
 from typing import Any
 
 import keras
@@ -24,8 +23,7 @@ class StepBoard(keras.callbacks.TensorBoard):
 
     def __init__(self, plan: RunPlan) -> None:
         super().__init__(str(plan.config.run_dir / FOLDER), histogram_freq=1, write_graph=False)
-        self._plan, self._begun = plan, 0.0
-        self._epoch = self._done = 0
+        self._plan = plan
 
     def on_train_begin(self, logs: Any = None) -> None:
         super().on_train_begin(logs)
@@ -37,23 +35,12 @@ class StepBoard(keras.callbacks.TensorBoard):
             with self._train_writer.as_default():
                 tf.summary.image("augmented", shown, step=0, max_outputs=_IMAGES)
 
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        super().on_epoch_begin(epoch, logs)
-        self._epoch = epoch
-
-    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        self._begun, self._done = time.perf_counter(), batch
-
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        steps, seconds = batch + 1 - self._done, time.perf_counter() - self._begun
-        values = {
-            **(logs or {}),
-            "learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
-            "images_per_second": steps * self._plan.steps.batch_size / seconds,
-        }
+        values = dict(logs or {})
+        step = int(values.pop("step"))
         with self._train_writer.as_default():
             for name, value in values.items():
-                tf.summary.scalar(f"step_{name}", value, step=self._epoch * self._plan.steps.per_epoch + batch + 1)
+                tf.summary.scalar(f"step_{name}", value, step=step)
 
 
 class Profile(keras.callbacks.Callback):

@@ -11,12 +11,13 @@ import numpy as np
 from models.layer_types import PLAIN, LayerTypes
 from pipeline.format.manifest import load_manifest
 from pipeline.train import setup
-from pipeline.train.checkpoint import CheckpointStore, TrainState
+from pipeline.train.checkpoint import CheckpointStore
 from pipeline.train.config import TrainConfig
 from pipeline.train.devices import make_devices
 from pipeline.train.environment import numerics
 from pipeline.train.progress import Reporter, StopSignal
 from pipeline.train.run_plan import RunPlan, make_run_plan
+from pipeline.train.state import TrainState
 from pipeline.train.stored import Stamp, StoredFeed, StoredRun
 
 
@@ -112,6 +113,11 @@ def stored_run(plan: RunPlan) -> StoredRun:
 def without_times(history: list[Any]) -> list[dict[str, Any]]:
     """A history without what the clock measured."""
     return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in history]
+
+
+def steps_without_times(state: TrainState) -> list[Any]:
+    """The rows of steps without what the clock measured."""
+    return [row._replace(seconds=0.0, waited=0.0) for row in state.step_rows]
 
 
 def assert_same_weights(left: SmallRun, right: SmallRun, tolerance: float = 0.0) -> None:
