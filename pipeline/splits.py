@@ -6,6 +6,7 @@ fraction and the order of the rows: not on the number of shards, nor on how file
 """
 
 import fractions
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -33,8 +34,22 @@ def stored_name(name: str) -> str:
 
 
 def similar_name(name: str) -> str | None:
-    """The split that trains or validates, if this one probably should; None if its name means nothing else."""
-    return _SIMILAR.get(name.lower())
+    """The split that trains, validates or tests, if this one probably should; None if its name means nothing else."""
+    lower = name.lower()
+    meant = _SIMILAR.get(lower, lower if lower in _OF_VALUES else None)
+    return None if meant == name else meant
+
+
+def split_notes(names: Iterable[str], have_labels: bool) -> Iterator[str]:
+    """What to report of the names of splits, a line each: those stored otherwise, and those that train.py ignores."""
+    names = list(dict.fromkeys(names))
+    for name in names:
+        if stored_name(name) != name:
+            yield f"split {name!r} is stored as {stored_name(name)!r}, the name that train.py looks for"
+        elif (similar := similar_name(name)) is not None:
+            yield f"split {name!r}: train.py trains on {TRAIN!r} and validates on {VAL!r}; is it {similar!r}?"
+    if have_labels and not {TRAIN, *_OF_VALUES.values()} & {similar_name(name) or stored_name(name) for name in names}:
+        yield f"no split is called {TRAIN!r}, which train.py trains on; there is {', '.join(map(repr, names))}"
 
 
 def split_of_value(value: str) -> str | None:

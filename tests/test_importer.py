@@ -83,7 +83,7 @@ def test_records_without_labels_are_a_split_to_predict(tmp_path):
 
 def test_duplicate_ids_across_files_are_named(tmp_path):
     for shard, first in ((0, 0), (1, 9)):
-        records = [record(IMAGE, id=first + k) for k in range(10)]
+        records = [record(IMAGE, label=1, id=first + k) for k in range(10)]
         write_records(tmp_path / f"train-{shard:05d}-of-00002", records)
     with pytest.raises(InputError) as caught:
         import_tfrecords(tmp_path, tmp_path / "out", shards=2)
@@ -96,12 +96,24 @@ def test_duplicate_ids_across_files_are_named(tmp_path):
 
 @pytest.mark.parametrize("numbers", [{"label": 1}, {"id": 5}])
 def test_files_of_one_split_must_agree(tmp_path, numbers):
-    write_records(tmp_path / "train-00000-of-00002", [record(IMAGE, **numbers)])
-    write_records(tmp_path / "train-00001-of-00002", [record(IMAGE)])
-    with pytest.raises(
-        InputError, match=f"train-00001-of-00002: has no {next(iter(numbers))}, but .*00000-of-00002 of"
-    ):
+    write_records(tmp_path / "test-00000-of-00002", [record(IMAGE, **numbers)])
+    write_records(tmp_path / "test-00001-of-00002", [record(IMAGE)])
+    with pytest.raises(InputError, match=f"test-00001-of-00002: has no {next(iter(numbers))}, but .*00000-of-00002 of"):
         import_tfrecords(tmp_path, tmp_path / "out")
+
+
+def test_training_split_without_labels_is_refused_unless_asked_for(tmp_path):
+    write_records(tmp_path / "train.tfrecord", [example({"image": IMAGE, "kind": 1})])
+    with pytest.raises(InputError, match=r"no labels, which 'train' needs; choose with --label-key, or none: .*kind"):
+        import_tfrecords(tmp_path, tmp_path / "out")
+    assert not import_tfrecords(tmp_path, tmp_path / "out", label_key="none").split("train").labelled
+
+
+def test_names_of_splits_that_training_does_not_use_are_said(tmp_path):
+    write_records(tmp_path / "data.tfrecord", [record(IMAGE, label=1)])
+    notes = []
+    import_dataset(ImportConfig(tmp_path / "out", directory=str(tmp_path)), notes.append)
+    assert "no split is called 'train', which train.py trains on; there is 'data'" in notes
 
 
 def test_corrupt_record_is_named_and_nothing_is_written(foreign, tmp_path):

@@ -33,5 +33,5 @@ def test_size_that_is_a_multiple_of_the_pixels_is_another_type():
         InputError, match="a: an image of 512 bytes, 8 per pixel of 8 x 8 x 1, so of another type than uint8"
     ):
         check_raw("a", 512, (8, 8, 1))
-    with pytest.raises(InputError, match="a: an image of 63 bytes, expected 64 for 8 x 8 x 1, or a PNG or JPEG"):
+    with pytest.raises(InputError, match="a: an image of 63 values, expected 64 for 8 x 8 x 1, or a PNG or JPEG"):
         check_raw("a", 63, (8, 8, 1))

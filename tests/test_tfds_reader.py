@@ -18,7 +18,9 @@ NAMES = ("ondu", "eradu", "muru")
 FIXED = tfds.features.Image(shape=(8, 8, 1))
 
 
-def write_tfds(folder, image=FIXED, supervised=("image", "label"), pixels=lambda row: IMAGES[row][..., None]):
+def write_tfds(
+    folder, image=FIXED, supervised=("image", "label"), pixels=lambda row: IMAGES[row][..., None], kind="tfrecord"
+):
     """A data set `bars`, version 1.0.0, of 20 examples in train and 10 in test, in files of 10."""
     directory = folder / "bars/1.0.0"
     directory.mkdir(parents=True)
@@ -27,7 +29,7 @@ def write_tfds(folder, image=FIXED, supervised=("image", "label"), pixels=lambda
         features=tfds.features.FeaturesDict({"image": image, "label": tfds.features.ClassLabel(names=NAMES)}),
         supervised_keys=supervised,
     )
-    writer = tfds.core.SequentialWriter(info, max_examples_per_shard=10)
+    writer = tfds.core.SequentialWriter(info, max_examples_per_shard=10, file_format=kind)
     writer.initialize_splits(["train", "test"])
     for split, rows in (("train", range(20)), ("test", range(20, 30))):
         writer.add_examples({split: [{"image": pixels(row), "label": LABELS[row]} for row in rows]})
@@ -35,10 +37,10 @@ def write_tfds(folder, image=FIXED, supervised=("image", "label"), pixels=lambda
     return directory
 
 
-@pytest.mark.parametrize("given", ["directory", "parent", "name", "TFRecords"])
+@pytest.mark.parametrize("given", ["directory", "parent", "name", "TFRecords", "ArrayRecord"])
 def test_prepared_data_set_is_imported_with_its_class_names(tmp_path, given):
-    directory = write_tfds(tmp_path / "tfds")
-    names = {"directory": directory, "parent": directory.parent, "name": "bars"}
+    directory = write_tfds(tmp_path / "tfds", kind="array_record" if given == "ArrayRecord" else "tfrecord")
+    names = {"directory": directory, "parent": directory.parent, "name": "bars", "ArrayRecord": directory}
     options = {"tfds": str(names.get(given)), **({"data_dir": str(tmp_path / "tfds")} if given == "name" else {})}
     if given == "TFRecords":
         options = {"directory": str(directory)}

@@ -35,7 +35,6 @@ INVALID = {
         Keys("photo"),
         r"no feature 'photo' for --image-key; it has image .bytes of 1.5 KiB.",
     ),
-    "float image": ({"image": Feature(FLOATS, 784)}, Keys(), "the image 'image' is 784 float32, not read"),
     "two images": ({"image": Feature(BYTES, 2, 9)}, Keys(), "'image' has 2 images; write an example per image"),
     "no label": (
         {"image": DATA, "label": Feature(INTEGERS, 0)},

@@ -76,7 +76,7 @@ INVALID = {
     ),
     "other length": (
         [record(IMAGE), record(IMAGE[1:])],
-        r"record 1 .*: an image of 63 bytes, expected 64 for 8 x 8 x 1, or a PNG",
+        r"record 1 .*: an image of 63 values, expected 64 for 8 x 8 x 1, or a PNG",
     ),
     "truncated PNG": ([record(IMAGE), record(GRAY[:30])], r"record 1 .*: not an image that can be decoded"),
     "truncated JPEG": (
@@ -86,7 +86,7 @@ INVALID = {
     "truncated first image": ([record(GRAY[:60]), record(GRAY)], "record 0 .*: not an image that can be decoded"),
     "color after gray": ([record(GRAY), record(COLOR)], "record 1 .*: RGB, but the first record is gray; --channels"),
     "gray after color": ([record(COLOR), record(GRAY)], "record 1 .*: gray, but the first record is RGB; --channels"),
-    "raw after color": ([record(COLOR), record(IMAGE)], "record 1 .*: an image of 64 bytes, expected 192"),
+    "raw after color": ([record(COLOR), record(IMAGE)], "record 1 .*: an image of 64 values, expected 192"),
     "some labels": ([record(IMAGE, label=1), record(IMAGE)], "only some records have labels; put them in a split"),
     "labels later": ([record(IMAGE), record(IMAGE, label=1)], "only some records have labels; put them in a split"),
     "some ids": ([record(IMAGE, id=4), record(IMAGE)], "only some records have ids"),
@@ -95,8 +95,8 @@ INVALID = {
         [record(IMAGE, label=1), record(IMAGE, label=10**9)],
         "record 1 .*: label 1000000000 is not a class",
     ),
-    "no square": ([record(IMAGE[:63])], "record 0 .*: its image is 63 raw bytes and not a square of one channel"),
-    "empty image": ([record(b"")], "record 0 .*: its image is 0 raw bytes and not a square"),
+    "no square": ([record(IMAGE[:63])], "record 0 .*: its image is 63 raw values and not a square of one channel"),
+    "empty image": ([record(b"")], "record 0 .*: its image is 0 raw values and not a square"),
     "no example": ([record(IMAGE), b"not an example"], "record 1 .*: not a tf.train.Example"),
     "no records": ([], "has no records"),
 }
@@ -251,11 +251,26 @@ def wide(kind):
 
 
 MISREAD = {
-    "float32 bytes": (wide("<f4"), {}, "its image looks like float32 values, not uint8 pixels; write it as uint8"),
+    "float32 bytes": (
+        wide("<f4"),
+        {},
+        "its image looks like float32 values, not uint8 pixels; give --image-type float",
+    ),
+    "float32 bytes of a given type": (
+        wide("<f4"),
+        {"keys": Keys(image_type="float32")},
+        "record 0 .*: pixel .* is not a whole number in 0..255; .* --pixel-range 0 1 scales",
+    ),
+    "bytes that do not fit their type": ([record(bytes(66))], {"keys": Keys(image_type="float32")}, "66 bytes, so not"),
+    "floats": (
+        [example({"image": [0.5] * 64})],
+        {},
+        "pixel 0 .*: 0.5 is not a whole .* --pixel-range 0 1 scales",
+    ),
     "float32 bytes of a known shape": (
         wide("<f4"),
         {"image_shape": (8, 8, 1)},
-        "an image of 256 bytes, 4 per pixel of 8 x 8 x 1, so of another type than uint8",
+        "256 bytes, 4 per pixel of 8 x 8 x 1, so of another type than uint8; name it, such as --image-type float32",
     ),
     "int32 bytes": ([record(IMAGES[0].astype("<i4").tobytes())], {}, "its image looks like int32 values"),
     "color without a shape": ([record(bytes(192))], {}, "give --image-shape H W C, such as --image-shape 8 8 3"),
@@ -277,6 +292,47 @@ def test_image_of_another_type_or_shape_is_refused_not_misread(tmp_path, case):
     records, options, message = MISREAD[case]
     with pytest.raises(InputError, match=message):
         read(write_records(tmp_path / "a", records), **options)
+
+
+UNIT = IMAGES[:9] / np.float32(255)
+SCALED = {
+    "float32 bytes": (wide("<f4"), "float32"),
+    "float64 bytes": (wide("<f8"), "float64"),
+    "floats": ([example({"image": image.ravel().tolist(), "label": 1}) for image in UNIT], None),
+    "tensors": ([record(tf.io.serialize_tensor(image).numpy(), label=1) for image in UNIT], None),
+}
+
+
+@pytest.mark.parametrize("case", SCALED)
+def test_floats_are_scaled_by_their_range(tmp_path, case):
+    records, image_type = SCALED[case]
+    path = write_records(tmp_path / "a", records)
+    images, _, _ = read(path, keys=Keys(image_type=image_type), pixel_range=(0, 1))
+    np.testing.assert_array_equal(images, IMAGES[:9].reshape(9, -1))
+
+
+def test_shape_of_a_tensor_is_that_of_its_image(tmp_path):
+    wide_image = IMAGES[0][:4, :, None]
+    path = write_records(tmp_path / "a", [record(tf.io.serialize_tensor(wide_image).numpy())])
+    reader = TfrecordReader(path, OPTIONS, FIND)
+    assert reader.image_shape == (4, 8, 1)
+    np.testing.assert_array_equal(next(reader.blocks()).values, [wide_image])
+
+
+@pytest.mark.parametrize("cut", [4, 30])
+def test_corrupt_tensor_is_not_read_as_one(tmp_path, cut):
+    data = tf.io.serialize_tensor(IMAGES[0]).numpy()[:-cut]
+    with pytest.raises(InputError, match="raw values and not a square"):
+        read(write_records(tmp_path / "a", [record(data)]))
+
+
+def test_raw_planes_and_columns_are_put_in_order(tmp_path):
+    colors = np.random.default_rng(0).integers(0, 256, (3, 4, 8, 3)).astype(np.uint8)
+    planes = write_records(tmp_path / "a", [record(np.moveaxis(image, -1, 0).tobytes()) for image in colors])
+    images, _, _ = read(planes, image_shape=(4, 8, 3), layout="CHW")
+    np.testing.assert_array_equal(images.reshape(colors.shape), colors)
+    turned = write_records(tmp_path / "b", [record(image.T.tobytes()) for image in IMAGES[:3]])
+    np.testing.assert_array_equal(read(turned, transpose=True)[0].reshape(3, 8, 8), IMAGES[:3])
 
 
 def test_deep_images_are_scaled_by_their_range(tmp_path):

@@ -49,6 +49,12 @@ class ImportConfig:
     id_key: str | None = setting(
         None, "of the id, or none (default: id, image_id, ...)", metavar="KEY", group=_FEATURES
     )
+    image_type: str | None = setting(
+        None,
+        "of raw bytes, such as float32, whose --pixel-range is 0 1 as a rule (default: uint8)",
+        choices=("uint8", "uint16", "int32", "int64", "float32", "float64"),
+        group=_FEATURES,
+    )
     val_fraction: float | None = setting(None, "share of each class in train to move to the split val", metavar="F")
     seed: int = setting(0, "which rows become val")
     shards: int | None = setting(None, "files per split (default: about 128 MiB each)")
@@ -69,7 +75,7 @@ class ImportConfig:
 
     @property
     def keys(self) -> Keys:
-        return Keys(self.image_key, self.label_key, self.id_key)
+        return Keys(self.image_key, self.label_key, self.id_key, self.image_type)
 
     def files(self) -> dict[str, list[pathlib.Path]]:
         """Split -> its TFRecord files."""

@@ -18,7 +18,7 @@ from pipeline.convert.table import TableFile
 from pipeline.errors import InputError
 from pipeline.format.manifest import MAX_CLASSES, Manifest, is_class_name
 from pipeline.format.tfds_metadata import LABELS_FILE
-from pipeline.splits import TRAIN, stored_name
+from pipeline.splits import TRAIN, split_notes, stored_name
 
 Readers = dict[str, list[Any]]
 
@@ -43,9 +43,12 @@ def import_dataset(
         note(class_note(names))
     places = {name: place for place, name in enumerate(names or ())}
     inputs: dict[str, list[TableFile]] = {}
+    for line in split_notes(readers, any(reader.has_labels for reader in every)):
+        note(line)
+    of_train = readers.get(TRAIN, [])
+    if of_train and config.label_key is None and not any(reader.has_labels for reader in of_train):
+        raise InputError(f"{of_train[0].path}: no labels, which {TRAIN!r} needs; {of_train[0].label_advice}")
     for split, group in readers.items():
-        if stored_name(split) != split:
-            note(f"split {split!r} is stored as {stored_name(split)!r}, the name that train.py looks for")
         files = [TableFile(reader, config.read, places) for reader in group]
         inputs.setdefault(stored_name(split), []).extend(files)
     for split, files in inputs.items():
@@ -68,7 +71,7 @@ def _open_records(config: ImportConfig) -> Readers:
     files = config.files()
     first = TfrecordReader(next(iter(files.values()))[0], config.read, config.keys)
     # Every other image must have the shape of the first.
-    make = functools.partial(TfrecordReader, options=config.read, keys=config.keys, image_shape=first.image_shape)
+    make = functools.partial(TfrecordReader, options=config.read, keys=config.keys, known_shape=first.known_shape)
     return {split: list(map(make, paths)) for split, paths in files.items()}
 
 

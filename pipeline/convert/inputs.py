@@ -21,7 +21,7 @@ from pipeline.convert.source import Identity, SourceFile, identify
 from pipeline.convert.split_column import Divisible, divide
 from pipeline.convert.table import Reader, TableFile
 from pipeline.errors import InputError, shorten
-from pipeline.splits import TRAIN, VAL, similar_name, stored_name
+from pipeline.splits import TRAIN, split_notes, stored_name
 
 OnNotice = Callable[[str], None]
 Opened = CsvFile | Reader
@@ -191,13 +191,9 @@ def _any_has(tables: Sequence[Columns], column: str | None) -> bool:
 
 def _check_splits(config: ConvertConfig, opened: Sequence[tuple[str, Opened]], note: OnNotice) -> None:
     """Say which names of splits are stored otherwise or not used, and refuse what training could not use."""
-    for name in dict.fromkeys(name for name, _ in opened):
-        similar = similar_name(name)
-        if similar is not None:
-            note(f"split {name!r}: train.py trains on {TRAIN!r} and validates on {VAL!r}; is it {similar!r}?")
-    for given in dict.fromkeys(name for name, _ in config.splits):
-        if stored_name(given) != given:
-            note(f"split {given!r} is stored as {stored_name(given)!r}, the name that train.py looks for")
+    given = opened if config.split_column is not None else config.splits
+    for line in split_notes((name for name, _ in given), any(file.has_labels for _, file in opened)):
+        note(line)
     if config.val_fraction:
         config.check_drawn({name for name, _ in opened})
     of_train = [file for name, file in opened if name == TRAIN]

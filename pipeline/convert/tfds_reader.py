@@ -49,6 +49,7 @@ class TfdsReader(ColumnReader):
         self._id = self._find("id", keys.id, features, ID_KEYS)
         if found is None:
             raise InputError(f"{self.path}: no feature is known to be an image; give --image-key: {_list(features)}")
+        self.label_advice = f"choose with --label-key, or none: {_list(features)}"
         self._images = [found]
         names = getattr(features.get(self._label), "names", None)
         self.class_names = tuple(names) if names else None
@@ -69,12 +70,16 @@ class TfdsReader(ColumnReader):
     def _read(self, names: list[str]) -> Iterator[list[dict[str, Any]]]:
         import tensorflow_datasets as tfds
 
+        builder = self._builder()
+        # Not PartialDecoding: as_data_source does not know it.
+        decoders = {key: tfds.decode.SkipDecoding() for key in builder.info.features if key not in names}
         # One file after another: by default TFDS interleaves blocks of several.
         config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
-        examples = self._builder().as_dataset(
-            split=self._split, decoders=tfds.decode.PartialDecoding(dict.fromkeys(names, True)), read_config=config
-        )
-        rows = iter(examples.as_numpy_iterator())
+        try:
+            examples = builder.as_dataset(split=self._split, decoders=decoders, read_config=config)
+            rows = iter(examples.as_numpy_iterator())
+        except NotImplementedError:  # of files for random access, such as ArrayRecord
+            rows = iter(builder.as_data_source(split=self._split, decoders=decoders))
         while block := list(itertools.islice(rows, self._rows_per_block)):
             yield block
 

@@ -39,11 +39,12 @@ Features = Mapping[str, Feature]
 
 @dataclasses.dataclass(frozen=True)
 class Keys:
-    """Keys of features; None: to be found, or absent."""
+    """Keys of features; None: to be found, or absent. `image_type`: of raw images, None for uint8."""
 
     image: str | None = None
     label: str | None = None
     id: str | None = None
+    image_type: str | None = None
 
 
 def find_keys(where: str, features: Features, given: Keys) -> Keys:
@@ -93,11 +94,6 @@ def _find(where: str, features: Features, role: str, given: str | None, known: S
 
 def _check_kinds(where: str, features: Features, keys: Keys) -> None:
     image = features[str(keys.image)]
-    if image.kind == FLOATS:
-        raise InputError(
-            f"{where}: the image {keys.image!r} is {image.text}, not read; write it as uint8 bytes or PNG, or "
-            f"choose another with --image-key: {list_features(features)}"
-        )
     if image.kind == BYTES and image.number != 1:
         raise InputError(f"{where}: {keys.image!r} has {image.number} images; write an example per image")
     for role, key in (("label", keys.label), ("id", keys.id)):

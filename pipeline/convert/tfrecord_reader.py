@@ -1,11 +1,12 @@
 """TFRecords that other programs wrote: tf.train.Examples of any length, parsed by `tf.io.parse_example` in batches.
 
-An image is its raw bytes (uint8, row-major H*W*C), integers, or a PNG or JPEG, which is decided for every record by its
-content; label and id may be absent. Importing this module imports TensorFlow.
+An image is its raw bytes (uint8 or a given type, row-major H*W*C), numbers, a serialised tensor, or a PNG or JPEG, as
+its content shows; label and id may be absent. Importing this module imports TensorFlow.
 """
 
 import math
 import pathlib
+import typing
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -13,8 +14,8 @@ import numpy as np
 import tensorflow as tf
 
 from pipeline.convert.pixels import Shape
-from pipeline.convert.raw_images import check_raw, square_shape
-from pipeline.convert.read_options import ReadOptions
+from pipeline.convert.raw_images import check_raw, raw_numbers, square_shape
+from pipeline.convert.read_options import PLANES, ReadOptions
 from pipeline.convert.readers.labels import as_labels, as_names
 from pipeline.convert.readers.pictures import gray_notes, read_picture, shape_mismatch
 from pipeline.convert.source import identify
@@ -64,7 +65,8 @@ class TfrecordReader:
     """One TFRecord file, plain or compressed.
 
     The shape of raw images is that of `options.image_shape`, or as the first record states it, or a square of one
-    channel; that of encoded ones follows from the first of them and from `options`. `image_shape`: that of other files.
+    channel; that of encoded ones follows from the first of them and from `options`. `known_shape`: that of other files.
+    `image_shape` is None if raw values have another order (`options.layout`, `options.transpose`).
 
     Raises:
         InputError: the file cannot be read, holds no record, or its first record has no image of that shape.
@@ -78,9 +80,9 @@ class TfrecordReader:
         path: pathlib.Path,
         options: ReadOptions,
         keys: Keys,
-        image_shape: Shape | None = None,
+        known_shape: Shape | None = None,
     ) -> None:
-        self.path, self._options = path, options
+        self.path, self._options, self._type = path, options, keys.image_type
         identify(path)
         first = next(self._batches(), None)
         if first is None:
@@ -94,9 +96,12 @@ class TfrecordReader:
         self.has_labels = bool(self._present(values, self._keys.label)[0])
         self.has_ids = bool(self._present(values, self._keys.id)[0])
         self.notes = self._describe()
-        self._known_shape = image_shape
+        self.label_advice = f"choose with --label-key, or none: {list_features(features)}"
+        self.known_shape = known_shape
         self.is_encoded = self._decode(self.place_of(0), values[self._keys.image][0]) is not None
-        self.image_shape = self._known_shape = image_shape or self._find_shape(values[self._keys.image])
+        self.known_shape = known_shape or self._find_shape(values[self._keys.image])
+        reordered = not self.is_encoded and (options.layout == PLANES or options.transpose)
+        self.image_shape = None if reordered else self.known_shape
 
     def blocks(self) -> Iterator[RawRows]:
         """All records.
@@ -110,7 +115,9 @@ class TfrecordReader:
                 self._pixels(self.place_of(batch.first + row), image)
                 for row, image in enumerate(values[self._keys.image])
             ]
-            yield RawRows(np.stack(images), self._labels_of(batch.first, values), self._ids_of(values))
+            pixels = np.stack(images)
+            pixels = pixels.reshape(len(images), -1) if self.image_shape is None else pixels
+            yield RawRows(pixels, self._labels_of(batch.first, values), self._ids_of(values))
 
     def labels(self) -> Iterator[np.ndarray]:
         """The labels, or -1 for each record; whether each record has a label and an id is checked besides."""
@@ -203,22 +210,25 @@ class TfrecordReader:
             self.notes += gray_notes(pixels, self._options)
             height, width, channels = pixels.shape
             return height, width, channels
-        size = len(image)
+        values = raw_numbers(where, image, self._type)
         shape = self._options.image_shape or stated_shape(self._features)
+        if shape is None and values.ndim in (2, 3):  # a tensor
+            height, width, channels = (*values.shape, 1)[:3]
+            shape = height, width, channels
         if shape is not None:
-            check_raw(where, size, shape)
+            check_raw(where, values.size, shape)
             return shape
-        return square_shape(where, size, b"".join(images) if isinstance(image, bytes) else b"")
+        are_bytes = isinstance(image, bytes) and values.dtype == np.uint8 and self._type is None
+        return square_shape(where, values.size, b"".join(images) if are_bytes else b"")
 
     def _pixels(self, where: str, image: bytes | np.ndarray) -> np.ndarray:
         """[H, W, C]. Raw pixels may begin like a PNG, and a PNG may be as long as raw pixels."""
-        shape = self.image_shape
-        if not isinstance(image, bytes):
-            return image.reshape(shape)
+        shape = typing.cast(Shape, self.known_shape)
         pixels = self._decode(where, image)
         if pixels is None:
-            check_raw(where, len(image), shape)
-            return np.frombuffer(image, np.uint8).reshape(shape)
+            values = raw_numbers(where, image, self._type)
+            check_raw(where, values.size, shape)
+            return values.reshape(shape)
         if pixels.shape != shape:
             raise InputError(f"{where}: {shape_mismatch(pixels.shape, shape, 'the first record')}")
         return pixels
@@ -238,7 +248,8 @@ class TfrecordReader:
 
     def _may_be_raw(self, size: int) -> bool:
         """Whether raw images have that many bytes, as far as their shape is known."""
-        shape = self._known_shape or self._options.image_shape or stated_shape(self._features)
+        shape = self.known_shape or self._options.image_shape or stated_shape(self._features)
+        size //= np.dtype(self._type or "uint8").itemsize
         return size == (math.isqrt(size) ** 2 if shape is None else math.prod(shape))
 
     def _describe(self) -> tuple[str, ...]:
