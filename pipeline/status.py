@@ -97,7 +97,7 @@ def _answer_one(interrupts: int) -> None:
         os._exit(EXIT_INTERRUPTED)
     if not _is_ending:
         how = _stops[-1] if _stops else f"({text})" if text else ""
-        _write(f"{f'stopping {how}'.rstrip()}; press Ctrl-C again to stop at once\n")
+        _write(f"{f'stopping {how}'.rstrip()}; Ctrl-C again stops at once\n")
 
 
 def _show() -> None:

@@ -120,7 +120,7 @@ def test_sigterm_keeps_finished_tasks_and_ctrl_c_does_not(folder, whole, mode, n
         assert process.wait_until(faults.appears(folder, f"{PARTIAL}/task-*.json", 2))
         process.send(number)
         assert process.wait() == code
-    answered = "stopping the conversion, which leaves nothing; press Ctrl-C again" in process.err
+    answered = "stopping the conversion, which leaves nothing; Ctrl-C again" in process.err
     assert answered == (number == signal.SIGINT)
     assert left_over(folder) == ([PARTIAL] if number == signal.SIGTERM else [])
     notices = finish(folder, whole, mode)

@@ -80,7 +80,7 @@ def test_the_live_line_has_the_time_left_and_never_wraps(monkeypatch, columns, l
     ("width", "line"),
     [
         (102, "epoch 10/30  loss 0.1235  accuracy 98.12%  val loss 0.2000  val accuracy 97.00%  9,946 images/s  2.3 s"),
-        (80, "epoch 10/30  loss 0.1235  acc 98.12%  val 0.2000  val 97.00%  9,946 images/s"),
+        (79, "epoch 10/30  loss 0.1235  acc 98.12%  val 0.2000  val 97.00%  9,946 img/s"),
         (20, "epoch 10/30"),
     ],
 )

@@ -22,7 +22,7 @@ def main(_):
         hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
 cli.run_command(main)
 """
-AGAIN = "press Ctrl-C again to stop at once"
+AGAIN = "Ctrl-C again stops at once"
 
 
 def interrupted(command, times, answer="", **options):

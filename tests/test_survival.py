@@ -42,7 +42,7 @@ def test_stopped_killed_and_corrupted_run_ends_the_same_to_the_bit(digits, tmp_p
         assert process.wait_until(lambda: newest_step(run_dir) >= 10), process.err
         process.send(signal.SIGINT)
         assert process.wait() == 130, process.err
-    assert process.err == "stopping after this step, with a checkpoint; press Ctrl-C again to stop at once\n"
+    assert process.err == "stopping after this step, with a checkpoint; Ctrl-C again stops at once\n"
     stopped = event(process, "stopped")
     assert (stopped["signal"], stopped["global_step"]) == (signal.SIGINT, newest_step(run_dir))
 

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pipeline.cli import Parser, add_settings, flag_of, run_command, settings_from
 from pipeline.convert.read_options import ReadOptions
 from pipeline.errors import InputError
+from pipeline.status import stopping
 
 _MAX_BATCH_SIZE = 1 << 20
 
@@ -49,7 +50,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(note, file=sys.stderr)
     check_form(source, form)
     import_tensorflow()
-    print(predict_rows(runs, source, outputs, args.batch_size, args.tta, form))
+    with stopping("the prediction, which writes nothing"):
+        text = predict_rows(runs, source, outputs, args.batch_size, args.tta, form)
+    print(text)
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -119,7 +119,7 @@ def _epoch_line(width: int, epochs: int, row: Mapping[str, Any]) -> str:
     text = "  ".join([f"epoch {row['epoch']}/{epochs}", *figures])
     if len(text) <= width:
         return text
-    short = re.sub("val (loss|accuracy)", "val", text).replace("accuracy", "acc").split("  ")
+    short = re.sub("val (loss|accuracy)", "val", text).replace("accuracy", "acc").replace("images", "img").split("  ")
     while len("  ".join(short)) > width and len(short) > 1:
         short.pop()
     return "  ".join(short)
