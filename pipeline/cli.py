@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TypeVar
 
 import pipeline
 from pipeline.errors import InputError, TryAgainError
+from pipeline.remote import as_path
 from pipeline.status import EXIT_INTERRUPTED, answer_interrupts, end
 
 EXIT_BAD_INPUT = 2
@@ -101,6 +102,7 @@ def add_settings(parser: argparse.ArgumentParser, cls: type) -> None:
         text = option["help"] if automatic else f"{option['help']} (default: {field.default})"
         annotation = types[field.name]
         kind = (typing.get_args(annotation) or (annotation,))[0]  # int of int | None
+        kind = as_path if kind is pathlib.Path else kind
         if kind is bool:
             # None rather than False, so that the default of the dataclass applies (`settings_from`).
             details: dict[str, Any] = {"action": "store_false" if "flag" in option else "store_true", "default": None}

@@ -12,6 +12,7 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 
 from pipeline.errors import InputError
+from pipeline.remote import as_path, open_stream
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # of some network file systems
@@ -221,7 +222,7 @@ def full_disk_explained(path: pathlib.Path, written: pathlib.Path, size: int | N
 def sha256_of(path: str | os.PathLike) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     digest = hashlib.sha256()
-    with pathlib.Path(path).open("rb", buffering=0) as file:
+    with open_stream(as_path(path)) as file:
         while data := file.read(_READ_BYTES):
             digest.update(data)
     return digest.hexdigest()

@@ -63,7 +63,7 @@ def load(  # noqa: PLR0913  (options that are independent of each other)
             f"{given}: give a batch of 1 or more, an epoch from 0, a whole seed, uint8 or a float type, and one of "
             f"{', '.join(KINDS)}"
         )
-    manifest = load_manifest(pathlib.Path(data))
+    manifest = load_manifest(data)
     _check_memory(data, split, manifest)
     mean, std = (manifest.pixel_mean, manifest.pixel_std) if normalization == "standard" else ((), ())
     scaling = None if dtype == "uint8" else Normalization(normalization, mean, std)

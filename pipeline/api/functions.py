@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pipeline.errors import InputError
+from pipeline.remote import as_path
 
 if TYPE_CHECKING:
     import keras

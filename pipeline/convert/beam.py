@@ -1,7 +1,7 @@
 """A conversion's jobs on Apache Beam: each call of `ahead` is one pipeline, each item of it one element.
 
-All workers and the caller share one file system, on which the sources and the output lie. An element's result goes to
-a file in the output directory under a temporary name and is renamed: a retried element changes nothing.
+All workers and the caller share one file system or object store, on which the sources and the output lie. An element's
+result is a file in the output directory that appears as a whole: a retried element changes nothing.
 """
 
 import contextlib
@@ -9,6 +9,7 @@ import importlib.util
 import os
 import pathlib
 import pickle
+import secrets
 import shlex
 import shutil
 import signal
@@ -21,6 +22,7 @@ from pipeline.convert.source import Scan
 from pipeline.convert.task import TaskResult
 from pipeline.convert.workers import Item, Result, Workers
 from pipeline.errors import InputError, TryAgainError, shorten
+from pipeline.remote import as_path, is_remote
 
 _SUFFIX = ".pickle"
 _MAX_SHOWN = 200  # characters of an error of Beam, which may hold a worker's whole traceback
@@ -63,7 +65,9 @@ class BeamWorkers(Workers):
         elements = list(enumerate(items))
         if not elements:
             return
-        scratch = pathlib.Path(tempfile.mkdtemp(prefix="beam-", dir=self._directory))
+        scratch = self._directory / f"beam-{secrets.token_hex(4)}"
+        if not is_remote(scratch):
+            scratch.mkdir()
         try:
             self._run(function, elements, scratch)
             for index, _ in elements:
@@ -72,7 +76,11 @@ class BeamWorkers(Workers):
                     raise result
                 yield result
         finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+            if not is_remote(scratch):
+                shutil.rmtree(scratch, ignore_errors=True)
+            else:
+                for path in list(scratch.iterdir()) if scratch.is_dir() else []:
+                    path.unlink()
 
     def _run(self, function: Callable[[Any], Any], elements: Sequence[tuple[int, Any]], scratch: pathlib.Path) -> None:
         import apache_beam as beam
@@ -139,12 +147,15 @@ def _do(payload: bytes, scratch: str) -> None:
     An InputError is a result, not a failure: Beam would repeat the element, with the same outcome.
     """
     function, index, item = pickle.loads(payload)  # noqa: S301 (our own)
-    directory = pathlib.Path(scratch)
+    directory = as_path(scratch)
     try:
         result = function(item)
     except InputError as error:
         result = error
     _count(result)
+    if is_remote(directory):
+        _path(directory, index).write_bytes(pickle.dumps(result))
+        return
     handle, temporary = tempfile.mkstemp(dir=directory)
     with os.fdopen(handle, "wb") as file:
         pickle.dump(result, file)

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 from pipeline.convert.kinds import HEAD_BYTES, PICTURE_SUFFIXES
 from pipeline.errors import InputError, list_few, shorten
+from pipeline.remote import as_path, file_size, is_remote, open_stream
 
 ZIP_STARTS = (b"PK\x03\x04", b"PK\x05\x06")
 # Real data shrink to a tenth, mostly empty images to a thirtieth; deflate's bound, and so a bomb's, is 1032.
@@ -25,12 +26,13 @@ _KINDS = {
 
 def split_member(path: str | os.PathLike) -> tuple[pathlib.Path, str | None]:
     """File and member of FILE:MEMBER, such as x.zip:train.csv; no member if a file has the whole name."""
-    text = os.fspath(path)
-    if ":" not in text or pathlib.Path(text).exists():
+    text = str(path)
+    first = text.index("://") + 1 if is_remote(path) else 0
+    if not first and (":" not in text or pathlib.Path(text).exists()):
         return pathlib.Path(text), None
-    places = [place for place, letter in enumerate(text) if letter == ":"]
-    place = next((place for place in places if pathlib.Path(text[:place]).is_file()), None)
-    return (pathlib.Path(text), None) if place is None else (pathlib.Path(text[:place]), text[place + 1 :])
+    places = [place for place, letter in enumerate(text) if letter == ":" and place >= first]
+    place = next((place for place in places if file_size(as_path(text[:place])) is not None), None)
+    return (as_path(text), None) if place is None else (as_path(text[:place]), text[place + 1 :])
 
 
 @contextlib.contextmanager
@@ -43,7 +45,7 @@ def open_text(path: str | os.PathLike) -> Iterator[tuple[io.RawIOBase, bool]]:
     """
     file, member = split_member(path)
     try:
-        raw = file.open("rb", buffering=0)
+        raw = open_stream(file)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
     with raw:
@@ -86,7 +88,7 @@ class _Unpacked(io.RawIOBase):
 
     def __init__(self, path: pathlib.Path, kind: str, stream: Any, errors: tuple[type[Exception], ...]) -> None:
         self._path, self._kind, self._stream, self._errors = path, kind, stream, errors
-        self._left = max(_FREE_BYTES, path.stat().st_size * _MAX_RATIO)
+        self._left = max(_FREE_BYTES, (file_size(path) or 0) * _MAX_RATIO)
 
     def readable(self) -> bool:
         return True
@@ -171,7 +173,7 @@ def zip_names(path: pathlib.Path) -> list[str]:
     import zipfile
 
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_stream(path) as raw, zipfile.ZipFile(raw) as archive:
             return _names(archive)
     except (ValueError, OSError, NotImplementedError, EOFError, zipfile.BadZipFile) as error:
         raise _corrupt(path, "zip", error) from error

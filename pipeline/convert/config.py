@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from pipeline.convert.read_options import ReadOptions
 from pipeline.errors import InputError
 from pipeline.format.manifest import MAX_SHARDS, SPLIT_NAME, Validation
+from pipeline.remote import as_path, is_remote
 from pipeline.splits import TRAIN, VAL, ValidationSampler, stored_name
 
 _MAX_NAME_BYTES = 200  # data set and split, of the 255 bytes of a file name; the rest of a shard's name takes 32
@@ -130,6 +131,6 @@ def check_range(option: str, value: int | None, most: int, least: int = 1) -> No
 
 def dataset_name(out: str | os.PathLike) -> str:
     """The base name of a directory in the letters that TensorFlow Datasets allows."""
-    base = pathlib.Path.cwd().joinpath(out).name.lower()
+    base = (as_path(out) if is_remote(out) else pathlib.Path.cwd().joinpath(out)).name.lower()
     cleaned = re.sub("[^a-z0-9_]+", "_", base)
     return f"data_{cleaned}" if cleaned and not cleaned[0].isalpha() else cleaned

@@ -17,7 +17,7 @@ import numpy as np
 
 from pipeline.convert.config import BEAM, ConvertConfig
 from pipeline.convert.inputs import OnNotice, open_inputs
-from pipeline.convert.output import check_space, new_directory
+from pipeline.convert.output import MARK, check_space, new_directory
 from pipeline.convert.pixel_stats import PixelStats
 from pipeline.convert.plan import Plan, Rules, make_plan
 from pipeline.convert.source import SourceFile, changed_error
@@ -28,6 +28,7 @@ from pipeline.errors import InputError, pluralize
 from pipeline.files import remove
 from pipeline.format.manifest import FILE_NAME, Manifest, Split
 from pipeline.format.tfds_metadata import metadata_files
+from pipeline.remote import file_bytes, is_remote
 from pipeline.splits import TRAIN
 
 OnProgress = Callable[[int, int], None]  # rows done, rows in all
@@ -78,14 +79,15 @@ def write_dataset(
         pool = stack.enter_context(workers(directory) if callable(workers) else make_workers(inputs, workers))
         plan = make_plan(inputs, rules, pool)
         finished = _load_results(plan, directory, pool)
-        if any(directory.iterdir()) and on_notice is not None:
+        if any(path.name != MARK for path in directory.iterdir()) and on_notice is not None:
             done = f"{len(finished)} of {pluralize(len(plan.tasks), 'task')} done"
             on_notice(f"resuming an interrupted conversion of {out}: {done}" if finished else f"restarting {out}")
         _remove_others(directory, finished)
         check_space(out, directory, plan.num_rows * rules.layout.stride)
         text_ids = write_text_ids(plan, inputs, directory)
         results = _run(plan, directory, pool, finished, on_progress)
-        for path in directory.glob(".*"):  # incomplete shards, of workers that Beam replaced
+        # Incomplete shards, of workers that Beam replaced; a store has only complete ones.
+        for path in [] if is_remote(directory) else directory.glob(".*"):
             remove(path)
         _check_ids(plan, inputs, results, directory)
         stats = _stats(plan, results)
@@ -95,10 +97,11 @@ def write_dataset(
                 f"--pixel-range 0 {stats.largest} --overwrite"
             )
         manifest = _make_manifest(plan, results, stats, text_ids)
-        for name, text in {**metadata_files(manifest), FILE_NAME: manifest.to_json()}.items():
-            (directory / name).write_text(text, encoding="utf-8", newline="\n")
         if on_written is not None:
             on_written(directory, manifest)
+        # The manifest last: in an object store it makes the rest a data set.
+        for name, text in {**metadata_files(manifest), FILE_NAME: manifest.to_json()}.items():
+            (directory / name).write_bytes(text.encode())
         for task in plan.tasks:  # the results served resuming, and are not part of a data set
             result_path(task.index, directory).unlink()
     return manifest
@@ -129,10 +132,10 @@ def _load_results(plan: Plan, directory: pathlib.Path, workers: Workers) -> dict
 def _remove_others(directory: pathlib.Path, results: Mapping[int, TaskResult]) -> None:
     """Remove everything except the shards and results of finished tasks."""
     names = {shard.name for result in results.values() for shard in result.all_shards}
-    names |= {result_path(index, directory).name for index in results}
+    names |= {result_path(index, directory).name for index in results} | {MARK}
     for path in directory.iterdir():
         if path.name not in names:
-            remove(path)
+            path.unlink() if is_remote(path) else remove(path)
 
 
 def _run(
@@ -168,7 +171,7 @@ def _check_ids(
             continue
         ids = []
         for shard in (shard for result in of_split for shard in result.all_shards):
-            ids.append(layout.decode(np.memmap(directory / shard.name, np.uint8, "r").reshape(-1, layout.stride))[2])
+            ids.append(layout.decode(file_bytes(directory / shard.name).reshape(-1, layout.stride))[2])
         values, counts = np.unique(np.concatenate(ids), return_counts=True)
         if (counts > 1).any():
             raise _duplicate_error(files, values[counts > 1])

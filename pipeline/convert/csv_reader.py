@@ -3,8 +3,8 @@
 import hashlib
 import io
 import os
-import pathlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +20,7 @@ from pipeline.convert.read_options import BLOCK_BYTES, ReadOptions
 from pipeline.convert.source import Mark, Scan, changed_error, check_unchanged, identify
 from pipeline.errors import InputError
 from pipeline.format.manifest import Source
+from pipeline.remote import REQUESTS, as_path, is_remote, read_range
 
 # One unit of the first pass: a tenth of a second's work, so that cores share a file evenly. It is part of the format,
 # since the digest of a source is that of the digests of its stretches.
@@ -50,7 +51,7 @@ class CsvFile:
     """
 
     def __init__(self, path: str | os.PathLike, options: ReadOptions = ReadOptions()) -> None:
-        self.path = pathlib.Path(path)
+        self.path = as_path(path)
         self.options = options
         self.identity = identify(self.path)
         self.num_bytes = self.identity[2]
@@ -77,15 +78,18 @@ class CsvFile:
     def scan_starts(self) -> list[int]:
         """Offsets that cut the text for the first pass: the first line that starts at or after every SCAN_BYTES."""
         starts = [self.first_row.offset]
-        if self.seekable:
-            with self.path.open("rb") as file:
-                for target in range(starts[0] + SCAN_BYTES, self.num_bytes, SCAN_BYTES):
-                    file.seek(target - 1)  # so that a line which starts at the target itself counts
-                    line = file.readline(self._max_line)  # limited: text without newlines is one line
-                    start = target - 1 + len(line)
-                    if line.endswith(b"\n") and starts[-1] < start < self.num_bytes:
-                        starts.append(start)
+        targets = range(starts[0] + SCAN_BYTES, self.num_bytes, SCAN_BYTES) if self.seekable else ()
+        with ThreadPoolExecutor(REQUESTS if is_remote(self.path) else 1) as pool:
+            for start in pool.map(self._line_start, targets):
+                if starts[-1] < start < self.num_bytes:
+                    starts.append(start)
         return starts
+
+    def _line_start(self, target: int) -> int:
+        """The first start of a line at or after a byte; 0 if there is none within the longest line."""
+        text = read_range(self.path, target - 1, self._max_line).tobytes()
+        end = text.find(b"\n")
+        return 0 if end < 0 else target + end
 
     def scan(self, start: int, stop: int | None) -> Scan:
         """Count rows and read labels of the text from `start` up to `stop` (None: its end)."""

@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
 from pipeline.convert.classes import class_note, find_class_names, has_class_names
@@ -21,6 +20,7 @@ from pipeline.convert.source import Identity, SourceFile, identify
 from pipeline.convert.split_column import Divisible, divide
 from pipeline.convert.table import Reader, TableFile
 from pipeline.errors import InputError, shorten
+from pipeline.remote import as_path, is_remote
 from pipeline.splits import TRAIN, split_notes, stored_name
 
 OnNotice = Callable[[str], None]
@@ -100,7 +100,7 @@ def _open_all(config: ConvertConfig, note: OnNotice) -> list[tuple[str, Opened]]
     for line in config.read.notes:
         note(line)
     for name, path in config.labels:
-        second[stored_name(name)].append(pathlib.Path(path))
+        second[stored_name(name)].append(as_path(path))
     for name, path in config.splits:
         labels = second[stored_name(name)]
         file = open_file(path, config.read, config.split_column, stored_name(name) or TRAIN, bool(labels))
@@ -125,7 +125,7 @@ def _open_all(config: ConvertConfig, note: OnNotice) -> list[tuple[str, Opened]]
 def _identity_of(file: Opened) -> tuple[Identity | str, str | None]:
     """What two sources have in common if they are the same rows: the file, and the array or column of it."""
     path, member = split_member(file.path)
-    return identify(path) if path.is_file() else str(path), getattr(file, "part", member)
+    return identify(path) if is_remote(path) or path.is_file() else str(path), getattr(file, "part", member)
 
 
 def _parts_of(file: Opened, name: str, config: ConvertConfig, note: OnNotice) -> list[tuple[str, Opened]]:

@@ -45,7 +45,7 @@ def refuse_unreadable(path: str | os.PathLike, head: bytes) -> None:
 
     `head` has HEAD_BYTES, or all of a smaller file, and is not compressed.
     """
-    kind = _kind_of(head, pathlib.Path(path).suffix.lower())
+    kind = _kind_of(head, pathlib.PurePath(str(path)).suffix.lower())
     if kind is not None:
         what, advice = kind
         raise InputError(f"{path}: {what}; {advice}")

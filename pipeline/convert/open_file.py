@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import pathlib
 
 from pipeline.convert.csv_layout import find_layout
 from pipeline.convert.csv_reader import CsvFile
@@ -11,6 +10,7 @@ from pipeline.convert.read_options import ReadOptions
 from pipeline.convert.readers import find_reader
 from pipeline.convert.table import Reader
 from pipeline.errors import InputError
+from pipeline.remote import as_path
 from pipeline.splits import TRAIN
 
 
@@ -28,13 +28,14 @@ def open_file(
     Raises:
         InputError: the file is missing, or of a kind or layout that cannot be read.
     """
-    reader = find_reader(pathlib.Path(path), options, split, given_labels, split_column)
+    path = as_path(path)
+    reader = find_reader(path, options, split, given_labels, split_column)
     if reader is not None:
         return reader
-    layout = find_layout(pathlib.Path(path), options, split_column)
+    layout = find_layout(path, options, split_column)
     if layout is None or layout.is_plain:
         return CsvFile(path, options)
-    return CsvTable(pathlib.Path(path), layout, options)
+    return CsvTable(path, layout, options)
 
 
 def as_table(file: CsvFile | Reader) -> Reader:

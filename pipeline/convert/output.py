@@ -1,4 +1,7 @@
-"""A data set's directory: filled beside its place by one process at a time, published when it is complete."""
+"""A data set's directory: filled beside its place by one process at a time, published when it is complete.
+
+An object store has no rename: there the place itself is filled, and the manifest, written last, makes it a data set.
+"""
 
 import contextlib
 import os
@@ -6,11 +9,14 @@ import pathlib
 import shutil
 from collections.abc import Iterator
 
-from pipeline.errors import InputError, TryAgainError, size_text
+from pipeline.errors import InputError, TryAgainError, list_few, size_text
 from pipeline.files import full_disk_explained, locked, publish_directory, remove_stale
 from pipeline.format.manifest import FILE_NAME, load_manifest
 from pipeline.format.text_ids import id_files
 from pipeline.format.tfds_metadata import FILE_NAMES
+from pipeline.remote import as_path, explained, file_size, is_remote
+
+MARK = ".incomplete"  # in an object store, while a conversion writes there
 
 
 @contextlib.contextmanager
@@ -21,9 +27,16 @@ def new_directory(out: str | os.PathLike, overwrite: bool) -> Iterator[pathlib.P
     which come from the machine and not from a user who cancels, and the next call yields it with its content. With
     `overwrite` an old data set stays until the new one is complete.
 
+    In an object store it is `out` itself, with a mark that is removed at the end; `overwrite` removes the old data set
+    first. Nothing is locked there.
+
     Raises:
         InputError: `out` exists and may not be replaced, another process is writing it, or the disk is full.
     """
+    if is_remote(out):
+        with _marked(as_path(out), overwrite) as directory:
+            yield directory
+        return
     # Resolved, so that two paths to one directory have one lock and one sibling.
     target = pathlib.Path(os.path.realpath(out))
     with _parents(target.parent), lock_target(target, out):
@@ -47,6 +60,31 @@ def new_directory(out: str | os.PathLike, overwrite: bool) -> Iterator[pathlib.P
 
 
 @contextlib.contextmanager
+def _marked(target: pathlib.Path, overwrite: bool) -> Iterator[pathlib.Path]:
+    """`new_directory` in an object store, where only what an interrupted conversion left is continued."""
+    mark = target / MARK
+    with explained(target):
+        if file_size(mark) is None:
+            names = sorted(path.name for path in target.iterdir()) if target.is_dir() else []
+            if names and (not overwrite or FILE_NAME not in names):
+                advice = ", or use --overwrite to replace it" if FILE_NAME in names else ""
+                raise InputError(f"{target}: not empty, it has {list_few(names, 3)}; choose another --out{advice}")
+            if names:
+                _check_old(target, target)
+                (target / FILE_NAME).unlink()  # first: without it the rest is no data set
+        mark.write_bytes(b"")
+        try:
+            yield target
+        except (SystemExit, TryAgainError):
+            raise
+        except BaseException:
+            for path in target.iterdir():
+                path.unlink()
+            raise
+        mark.unlink()
+
+
+@contextlib.contextmanager
 def lock_target(target: pathlib.Path, out: str | os.PathLike) -> Iterator[None]:
     """Hold the lock of a data set's directory; InputError if another process has it."""
     path = target.with_name(f".{target.name}.lock")
@@ -58,11 +96,13 @@ def lock_target(target: pathlib.Path, out: str | os.PathLike) -> Iterator[None]:
 
 
 def check_space(out: str | os.PathLike, directory: pathlib.Path, num_bytes: int) -> None:
-    """Refuse what cannot fit, `num_bytes` in all; what `directory` holds already counts as written.
+    """Refuse what cannot fit on a disk, `num_bytes` in all; what `directory` holds already counts as written.
 
     Raises:
         InputError: fewer bytes are free than are still needed.
     """
+    if is_remote(directory):
+        return
     needed = num_bytes - sum(path.stat().st_size for path in directory.iterdir())
     free = shutil.disk_usage(directory).free
     if free < needed:

@@ -11,6 +11,7 @@ from pipeline.convert.compressed import split_member
 from pipeline.convert.csv_strict import Rows
 from pipeline.errors import InputError
 from pipeline.format.manifest import Source
+from pipeline.remote import fingerprint, is_remote
 
 
 class Mark(NamedTuple):
@@ -79,8 +80,11 @@ def identify(path: pathlib.Path) -> Identity:
     Raises:
         InputError: it is missing, or not a regular file.
     """
+    file = split_member(path)[0]
+    if is_remote(file):
+        return (0, *fingerprint(file))
     try:
-        status = split_member(path)[0].stat()
+        status = file.stat()
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
     if stat.S_ISDIR(status.st_mode):

@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import os
-import pathlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -18,6 +17,7 @@ from pipeline.files import replacing
 from pipeline.format.manifest import Manifest
 from pipeline.format.records import UNLABELLED
 from pipeline.format.text_ids import original_ids
+from pipeline.remote import as_path
 from pipeline.splits import TRAIN
 
 HEADER = ("finding", "group", "split", "id", "row", "label", "note")
@@ -168,7 +168,7 @@ def audit(directory: str | os.PathLike, manifest: Manifest, near_duplicates: boo
     Raises:
         InputError: a shard is missing or corrupt.
     """
-    table = scan_rows(pathlib.Path(directory), manifest, near_duplicates)
+    table = scan_rows(as_path(directory), manifest, near_duplicates)
     base = TRAIN if TRAIN in table.names else table.names[0]
     counts = {name: np.array(split.class_counts) for name, split in manifest.splits.items() if split.labelled}
     others = [name for name in table.names if name != base]

@@ -13,6 +13,7 @@ import xxhash
 from pipeline.data_audit.perceptual import NUM_BITS, differences
 from pipeline.format.manifest import Manifest
 from pipeline.format.shards import ShardReader
+from pipeline.remote import REQUESTS, as_path, file_bytes, is_remote, list_at_once
 
 _SAMPLED = 4_000  # rows per split whose intensity is measured: enough for two hundredths of a standard deviation
 
@@ -57,7 +58,7 @@ class RowTable:
         images = np.empty((len(rows), layout.image_bytes), np.uint8)
         of_row = np.searchsorted(firsts, rows, side="right") - 1
         for place in np.unique(of_row).tolist():
-            records = np.memmap(self.directory / shards[place].name, np.uint8, "r").reshape(-1, layout.stride)
+            records = file_bytes(self.directory / shards[place].name).reshape(-1, layout.stride)
             chosen = of_row == place
             images[chosen] = layout.decode(records[rows[chosen] - firsts[place]])[0]
         return images
@@ -69,7 +70,7 @@ def scan_rows(directory: str | os.PathLike, manifest: Manifest, perceptual: bool
     Raises:
         InputError: a shard is missing or corrupt.
     """
-    directory, splits = pathlib.Path(directory), list(manifest.splits.values())
+    directory, splits = as_path(directory), list(manifest.splits.values())
     starts = np.cumsum([0, *(split.num_examples for split in splits)], dtype=np.int64)
     count = int(starts[-1])
     table = RowTable(
@@ -83,7 +84,8 @@ def scan_rows(directory: str | os.PathLike, manifest: Manifest, perceptual: bool
         np.full((count, 2), np.nan, np.float32),
         np.empty((count, NUM_BITS), np.int16) if perceptual else None,
     )
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+    list_at_once(directory)
+    with ThreadPoolExecutor(REQUESTS if is_remote(directory) else min(4, os.cpu_count() or 1)) as pool:
         for done in [pool.submit(_scan, table, job) for job in _jobs(table)]:
             done.result()
     return table

@@ -2,7 +2,9 @@
 
 import dataclasses
 import itertools
+import os
 import pathlib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,7 @@ import numpy as np
 
 from pipeline.format.manifest import Manifest
 from pipeline.format.shards import ShardReader
+from pipeline.remote import REQUESTS, as_path, is_remote, list_at_once
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -73,24 +76,38 @@ def load_split(directory: str | pathlib.Path, manifest: Manifest, *split_names: 
     shards = [shard for name in split_names for shard in open_shards(directory, manifest, name)]
     stops = list(itertools.accumulate(shard.num_examples for shard in shards))
     arrays = SplitArrays.empty(stops[-1], manifest.layout.image_bytes)
-    with ThreadPoolExecutor() as pool:
-        starts = [stop - shard.num_examples for shard, stop in zip(shards, stops, strict=True)]
-        jobs = zip(shards, starts, strict=True)
-        for loading in [pool.submit(_load_shard, *job, arrays) for job in jobs]:
-            loading.result()  # raises the error of the first shard that has one
+    starts = [stop - shard.num_examples for shard, stop in zip(shards, stops, strict=True)]
+    jobs = [
+        (shard, first, slice(start + first, start + min(first + step, shard.num_examples)))
+        for shard, start in zip(shards, starts, strict=True)
+        for step in [shard.page_rows * _READ_PAGES]
+        for first in range(0, shard.num_examples, step)
+    ]
+    read_all(arrays, jobs, REQUESTS if is_remote(shards[0].path) else os.cpu_count() or 1)
     return arrays
+
+
+def read_all(arrays: SplitArrays, jobs: Sequence[tuple[ShardReader, int, slice]], threads: int) -> None:
+    """`read_from` for each job, (shard, first record, target), by so many threads.
+
+    Raises:
+        InputError: that of the first job that has one.
+    """
+    if threads == 1:
+        for job in jobs:
+            arrays.read_from(*job)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for loading in [pool.submit(arrays.read_from, *job) for job in jobs]:
+            loading.result()
 
 
 def open_shards(directory: str | pathlib.Path, manifest: Manifest, split_name: str) -> list[ShardReader]:
     """Every shard of a split; all sizes are checked before the first one is read or memory is allocated for it."""
     split = manifest.split(split_name)
-    return [ShardReader(pathlib.Path(directory), manifest, split, shard) for shard in split.shards]
-
-
-def _load_shard(shard: ShardReader, start: int, arrays: SplitArrays) -> None:
-    step = shard.page_rows * _READ_PAGES
-    for first in range(0, shard.num_examples, step):
-        arrays.read_from(shard, first, slice(start + first, start + min(first + step, shard.num_examples)))
+    directory = as_path(directory)
+    list_at_once(directory)
+    return [ShardReader(directory, manifest, split, shard) for shard in split.shards]
 
 
 def aligned_matrix(shape: tuple[int, int]) -> np.ndarray:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from pipeline.feed.order import PageOrder, WorkerShare
-from pipeline.feed.resident import SplitArrays, open_shards
+from pipeline.feed.resident import SplitArrays, open_shards, read_all
 from pipeline.format.manifest import Manifest
 from pipeline.format.records import page_rows
+from pipeline.remote import REQUESTS, is_remote
 
 _GOLDEN = (5**0.5 - 1) / 2
 _WINDOWS_ALIVE = 4  # consumed, waiting, being read, and the blocks gathered from the first
@@ -49,12 +50,14 @@ class SplitReader:
         """Rows of `reads` int64 [m, 3] (shard, first record, count) in turn, and their rows in the split, int64 [n]."""
         arrays = SplitArrays.empty(int(reads[:, 2].sum()), self.image_bytes)
         rows = np.empty(len(arrays), np.int64)
-        start = 0
+        jobs, start = [], 0
         for shard, first, count in reads.tolist():
             target = slice(start, start + count)
             start += count
-            arrays.read_from(self._shards[shard], first, target)
+            jobs.append((self._shards[shard], first, target))
             rows[target] = np.arange(first, first + count) + self._starts[shard]
+        # A disk reads ahead while a page is decoded; a store answers one request after another only if it must.
+        read_all(arrays, jobs, REQUESTS if is_remote(self._shards[0].path) else 1)
         return arrays, rows
 
     def reads_of(self, low: int, high: int) -> np.ndarray:

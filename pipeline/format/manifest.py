@@ -20,6 +20,7 @@ import numpy as np
 
 from pipeline.errors import InputError, pluralize, shorten
 from pipeline.format.records import RecordLayout, page_rows
+from pipeline.remote import as_path, file_size, is_remote
 from pipeline.splits import TRAIN, VAL
 
 FILE_NAME = "manifest.json"
@@ -203,7 +204,7 @@ def load_manifest(directory: str | pathlib.Path) -> Manifest:
     manifest, stated_hash = read_manifest(directory)
     if stated_hash != manifest.own_sha256:
         raise InputError(
-            f"{pathlib.Path(directory) / FILE_NAME}: changed since it was written, its own SHA-256 does not match; see "
+            f"{as_path(directory) / FILE_NAME}: changed since it was written, its own SHA-256 does not match; see "
             f"what differs with: python tools/inspect_tfrecord.py verify {shlex.quote(str(directory))}"
         )
     return manifest
@@ -211,9 +212,9 @@ def load_manifest(directory: str | pathlib.Path) -> Manifest:
 
 def read_manifest(directory: str | pathlib.Path) -> tuple[Manifest, str]:
     """The manifest, and its stated hash, which the caller compares; raises as `load_manifest` otherwise."""
-    directory = pathlib.Path(directory)
+    directory = as_path(directory)
     path = directory / FILE_NAME
-    if not path.is_file():
+    if file_size(path) is None:
         raise InputError(f"{directory}: no {FILE_NAME}, so not a data set; {_advice(directory)}")
     with path.open("rb") as file:
         data = file.read(_MAX_FILE_BYTES + 1)  # not by the file's size, which may change in between
@@ -227,6 +228,8 @@ def read_manifest(directory: str | pathlib.Path) -> tuple[Manifest, str]:
 
 def _advice(directory: pathlib.Path) -> str:
     """How to make a data set of ours from what a directory holds."""
+    if is_remote(directory):
+        return "create one with tools/csv_to_tfrecord.py, which writes this file last"
     # TensorFlow Datasets keeps NAME/VERSION, or NAME/CONFIG/VERSION.
     for pattern in ("features.json", "*/features.json", "*/*/features.json"):
         path = next(iter(sorted(directory.glob(pattern))), None) if directory.is_dir() else None

@@ -5,6 +5,7 @@ import os
 import pathlib
 import secrets
 import shlex
+import tempfile
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import google_crc32c
@@ -13,6 +14,7 @@ import numpy as np
 from pipeline.errors import InputError
 from pipeline.format.manifest import Manifest, Shard, Split
 from pipeline.format.records import UNLABELLED, page_rows
+from pipeline.remote import file_size, is_remote, read_range, upload
 
 _FLUSH_BYTES = 8 << 20  # between flushes; a smaller shard is flushed once, by `finish`
 
@@ -20,7 +22,8 @@ _FLUSH_BYTES = 8 << 20  # between flushes; a smaller shard is flushed once, by `
 class ShardWriter:
     """Writes one shard; a context manager. Without `finish` a temporary file stays, for the caller to remove.
 
-    A thread flushes earlier records to the disk while later ones are computed, so that little is left to wait for.
+    A shard for an object store is written to the directory for temporary files first. A thread flushes earlier records
+    to the disk while later ones are computed, so that little is left to wait for.
     """
 
     def __init__(self, path: pathlib.Path, stride: int) -> None:
@@ -31,7 +34,8 @@ class ShardWriter:
         self._sha256 = hashlib.sha256()
         self._num_bytes = 0
         # Its own name: two attempts at one task may overlap, and only a complete shard gets the shard's name.
-        self._temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        folder = pathlib.Path(tempfile.gettempdir()) if is_remote(path) else path.parent
+        self._temporary = folder / f".{path.name}.{secrets.token_hex(4)}"
         self._file = self._temporary.open("wb")
         self._flusher = ThreadPoolExecutor(1)
         self._flushes: list[Future] = []
@@ -42,6 +46,8 @@ class ShardWriter:
     def __exit__(self, *_: object) -> None:
         self._flusher.shutdown(cancel_futures=True)
         self._file.close()
+        if is_remote(self._path):
+            self._temporary.unlink(missing_ok=True)
 
     def append(self, records: np.ndarray) -> None:
         """Write records uint8 [n, stride] (`RecordLayout.encode`), contiguous, after those before."""
@@ -70,7 +76,10 @@ class ShardWriter:
             flush.result()  # the system reports a failed write only once, to the first flush after it
         os.fsync(self._file.fileno())
         self._file.close()
-        self._temporary.replace(self._path)
+        if is_remote(self._path):
+            upload(self._temporary, self._path)
+        else:
+            self._temporary.replace(self._path)
         count, page_crc32c = self._num_bytes // self._stride, np.array(self._page_crcs, ">u4").tobytes().hex()
         return Shard(self._path.name, count, self._num_bytes, page_crc32c, self._sha256.hexdigest())
 
@@ -98,9 +107,9 @@ class ShardReader:
         self._layout = manifest.layout
         self._labels = range(manifest.num_classes) if split.labelled else range(UNLABELLED, 0)
         self._remedy = f"repair with: {repair_command(manifest, directory, split.name)}"
-        if not self.path.is_file():
+        size = file_size(self.path)
+        if size is None:
             raise InputError(f"{self.path}: missing, though the manifest lists it; {self._remedy}")
-        size = self.path.stat().st_size
         if size != shard.num_bytes:
             raise InputError(
                 f"{self.path}: {size} bytes, expected {shard.num_bytes} ({shard.num_examples} records); {self._remedy}"
@@ -117,8 +126,7 @@ class ShardReader:
         """
         stride, page = self._layout.stride, self.page_rows
         low, high = first // page * page, min(-(-(first + count) // page) * page, self.num_examples)
-        # Opens the file each time, so threads share no position and a thousand shards hold no descriptors.
-        data = np.fromfile(self.path, np.uint8, (high - low) * stride, offset=low * stride)
+        data = read_range(self.path, low * stride, (high - low) * stride)
         if len(data) != (high - low) * stride:
             raise InputError(f"{self.path}: truncated while it was read; {self._remedy}")
         records = data.reshape(high - low, stride)

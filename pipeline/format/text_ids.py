@@ -14,6 +14,7 @@ import numpy as np
 from pipeline.errors import InputError
 from pipeline.files import sha256_of
 from pipeline.format.manifest import Manifest
+from pipeline.remote import as_path, file_size
 from pipeline.splits import VAL
 
 # A name of a file, which is an id too, need not be text.
@@ -61,7 +62,7 @@ def load_text_ids(directory: str | os.PathLike, manifest: Manifest, split: str) 
     source = rule.source if split == VAL and rule.fraction else split
     if source not in texts:
         return None
-    path = pathlib.Path(directory) / file_name(source)
+    path = as_path(directory) / file_name(source)
     problem = problem_of(path, texts[source])
     if problem is not None:
         raise InputError(f"{path}: {problem}; restore it from a copy, or convert again")
@@ -70,6 +71,6 @@ def load_text_ids(directory: str | os.PathLike, manifest: Manifest, split: str) 
 
 def problem_of(path: pathlib.Path, sha256: str) -> str | None:
     """Why a file of ids is not as it was written; None if it is."""
-    if not path.is_file():
+    if file_size(path) is None:
         return "a directory has its name" if path.is_dir() else "missing, though the manifest lists it"
     return None if sha256_of(path) == sha256 else "changed since it was written"

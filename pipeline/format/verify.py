@@ -20,6 +20,7 @@ from pipeline.format.manifest import Manifest, Shard, Split
 from pipeline.format.records import page_rows
 from pipeline.format.text_ids import id_files, problem_of
 from pipeline.format.tfds_metadata import metadata_files
+from pipeline.remote import as_path, list_at_once
 
 _MAX_IDS = 5  # that a line lists
 
@@ -49,7 +50,8 @@ class Inspection:
 
 def inspect(directory: str | os.PathLike, manifest: Manifest) -> Inspection:
     """Compare every file of a data set with its manifest; all shards are read."""
-    directory = pathlib.Path(directory)
+    directory = as_path(directory)
+    list_at_once(directory)
     expected = {shard.name: shard for shard in manifest.all_shards}
     unlisted = sorted(path.name for path in directory.glob("*.tfrecord*") if path.name not in expected)
     hashes = {name: sha256_of(directory / name) for name in (*expected, *unlisted) if (directory / name).is_file()}

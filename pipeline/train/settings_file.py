@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from pipeline.errors import InputError
+from pipeline.remote import as_path
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -88,4 +89,4 @@ def _from_text(kind: type, value: Any) -> Any:
         return value
     if not isinstance(value, str):
         raise ValueError(f"Expected `str`, got `{type(value).__name__}`")  # msgspec makes it a ValidationError
-    return kind(value)
+    return as_path(value) if kind is pathlib.Path else kind(value)

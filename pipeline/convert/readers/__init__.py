@@ -11,6 +11,7 @@ from pipeline.convert.read_options import ReadOptions
 from pipeline.convert.readers.image_list import is_list, open_list, refuse_without_pixels
 from pipeline.convert.source import identify
 from pipeline.convert.table import Reader
+from pipeline.remote import is_remote, open_stream
 from pipeline.splits import TRAIN
 
 _PARQUET_MAGIC = b"PAR1"
@@ -37,12 +38,12 @@ def find_reader(
     """
     # Modules are imported when a file needs them: a CSV does not wait for Pillow or pyarrow.
     file, member = split_member(path)
-    if file.is_dir():
+    if not is_remote(file) and file.is_dir():
         from pipeline.convert.readers.image_files import open_folder
 
         return open_folder(file, options)
     identify(file)
-    with file.open("rb") as stream:
+    with open_stream(file) as stream:
         start = stream.read(len(_PARQUET_MAGIC))
     if start.startswith(_PARQUET_MAGIC):
         from pipeline.convert.readers.parquet import ParquetReader

@@ -12,6 +12,7 @@ from pipeline.convert.readers.labels import as_labels
 from pipeline.convert.source import identify
 from pipeline.convert.table import RawRows
 from pipeline.errors import InputError, list_few
+from pipeline.remote import open_stream
 
 # How names of arrays and files say that they hold images, and the labels that belong to them.
 _ROLES = (("x", "y"), ("images", "labels"), ("image", "label"), ("imgs", "labels"), ("img", "label"))
@@ -121,7 +122,7 @@ def labels_path(path: pathlib.Path) -> str | None:
 
 def _npz_keys(file: pathlib.Path) -> list[str] | None:
     """Names of the arrays in an .npz; None if the file is not one."""
-    with file.open("rb") as stream:
+    with open_stream(file) as stream:
         if not stream.read(4).startswith(ZIP_STARTS):
             return None
     names = zip_names(file)

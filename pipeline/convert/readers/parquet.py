@@ -13,6 +13,7 @@ from pipeline.convert.readers.column_reader import Block, ColumnReader
 from pipeline.convert.readers.labels import as_labels, as_names
 from pipeline.convert.readers.pictures import gray_notes, read_picture, read_pictures
 from pipeline.errors import InputError, list_few
+from pipeline.remote import is_remote, open_stream
 
 MAGIC = b"PAR1"
 _BATCH = 1024
@@ -130,7 +131,7 @@ def _open(path: pathlib.Path) -> Any:
     except ImportError as error:
         raise InputError(f"{path}: a Parquet file, which needs pyarrow; run: python -m pip install pyarrow") from error
     try:
-        file = parquet.ParquetFile(path, page_checksum_verification=True)
+        file = parquet.ParquetFile(open_stream(path) if is_remote(path) else path, page_checksum_verification=True)
         file.schema_arrow.names  # noqa: B018, decodes them
         return file
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:

@@ -1,0 +1,151 @@
+"""Paths in object stores, such as s3://bucket/data: as `pathlib.Path`s that have no rename, no lock and no descriptor.
+
+fsspec reads and writes them; its file systems come with the extras `s3` and `gcs`, and memory:// with fsspec itself.
+"""
+
+import contextlib
+import os
+import pathlib
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, cast
+
+from pipeline.errors import InputError, TryAgainError
+
+if TYPE_CHECKING:
+    import numpy as np  # imported by the functions that need it: --help does not wait for it
+
+REQUESTS = 16  # in flight: a request waits some 50 ms for its first byte
+_BUFFER_BYTES = 4 << 20  # of one request of a stream
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://")
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+# Packages whose errors are the network's, the store's or the credentials', not ours.
+_CLIENTS = ("botocore", "aiobotocore", "aiohttp", "gcsfs", "google", "requests", "urllib3", "fsspec")
+_MAX_REASON = 200  # characters; a store's error may be a web page
+
+
+def is_remote(path: str | os.PathLike) -> bool:
+    """Whether a path is a URL of an object store, as text or as `as_path` gives it."""
+    return not isinstance(path, pathlib.PurePath) and _URL.match(str(path)) is not None
+
+
+def as_path(path: str | os.PathLike) -> pathlib.Path:
+    """A path as an object: `pathlib.Path`, or for a URL one that acts like it.
+
+    Raises:
+        InputError: no file system is known for the URL, or its package is not installed.
+    """
+    if not is_remote(path):
+        return pathlib.Path(path)
+    scheme = str(path).partition("://")[0]
+    extra = _EXTRAS.get(scheme, "s3")
+    try:
+        from upath import UPath  # here, because it takes longer to import than what most commands do before
+
+        remote = UPath(path)
+        _ = remote.fs  # imports the package
+    except ImportError as error:
+        raise InputError(f"{path}: needs another package; pip install 'kannada-pipeline[{extra}]'") from error
+    except ValueError as error:
+        raise InputError(f"{path}: {scheme}:// is not known; use s3://, gs:// or a local path") from error
+    return cast(pathlib.Path, remote)
+
+
+def read_range(path: pathlib.Path, offset: int, num_bytes: int) -> "np.ndarray":
+    """uint8 [n]: bytes of a file from `offset` on, fewer than `num_bytes` at its end; safe from several threads."""
+    import numpy as np
+
+    if not is_remote(path):
+        # Opens the file each time, so threads share no position and a thousand files hold no descriptors.
+        return np.fromfile(path, np.uint8, num_bytes, offset=offset)
+    store: Any = path
+    with explained(path):
+        return np.frombuffer(store.fs.cat_file(store.path, start=offset, end=offset + num_bytes), np.uint8)
+
+
+def file_bytes(path: pathlib.Path) -> "np.ndarray":
+    """uint8 [n]: all bytes of a file, mapped into memory if it is local."""
+    import numpy as np
+
+    return np.frombuffer(path.read_bytes(), np.uint8) if is_remote(path) else np.memmap(path, np.uint8, "r")
+
+
+def file_size(path: pathlib.Path) -> int | None:
+    """Bytes of a file; None if there is no such file."""
+    if not is_remote(path):
+        return path.stat().st_size if path.is_file() else None
+    store: Any = path
+    with explained(path):
+        try:
+            return store.fs.info(store.path)["size"]  # UPath.is_file is False for whatever goes wrong
+        except FileNotFoundError:
+            return None
+
+
+def list_at_once(directory: pathlib.Path) -> None:
+    """Ask a store for all sizes in one request, which `file_size` then knows; nothing for a local directory."""
+    if is_remote(directory):
+        store: Any = directory
+        with explained(directory), contextlib.suppress(FileNotFoundError):
+            store.fs.ls(store.path, detail=True)
+
+
+def open_stream(path: pathlib.Path) -> Any:
+    """A file's bytes, unbuffered if it is local: an object with read, readinto, seek and close."""
+    if not is_remote(path):
+        return path.open("rb", buffering=0)
+    store: Any = path
+    with explained(path):
+        return store.fs.open(store.path, "rb", block_size=_BUFFER_BYTES, cache_type="readahead")
+
+
+def upload(source: pathlib.Path, path: pathlib.Path) -> None:
+    """Store a local file or directory under a remote path; each file appears as a whole."""
+    store: Any = path
+    with explained(path):
+        store.fs.put(os.fspath(source), store.path, recursive=source.is_dir())
+        store.fs.invalidate_cache(store.parent.path)
+
+
+def download(path: pathlib.Path, target: pathlib.Path) -> None:
+    """Copy a remote file to a local path."""
+    store: Any = path
+    with explained(path):
+        store.fs.get_file(store.path, os.fspath(target))
+
+
+def fingerprint(path: pathlib.Path) -> tuple[int, int]:
+    """(a number that changes when a remote file is replaced, its bytes)."""
+    store: Any = path
+    with explained(path):
+        store.fs.invalidate_cache(store.parent.path)
+        return int(store.fs.ukey(store.path)[:15], 16), store.fs.info(store.path)["size"]
+
+
+@contextlib.contextmanager
+def explained(path: object) -> Iterator[None]:
+    """Turn an error of a store, of its client or of the network into one line.
+
+    Raises:
+        InputError: the path is missing or access is denied, or the store cannot be reached with these credentials.
+        TryAgainError: the store failed or did not answer.
+    """
+    try:
+        yield
+    except (InputError, TryAgainError):
+        raise
+    except FileNotFoundError as error:
+        if not is_remote(cast(Any, path)):
+            raise
+        raise InputError(f"{path}: no such file; check bucket and name") from error
+    except PermissionError as error:
+        if not is_remote(cast(Any, path)):
+            raise
+        raise InputError(f"{path}: access denied; check the credentials and the rights of the bucket") from error
+    except Exception as error:
+        reason = " ".join(str(error).split())[:_MAX_REASON] or type(error).__name__
+        if isinstance(error, (OSError, TimeoutError)) and is_remote(cast(Any, path)):
+            raise TryAgainError(f"{path}: {reason}; run the command again") from error
+        if type(error).__module__.partition(".")[0] not in _CLIENTS:
+            raise
+        raise InputError(f"{path}: {reason}; check the address and the credentials") from error
