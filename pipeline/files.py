@@ -9,10 +9,11 @@ import re
 import secrets
 import shutil
 import stat
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 
 from pipeline.errors import InputError
-from pipeline.remote import as_path, open_stream
+from pipeline.remote import as_path, is_remote, open_stream, upload
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # of some network file systems
@@ -33,13 +34,19 @@ def replacing(path: str | os.PathLike, size: int | None = None) -> Iterator[path
     """Give a temporary path of the same name; the file or directory written there becomes `path` at the end.
 
     If the body raises, it is removed and `path` stays unchanged. Once this returns, the new content is on the disk
-    under its name, even after a power failure. `size` is its bytes, if known, for the message if they do not fit.
+    under its name, even after a power failure, or in its object store. `size` is its bytes, if known, for the message
+    if they do not fit.
 
     Raises:
         InputError: `path` is neither a regular file nor a directory, or not of the kind that was written; or the disk
             or the quota is full, or the file is larger than allowed.
     """
-    path = pathlib.Path(path)
+    path = as_path(path)
+    if is_remote(path):
+        with tempfile.TemporaryDirectory() as folder:
+            yield pathlib.Path(folder) / path.name
+            upload(pathlib.Path(folder) / path.name, path)
+        return
     if not path.is_dir():
         check_writable_file(path)
     with _locked_workspace(path) as workspace:
@@ -88,7 +95,7 @@ def write_bytes(path: str | os.PathLike, data: bytes | memoryview) -> None:
 
 def check_writable_file(path: str | os.PathLike) -> None:
     """Raise InputError if `path` exists and is not a regular file: replacing a device or a FIFO would destroy it."""
-    kind = _kind(pathlib.Path(path))
+    kind = None if is_remote(path) else _kind(pathlib.Path(path))
     if kind not in (None, "a regular file"):
         raise InputError(f"{path}: {kind}, not a regular file; choose another path")
 
@@ -264,17 +271,15 @@ def _move_back(old: pathlib.Path, path: pathlib.Path) -> None:
 
 
 def _is_at(handle: int, path: str | os.PathLike) -> bool:
-    try:
+    with contextlib.suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(handle), pathlib.Path(path).stat())
-    except FileNotFoundError:
-        return False
+    return False
 
 
 def _kind(path: pathlib.Path) -> str | None:
-    try:
+    with contextlib.suppress(FileNotFoundError):
         return _KINDS.get(stat.S_IFMT(path.lstat().st_mode), "a device")
-    except FileNotFoundError:
-        return None
+    return None
 
 
 def _bytes_in(path: pathlib.Path) -> int:

@@ -4,9 +4,11 @@ fsspec reads and writes them; its file systems come with the extras `s3` and `gc
 """
 
 import contextlib
+import logging
 import os
 import pathlib
 import re
+import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
@@ -40,6 +42,8 @@ def as_path(path: str | os.PathLike) -> pathlib.Path:
     scheme = str(path).partition("://")[0]
     extra = _EXTRAS.get(scheme, "s3")
     try:
+        # gcsfs logs with a traceback what it then raises.
+        logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
         from upath import UPath  # here, because it takes longer to import than what most commands do before
 
         remote = UPath(path)
@@ -108,7 +112,10 @@ def upload(source: pathlib.Path, path: pathlib.Path) -> None:
 
 
 def download(path: pathlib.Path, target: pathlib.Path) -> None:
-    """Copy a remote file to a local path."""
+    """Copy a file, remote or local, to a local path."""
+    if not is_remote(path):
+        shutil.copyfile(path, target)
+        return
     store: Any = path
     with explained(path):
         store.fs.get_file(store.path, os.fspath(target))
@@ -119,7 +126,10 @@ def fingerprint(path: pathlib.Path) -> tuple[int, int]:
     store: Any = path
     with explained(path):
         store.fs.invalidate_cache(store.parent.path)
-        return int(store.fs.ukey(store.path)[:15], 16), store.fs.info(store.path)["size"]
+        info = store.fs.info(store.path)
+        if info["type"] == "directory":
+            raise InputError(f"{path}: a folder; give a file, or copy the folder here first")
+        return int(store.fs.ukey(store.path)[:15], 16), info["size"]
 
 
 @contextlib.contextmanager

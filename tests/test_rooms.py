@@ -7,7 +7,7 @@ import re
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
-BASE = {"errors", "files", "splits", "cli", "status", "remote"}
+BASE = {"errors", "files", "splits", "cli", "status", "remote", "mirror"}
 TEXT = (ROOT / "docs/design.md").read_text(encoding="utf-8")
 ROOMS = {
     room: set(filter(None, re.split(r",\s*", imports.strip())))

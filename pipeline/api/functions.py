@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pipeline.errors import InputError
-from pipeline.remote import as_path
 
 if TYPE_CHECKING:
     import keras

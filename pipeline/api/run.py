@@ -1,10 +1,13 @@
 """A training from its configuration to its results, one run or a series: what train.py and `pipeline.train` do."""
 
+import dataclasses
 import os
 import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pipeline.mirror import Mirror, as_given
+from pipeline.remote import is_remote
 from pipeline.status import doing, reported_to
 from pipeline.train.config import TrainConfig, check_patience
 
@@ -21,9 +24,27 @@ if TYPE_CHECKING:
 def train(config: TrainConfig, callbacks: "Sequence[keras.callbacks.Callback]" = ()) -> int:
     """Train, evaluate and report, one run or a series; returns 0, or 128 plus the signal that stopped it.
 
-    `callbacks` are given to every run, besides those that the configuration names.
+    `callbacks` are given to every run, besides those that the configuration names. A run directory in an object store
+    is worked on in a local copy, which is stored with every checkpoint.
     """
+    if not is_remote(config.run_dir):
+        return _train(config, callbacks)
+    mirror = Mirror(config.run_dir)
+    mirror.pull()
+    try:
+        code = _train(dataclasses.replace(config, run_dir=mirror.path), callbacks, mirror)
+    except BaseException:
+        mirror.try_push()
+        raise
+    mirror.push()
+    return code
+
+
+def _train(
+    config: TrainConfig, callbacks: "Sequence[keras.callbacks.Callback]" = (), mirror: Mirror | None = None
+) -> int:
     # Imported here, so that --help and wrong options are answered without waiting seconds for TensorFlow.
+    from pipeline.format.local_copy import copy_to_cache
     from pipeline.format.manifest import load_manifest
     from pipeline.train.environment import import_tensorflow
     from pipeline.train.progress import Reporter
@@ -47,12 +68,15 @@ def train(config: TrainConfig, callbacks: "Sequence[keras.callbacks.Callback]" =
     devices = make_devices(config.strategy, config.devices)
     reporter = Reporter(config.log_json, quiet=not devices.is_chief)
     with devices.watching_workers(), reported_to(reporter.activity):
+        if config.cache_dir is not None:
+            with doing(f"copying {manifest.name} to {config.cache_dir}"):
+                config = dataclasses.replace(config, data=copy_to_cache(config.data, manifest, config.cache_dir))
         for run in runs_of(config):
             if is_series:
                 reporter.line(f"run {run.run_dir.name} of {config.run_dir}", event="run", run_dir=str(run.run_dir))
             # Keras numbers the names of layers in a process; checkpoints of a run must not depend on the runs before.
             keras.utils.clear_session()
-            if code := train_run(run, manifest, devices, reporter, callbacks, skip_finished=is_series):
+            if code := train_run(run, manifest, devices, reporter, callbacks, is_series, mirror):
                 return code
         if is_series:
             try:
@@ -70,6 +94,7 @@ def train_run(
     reporter: "Reporter",
     callbacks: "Sequence[keras.callbacks.Callback]" = (),
     skip_finished: bool = False,
+    mirror: Mirror | None = None,
 ) -> int:
     """Train one run and write its results; returns 0, or 128 plus the signal that stopped it."""
     from pipeline.evaluate.metrics import FILE_NAME
@@ -89,7 +114,7 @@ def train_run(
         if config.weights_from is not None and (config.fresh or not any(run.checkpoints.glob("*.npz"))):
             load_weights(config.weights_from, model)
             reporter.line(f"starting from the weights of {config.weights_from}")
-        store = setup.claim_run(run, plan, devices, model, reporter)
+        store = setup.claim_run(run, plan, devices, model, reporter, mirror)
         for line in plan.announcement(devices):
             reporter.line(line)
         with doing("loading the data"):
@@ -154,7 +179,9 @@ def write_results(
         figures = {"split": result.split, "loss": result.loss, "accuracy": result.accuracy}
         figures |= {"ece": result.ece, **groups}
         reporter.line("", event="evaluation", **figures)
-    reporter.line(f"model, evaluation and figures are in {run_dir}; see {page}", event="done", run_dir=str(run_dir))
+    where = as_given(run_dir)
+    line = f"model, evaluation and figures are in {where}; see {as_given(page)}"
+    reporter.line(line, event="done", run_dir=where)
 
 
 def write_series(config: TrainConfig, manifest: "Manifest", reporter: "Reporter") -> None:
@@ -178,5 +205,5 @@ def write_series(config: TrainConfig, manifest: "Manifest", reporter: "Reporter"
     for line in series.table():
         reporter.line(line)
     page = write_series_page(config.run_dir, series.label)
-    where = f"the series is in {config.run_dir}; see {page}"
+    where = f"the series is in {as_given(config.run_dir)}; see {as_given(page)}"
     reporter.line(where, event="series", run_dir=str(config.run_dir), **series.figures())

@@ -11,6 +11,7 @@ from pipeline.convert.tfrecord_files import find_tfrecords
 from pipeline.convert.tfrecord_keys import Keys
 from pipeline.errors import InputError
 from pipeline.format.manifest import MAX_SHARDS, SPLIT_NAME, Validation
+from pipeline.remote import is_remote
 from pipeline.splits import TRAIN, VAL, ValidationSampler
 
 _FEATURES = "features of a record"
@@ -85,6 +86,8 @@ class ImportConfig:
             if not separator or not pattern or not SPLIT_NAME.fullmatch(name):
                 raise InputError(f"--split {text!r} must be NAME=PATTERN, as train='part-*'")
             patterns.append((name, pattern))
+        if is_remote(self.directory or ""):
+            raise InputError(f"{self.directory}: TFRecords are imported from local folders only; copy them here first")
         return find_tfrecords(pathlib.Path(self.directory or ""), patterns)
 
     def validation(self, splits: Sequence[str]) -> Validation:

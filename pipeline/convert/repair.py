@@ -24,6 +24,7 @@ from pipeline.files import remove_stale, write_text
 from pipeline.format.manifest import FILE_NAME, Manifest, Source, read_manifest
 from pipeline.format.tfds_metadata import metadata_files
 from pipeline.format.verify import Inspection, inspect
+from pipeline.remote import is_remote
 from pipeline.splits import VAL
 
 Given = Sequence[tuple[str, str | os.PathLike]]
@@ -39,6 +40,8 @@ def repair(directory: str | os.PathLike, given: Given) -> list[str]:
     Raises:
         InputError: something cannot be repaired; the line says why. No shard is replaced by an unverified one.
     """
+    if is_remote(directory):
+        raise InputError(f"{directory}: repaired on a local disk only; copy it here, repair it, and store it again")
     target = pathlib.Path(os.path.realpath(directory))
     if not target.is_dir():
         raise InputError(f"{directory}: no such directory")

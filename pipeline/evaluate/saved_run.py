@@ -20,6 +20,8 @@ from pipeline.errors import InputError, list_few
 from pipeline.feed.normalize import Normalization
 from pipeline.files import replacing, write_text
 from pipeline.format.manifest import Reading, is_class_name
+from pipeline.mirror import local_copy
+from pipeline.remote import as_path
 
 if TYPE_CHECKING:
     import keras
@@ -28,6 +30,7 @@ CONFIG_NAME, KERAS_NAME, SAVED_MODEL_NAME = "config.json", "model.keras", "saved
 LABELS_NAME = "labels.txt"  # what TFLite and its examples take
 SERIES_NAME = "series.json"  # in the directory of a series of runs
 _METADATA = "metadata.json"
+_CHECKPOINTS = "checkpoints"  # which only training needs
 _MAX_NAMES = 12  # class names that a message repeats, to stay one readable line
 _MAX_REASON = 200  # characters; Keras repeats the whole configuration of a layer
 
@@ -187,7 +190,7 @@ def read_run(directory: str | pathlib.Path) -> SavedRun:
     Raises:
         InputError: there is no such directory, no model in it, or config.json is invalid.
     """
-    directory = pathlib.Path(directory)
+    directory = local_copy(as_path(directory), [_CHECKPOINTS])
     if not directory.is_dir():
         raise InputError(f"{directory}: no such run directory")
     if not (directory / KERAS_NAME).is_file():
@@ -214,7 +217,8 @@ def read_runs(directories: Sequence[str | pathlib.Path]) -> list[SavedRun]:
             order are not the first one's.
     """
     runs: list[SavedRun] = []
-    for directory in itertools.chain.from_iterable(map(_runs_in, map(pathlib.Path, directories))):
+    copies = (local_copy(as_path(directory), [_CHECKPOINTS]) for directory in directories)
+    for directory in itertools.chain.from_iterable(map(_runs_in, copies)):
         run = read_run(directory)
         if any(run.directory.samefile(other.directory) for other in runs):
             raise InputError(f"{directory}: given twice, which would count it twice; name different runs")

@@ -10,8 +10,6 @@ import io
 import math
 import pathlib
 import re
-import zipfile
-import zlib
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import keras
@@ -21,6 +19,8 @@ import numpy as np
 from pipeline.errors import InputError
 from pipeline.feed.order import Steps
 from pipeline.files import write_bytes
+from pipeline.mirror import Mirror
+from pipeline.train.archive import UNREADABLE, parse_array, read_members
 from pipeline.train.run_dir import newest_checkpoint
 from pipeline.train.state import TrainState
 from pipeline.train.stored import Stamp, parse_json
@@ -28,10 +28,7 @@ from pipeline.train.stored import Stamp, parse_json
 _PATTERN = re.compile(r"checkpoint-(\d{9,18})\.npz")
 FOLDER, BEST = "checkpoints", "best.npz"
 _STATE = "state"
-_NPY_MAGIC = b"\x93NUMPY\x01\x00"  # version 1.0; numpy.org/doc/stable/reference/generated/numpy.lib.format.html
-_MAX_HEADER_BYTES = 512  # of an array's type and shape
 _MAX_STATE_BYTES = 2**28  # a history of a million epochs is about as long
-_UNREADABLE = (OSError, zipfile.BadZipFile, zlib.error, ValueError, KeyError)
 
 
 class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,13 +40,21 @@ class CheckpointStore:
     """The checkpoints of a run in a directory: the newest `keep`, and the best.
 
     With `in_background`, `save` only copies the variables, and a thread writes them while training continues. Without,
-    other processes can read what `save` has written when it returns.
+    other processes can read what `save` has written when it returns. With a `mirror`, of the run directory, that is
+    what they pull.
     """
 
     def __init__(
-        self, directory: pathlib.Path, stamp: Stamp, steps: Steps, keep: int = 2, in_background: bool = False
+        self,
+        directory: pathlib.Path,
+        stamp: Stamp,
+        steps: Steps,
+        keep: int = 2,
+        in_background: bool = False,
+        mirror: Mirror | None = None,
     ) -> None:
         self._directory, self._stamp, self._steps, self._keep = directory, stamp, steps, keep
+        self._mirror = mirror
         self._writer = ThreadPoolExecutor(1) if in_background else None
         self._writing: Future[None] | None = None
 
@@ -93,6 +98,7 @@ class CheckpointStore:
             InputError: there are checkpoints and none can be read, one is of another run, or is not a file.
         """
         self.wait()
+        self._pull()
         for path in [*self._paths(), self._directory / BEST]:
             # Nothing can be read from it, and replacing it would fail after an epoch was trained in vain.
             if path.exists() and not path.is_file():
@@ -105,7 +111,7 @@ class CheckpointStore:
                     raise ValueError(f"it is of step {record.state.global_step}")
             except InputError:
                 raise
-            except _UNREADABLE as error:
+            except UNREADABLE as error:
                 corrupt.append(f"{path}: corrupt ({error})")
                 continue
             _assign(values, _variables(model, optimizer))
@@ -119,24 +125,25 @@ class CheckpointStore:
     def restore_best(self, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> bool:
         """Load the best checkpoint, with the weights' average that the optimizer holds; False if it cannot be read."""
         self.wait()
+        self._pull()
         try:
             _, values = self._read(self._directory / BEST, _variables(model, optimizer))
-        except _UNREADABLE:
+        except UNREADABLE:
             return False
         _assign(values, _variables(model, optimizer))
         return True
 
     def _read(self, path: pathlib.Path, variables: dict[str, keras.Variable]) -> tuple[_Record, dict[str, np.ndarray]]:
-        """A checkpoint's record and the values of these variables, all checked; one of _UNREADABLE if it is corrupt."""
+        """A checkpoint's record and the values of these variables, all checked; one of UNREADABLE if it is corrupt."""
         kinds = {name: _kind(variable) for name, variable in variables.items()}
         limits = {name: math.prod(shape) * dtype.itemsize for name, (dtype, shape) in kinds.items()}
-        members = _read_members(path, {**limits, _STATE: _MAX_STATE_BYTES + 2 * self._steps.num_examples})
-        record = parse_json(_parse_array(_STATE, members[_STATE], np.dtype(np.uint8)).tobytes(), _Record)
+        members = read_members(path, {**limits, _STATE: _MAX_STATE_BYTES + 2 * self._steps.num_examples})
+        record = parse_json(parse_array(_STATE, members[_STATE], np.dtype(np.uint8)).tobytes(), _Record)
         if differ := record.stamp.identity.differences(self._stamp.identity):
             changes = "; ".join(f"{name} {values}" for name, values in differ.items())
             raise InputError(f"{path}: a checkpoint of another run ({changes}); move it away")
         record.state.check(self._steps, self._stamp.identity.epochs)
-        return record, {name: _parse_array(name, members[name], *kind) for name, kind in kinds.items()}
+        return record, {name: parse_array(name, members[name], *kind) for name, kind in kinds.items()}
 
     def _write(self, arrays: dict[str, np.ndarray], step: int, best: bool) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -149,6 +156,12 @@ class CheckpointStore:
             write_bytes(self._directory / BEST, data)
         write_bytes(self._directory / f"checkpoint-{step:09d}.npz", data)
         self._remove_others(step)
+        if self._mirror is not None:
+            self._mirror.try_push()
+
+    def _pull(self) -> None:
+        if self._mirror is not None:
+            self._mirror.pull()
 
     def _remove_others(self, newest: int) -> None:
         """Keep the newest ones up to the step `newest`."""
@@ -176,9 +189,9 @@ def load_weights(run_dir: pathlib.Path, model: keras.Model) -> None:
     path = newest_checkpoint(run_dir)
     try:
         limits = {name: math.prod(variable.shape) * 8 for name, variable in names.items()}
-        members = _read_members(path, limits)
-        values = {name: _parse_array(name, members[name], *_kind(variable)) for name, variable in names.items()}
-    except _UNREADABLE as error:
+        members = read_members(path, limits)
+        values = {name: parse_array(name, members[name], *_kind(variable)) for name, variable in names.items()}
+    except UNREADABLE as error:
         raise InputError(f"{path}: not the weights of this network ({error}); give the --model of that run") from error
     _assign(values, names)
 
@@ -200,39 +213,3 @@ def _variables(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> dic
 def _assign(values: dict[str, np.ndarray], variables: dict[str, keras.Variable]) -> None:
     for name, variable in variables.items():
         variable.assign(values[name])
-
-
-def _read_members(path: pathlib.Path, limits: dict[str, int]) -> dict[str, bytes]:
-    """The members of an archive with these names, checked against its CRC-32s; a small file can unpack to any size.
-
-    Raises:
-        OSError, BadZipFile, zlib.error: it cannot be read.
-        KeyError: a name is not in it.
-        ValueError: a member is larger than its limit in bytes, which does not count its header.
-    """
-    if not zipfile.is_zipfile(path):
-        raise ValueError("truncated or not an archive")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            infos = {name: archive.getinfo(f"{name}.npy") for name in limits}
-            for name, info in infos.items():
-                if info.file_size > limits[name] + _MAX_HEADER_BYTES:
-                    raise ValueError(f"{name} takes {info.file_size:,} bytes, at most {limits[name]:,} expected")
-            return {name: archive.read(info) for name, info in infos.items()}
-    except (EOFError, RuntimeError) as error:
-        # zipfile's, if flags or sizes of its directory are corrupt; NotImplementedError is a RuntimeError.
-        raise zipfile.BadZipFile(str(error) or "truncated member") from error
-
-
-def _parse_array(name: str, data: bytes, dtype: np.dtype, shape: tuple[int, ...] | None = None) -> np.ndarray:
-    """The array in the bytes of a .npy file, which must be of this type and shape (by default flat); else ValueError.
-
-    NumPy's own reader evaluates the header as Python, and allocates whatever shape it claims.
-    """
-    start = len(_NPY_MAGIC) + 2 + int.from_bytes(data[8:10], "little")
-    wanted = (len(data) - start,) if shape is None else shape
-    expected = f"{{'descr': {dtype.str!r}, 'fortran_order': False, 'shape': {wanted!r}, }}"
-    header = data[len(_NPY_MAGIC) + 2 : start].decode("latin-1").rstrip()
-    if not data.startswith(_NPY_MAGIC) or header != expected:
-        raise ValueError(f"{name} is {header:.120}, not {expected}")
-    return np.frombuffer(data, dtype, offset=start).reshape(wanted)

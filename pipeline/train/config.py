@@ -14,6 +14,7 @@ from pipeline.feed.holdout import Holdout
 from pipeline.feed.normalize import KINDS
 from pipeline.feed.plan import FEEDS
 from pipeline.format.manifest import Manifest
+from pipeline.remote import is_remote
 from pipeline.train.recipe import Recipe
 
 STRATEGIES = ("auto", "one", "mirrored", "multiworker")
@@ -121,6 +122,12 @@ class TrainConfig(Recipe):
     )
     audit: bool = setting(False, "prove after each epoch that it saw every example once", group="training")
 
+    cache_dir: pathlib.Path | None = setting(
+        None,
+        "copy the data set here first, once, and read the copy: for data in an object store or on a slow file system",
+        metavar="DIR",
+        group="feed",
+    )
     feed: str = setting("auto", "where the training split is held; auto: by its size", choices=FEEDS, group="feed")
     memory_budget: int | None = setting(
         None,
@@ -156,6 +163,8 @@ class TrainConfig(Recipe):
         if self.scale == "host" and self.augment != "none":
             raise InputError("--scale host needs --augment none: augmentation works on bytes, in the step")
         self._check_holdout()
+        if self.cache_dir is not None and is_remote(self.cache_dir):
+            raise InputError(f"--cache-dir {self.cache_dir}: give a local directory")
         for text in self.callback:
             parse_callback(text)
         for name in self.log_to:

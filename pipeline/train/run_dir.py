@@ -15,10 +15,12 @@ import msgspec
 
 from pipeline.errors import InputError
 from pipeline.files import locked, remove_stale, write_text
+from pipeline.mirror import local_copy
 from pipeline.train.state import TrainState
 from pipeline.train.stored import Identity, StoredData, StoredRun, parse_json
 
 CONFIG_NAME, HISTORY_NAME, STEPS_NAME, LOCK_NAME = "config.json", "history.csv", "steps.csv", ".lock"
+CHECKPOINTS_NAME = "checkpoints"
 COLUMNS = (
     *("epoch", "step", "loss", "accuracy", "val_loss", "val_accuracy"),
     *("images_per_second", "seconds", "learning_rate", "gpu_utilisation"),
@@ -44,7 +46,7 @@ class RunDirectory:
 
     @property
     def checkpoints(self) -> pathlib.Path:
-        return self.path / "checkpoints"
+        return self.path / CHECKPOINTS_NAME
 
     def earlier(self) -> StoredRun | None:
         """The run that the directory's config.json records, or None if there is no such file.
@@ -156,7 +158,7 @@ class RunDirectory:
 
 def newest_checkpoint(run_dir: pathlib.Path) -> pathlib.Path:
     """The file whose weights another run can start from; InputError if there is none."""
-    paths = sorted(RunDirectory(run_dir).checkpoints.glob("checkpoint-*.npz"))
+    paths = sorted(local_copy(run_dir / CHECKPOINTS_NAME).glob("checkpoint-*.npz"))
     if not paths:
         raise InputError(f"{run_dir}: no checkpoints, so no weights to start from; name the directory of a run")
     return paths[-1]

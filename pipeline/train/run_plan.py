@@ -23,6 +23,7 @@ from pipeline.feed.order import fingerprint as order_fingerprint
 from pipeline.feed.plan import FeedPlan, default_memory_budget, plan_feed
 from pipeline.feed.stream import plan_pages, read_sample
 from pipeline.format.manifest import Manifest, Reading
+from pipeline.mirror import as_given
 from pipeline.splits import TRAIN, VAL
 from pipeline.train.config import TrainConfig
 from pipeline.train.devices import Devices, choose_precision, device_memory, precision_remark
@@ -37,7 +38,7 @@ _GPU_CALL_BYTES = 256 << 20  # several calls wait in memory, and steps on so man
 # half a second on two cores.
 _CPU_CALL_BYTES = 1024 * 28 * 28
 # Settings that may differ between workers: paths on their own disks, and what only the chief writes.
-_OF_A_WORKER = ("data", "run_dir", "log_json", "tensorboard", "profile", "log_to")
+_OF_A_WORKER = ("data", "run_dir", "cache_dir", "log_json", "tensorboard", "profile", "log_to")
 _OF_ITS_OWN = ("batch_size", "learning_rate", "schedule", "epochs")  # recorded beside the rest of the recipe
 _OF_A_RECIPE = tuple(field.name for field in dataclasses.fields(Recipe) if field.name not in _OF_ITS_OWN)
 _MAX_ROWS = 2**31  # the row of an example is an int32 in a feed's elements
@@ -104,7 +105,7 @@ class RunPlan:
             precision_remark(self.precision, devices.accelerator),
         ]
         return [
-            f"{devices.describe()}; {self.precision}; run directory {self.config.run_dir}",
+            f"{devices.describe()}; {self.precision}; run directory {as_given(self.config.run_dir)}",
             *filter(None, remarks),
             self.feed_plan.describe(),
             f"network {self.config.model}; augmentation {self.augmentation.text()}",
@@ -126,7 +127,7 @@ class RunPlan:
 
     def settings(self) -> dict[str, Any]:
         """The configuration as given, in JSON's types."""
-        return msgspec.to_builtins(self.config, enc_hook=str)
+        return msgspec.to_builtins(self.config, enc_hook=as_given)
 
     def shared_settings(self, identity: Identity) -> dict[str, Any]:
         """What all workers must have the same values of."""

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from pipeline.errors import InputError
-from pipeline.remote import as_path
+from pipeline.remote import as_path, is_remote
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -85,8 +85,8 @@ def _content(path: pathlib.Path, fields: Collection[str], of: str) -> dict[str, 
 
 
 def _from_text(kind: type, value: Any) -> Any:
-    if isinstance(value, kind):
-        return value
+    if isinstance(value, kind) or (kind is pathlib.Path and is_remote(value)):
+        return as_path(value) if kind is pathlib.Path else value
     if not isinstance(value, str):
         raise ValueError(f"Expected `str`, got `{type(value).__name__}`")  # msgspec makes it a ValidationError
-    return as_path(value) if kind is pathlib.Path else kind(value)
+    return kind(value)

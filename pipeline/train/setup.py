@@ -26,6 +26,7 @@ from pipeline.feed.resident import SplitArrays, load_split
 from pipeline.feed.stream import SplitReader
 from pipeline.format.manifest import Manifest
 from pipeline.format.text_ids import original_ids
+from pipeline.mirror import Mirror
 from pipeline.splits import TRAIN, VAL
 from pipeline.train.audit import EpochAudit
 from pipeline.train.checkpoint import CheckpointStore
@@ -130,9 +131,16 @@ def _check_softmax(name: str, model: keras.Model, shape: tuple[int, int, int]) -
 
 
 def claim_run(
-    run: RunDirectory, plan: RunPlan, devices: Devices, model: keras.Model, reporter: Reporter
+    run: RunDirectory,
+    plan: RunPlan,
+    devices: Devices,
+    model: keras.Model,
+    reporter: Reporter,
+    mirror: Mirror | None = None,
 ) -> CheckpointStore:
     """Take the run directory for this run, as the chief of all workers; returns the store of its checkpoints.
+
+    `mirror` is that of the run directory, if it is in an object store.
 
     Raises:
         InputError: it is in use or not this run's, or the workers differ in their settings or their run directory.
@@ -144,6 +152,8 @@ def claim_run(
         description = {**plan.describe(devices), "numerics": msgspec.to_builtins(stamp.numerics)}
         try:
             start, remarks = run.claim(stamp.identity, description, plan.config.fresh)
+            if mirror is not None:
+                mirror.push()
         except InputError as error:
             remarks, problem = [], str(error)
         for remark in remarks:
@@ -151,12 +161,14 @@ def claim_run(
     start, problem = devices.gather([start, problem])[0]  # returns once the chief has written it
     if problem:
         raise InputError(problem)  # on every worker, so that all end alike
+    if mirror is not None:
+        mirror.pull()
     stored = run.earlier()
     shared = {f"the run in {run.path}": stored.start if stored else None}
     devices.check_agreement(shared, "--run-dir must be one directory that all workers share")
     # Other workers read checkpoints too, so then each is on the disk before the next step.
     in_background = devices.num_workers == 1
-    return CheckpointStore(run.checkpoints, stamp, plan.steps, plan.config.keep_checkpoints, in_background)
+    return CheckpointStore(run.checkpoints, stamp, plan.steps, plan.config.keep_checkpoints, in_background, mirror)
 
 
 def make_trainer(

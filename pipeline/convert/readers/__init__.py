@@ -11,6 +11,7 @@ from pipeline.convert.read_options import ReadOptions
 from pipeline.convert.readers.image_list import is_list, open_list, refuse_without_pixels
 from pipeline.convert.source import identify
 from pipeline.convert.table import Reader
+from pipeline.errors import InputError
 from pipeline.remote import is_remote, open_stream
 from pipeline.splits import TRAIN
 
@@ -71,6 +72,8 @@ def _find_text(path: pathlib.Path, options: ReadOptions, split: str, split_colum
     head = first_bytes(path)
     refuse_unreadable(path, head)
     if is_list(path, head, options):
+        if is_remote(path):
+            raise InputError(f"{path}: lists image files, which are read from local folders only; copy both here first")
         return open_list(path, options, split, split_column)
     refuse_without_pixels(path, head)
     return None

@@ -1,0 +1,150 @@
+"""Local copies of directories in object stores, for what needs files: TensorFlow, locks, renames.
+
+A `Mirror` is a directory that is worked on locally and stored as it changes; `local_copy` is one that is only read.
+`as_given` names a file of either by its URL.
+"""
+
+import atexit
+import pathlib
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from pipeline.errors import InputError, TryAgainError
+from pipeline.remote import REQUESTS, as_path, explained, is_remote, upload
+
+_VERSION_KEYS = ("ETag", "etag", "md5Hash", "LastModified", "mtime", "created")  # of file systems
+
+
+_origins: dict[pathlib.Path, str] = {}  # what the user calls a local copy
+
+
+def as_given(path: object) -> str:
+    """A path as the user would write it: the URL of which it is a local copy, if it is one."""
+    for copy, url in _origins.items():
+        if isinstance(path, pathlib.PurePath) and path.is_relative_to(copy):
+            return "/".join([url.rstrip("/"), *path.relative_to(copy).parts])
+    return str(path)
+
+
+def note_copy(path: pathlib.Path, original: pathlib.Path) -> None:
+    """Let `as_given` name what is in a local directory by the one that it is a copy of."""
+    _origins[path] = str(original)
+
+
+class Mirror:
+    """The local directory `path`, empty at first, and `url` in an object store. Hidden files stay local.
+
+    One process pushes; others that pull see whole files, of its last push or of the one that is going on.
+    """
+
+    def __init__(self, url: pathlib.Path) -> None:
+        self.url = url
+        self.path = _temporary(url.name)
+        note_copy(self.path, url)
+        self._local: dict[str, tuple[int, int]] = {}  # what both sides have, by relative path
+        self._remote: dict[str, tuple] = {}
+        self._lock = threading.Lock()
+
+    def pull(self, ignored: Iterable[str] = ()) -> None:
+        """Make the local directory like the stored one, without the folders `ignored`.
+
+        Raises:
+            InputError: the store refuses.
+            TryAgainError: it does not answer.
+        """
+        with self._lock, explained(self.url):
+            stored = {
+                name: version for name, version in self._list().items() if name.partition("/")[0] not in set(ignored)
+            }
+            changed = [name for name, version in stored.items() if self._remote.get(name) != version]
+            self._each(self._download, changed)
+            for name in self._local.keys() - stored.keys():
+                (self.path / name).unlink(missing_ok=True)
+                del self._local[name]
+            files = self._files()
+            self._local |= {name: files[name] for name in changed if name in files}
+            self._remote = stored
+
+    def push(self) -> None:
+        """Store what has changed here since the last push or pull, then remove what is gone here.
+
+        Raises:
+            InputError: the store refuses.
+            TryAgainError: it does not answer.
+        """
+        with self._lock, explained(self.url):
+            files = self._files()
+            self._each(self._upload, [name for name, state in files.items() if self._local.get(name) != state])
+            for name in self._local.keys() - files.keys():
+                (self.url / name).unlink(missing_ok=True)
+            self._local, self._remote = files, self._list()
+
+    def try_push(self) -> None:
+        """`push`, or a warning if the store does not answer: the next push stores what this one could not."""
+        try:
+            self.push()
+        except (InputError, TryAgainError) as error:
+            print(f"warning: not stored yet: {error}", file=sys.stderr)
+
+    def _files(self) -> dict[str, tuple[int, int]]:
+        """Time of the last change and bytes of each local file; those that come and go meanwhile are left out."""
+        found = {}
+        for path in sorted(self.path.rglob("*")):
+            name = path.relative_to(self.path)
+            if not any(part.startswith(".") for part in name.parts) and path.is_file():
+                status = path.stat()
+                found[name.as_posix()] = status.st_mtime_ns, status.st_size
+        return found
+
+    def _list(self) -> dict[str, tuple]:
+        """What tells one version of a stored file from another, by relative path."""
+        store: Any = self.url
+        store.fs.invalidate_cache(store.path)
+        found = store.fs.find(store.path, detail=True)
+        start = len(store.path.rstrip("/")) + 1
+        return {
+            name[start:]: (info["size"], *(str(info.get(key)) for key in _VERSION_KEYS))
+            for name, info in found.items()
+            if info["type"] == "file"
+        }
+
+    def _download(self, name: str) -> None:
+        store: Any = self.url / name
+        target = self.path / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        store.fs.get_file(store.path, str(target))
+
+    def _upload(self, name: str) -> None:
+        upload(self.path / name, self.url / name)
+
+    def _each(self, function: Any, names: list[str]) -> None:
+        with ThreadPoolExecutor(REQUESTS) as pool:
+            list(pool.map(function, names))
+
+
+def local_copy(path: pathlib.Path, ignored: Iterable[str] = ()) -> pathlib.Path:
+    """The directory itself if it is local, else a copy without the folders `ignored`, removed when the program ends.
+
+    Raises:
+        InputError: there are no files under this URL, or the store refuses.
+    """
+    if not is_remote(path):
+        return path
+    mirror = Mirror(as_path(path))
+    mirror.pull(ignored)
+    if not any(mirror.path.iterdir()):
+        raise InputError(f"{path}: nothing is stored there; check bucket and name")
+    return mirror.path
+
+
+def _temporary(name: str) -> pathlib.Path:
+    folder = tempfile.mkdtemp(prefix="kannada-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = pathlib.Path(folder) / name
+    path.mkdir()
+    return path
