@@ -15,6 +15,7 @@ from pipeline.convert.csv_strict import is_number
 from pipeline.convert.kinds import PICTURE_SUFFIXES
 from pipeline.convert.read_options import BLANKS, ReadOptions
 from pipeline.errors import InputError, list_few, shorten
+from pipeline.remote import is_remote
 
 if TYPE_CHECKING:
     from pipeline.convert.readers.image_files import ImageFiles
@@ -67,7 +68,7 @@ def _find(path: pathlib.Path, name: str) -> list[str]:
 
     They are relative to the list, with `{}` in place of the name.
     """
-    if not name or "/" in name or name.startswith("."):
+    if is_remote(path) or not name or "/" in name or name.startswith("."):
         return []
     folders = [path.parent, *_folders_in(path.parent)]
     ends = ("",) if _is_picture(name) else PICTURE_SUFFIXES

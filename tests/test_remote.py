@@ -1,0 +1,223 @@
+"""Paths in object stores, by fsspec's file system in memory: reading, writing, and errors as one line."""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+from pipeline.convert.converter import convert
+from pipeline.convert.csv_reader import CsvFile
+from pipeline.errors import InputError, TryAgainError
+from pipeline.files import write_text
+from pipeline.format.local_copy import copy_to_cache
+from pipeline.format.manifest import load_manifest
+from pipeline.mirror import Mirror, as_given, local_copy
+from pipeline.remote import as_path, explained, file_bytes, file_size, fingerprint, is_remote, read_range
+from tests.helpers.conversion import make_config, read_split, table, write_sources
+
+
+@pytest.fixture
+def store():
+    """An empty folder in memory."""
+    folder = as_path("memory://bucket/folder")
+    yield folder
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.unlink()
+
+
+def test_local_paths_stay_paths_of_the_system():
+    for text in ("data/mnist", "/data/c:/x", "C://x"):
+        assert as_path(text) == pathlib.Path(text)
+        assert not is_remote(text)
+    assert is_remote("s3://bucket/x")
+    assert is_remote(as_path("memory://bucket/x"))
+
+
+@pytest.mark.parametrize("place", ["local", "store"])
+def test_ranges_of_a_file(place, store, tmp_path):
+    path = (tmp_path if place == "local" else store) / "file"
+    path.write_bytes(bytes(range(100)))
+    assert read_range(path, 10, 5).tolist() == [10, 11, 12, 13, 14]
+    assert read_range(path, 98, 5).tolist() == [98, 99]
+    assert file_bytes(path).tolist() == list(range(100))
+    assert file_size(path) == 100
+    assert file_size(path.with_name("other")) is None
+
+
+def test_a_replaced_file_has_another_fingerprint(store):
+    path = store / "file"
+    path.write_bytes(b"one")
+    before = fingerprint(path)
+    assert before[1] == 3
+    path.write_bytes(b"two")
+    assert fingerprint(path) != before
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "text"),
+    [
+        (FileNotFoundError("folder"), InputError, "no such file; check bucket and name"),
+        (PermissionError("AccessDenied"), InputError, "access denied; check the credentials"),
+        (OSError(5, "SlowDown"), TryAgainError, "SlowDown; run the command again"),
+        (TimeoutError(), TryAgainError, "TimeoutError; run the command again"),
+    ],
+)
+def test_errors_of_a_store_are_one_line(error, kind, text):
+    with pytest.raises(kind, match=f"^s3://bucket/x: .*{text}"), explained("s3://bucket/x"):
+        raise error
+
+
+def test_errors_that_are_not_the_stores_stay_as_they_are(tmp_path):
+    with pytest.raises(ZeroDivisionError), explained("s3://bucket/x"):
+        _ = 1 // 0
+    with pytest.raises(FileNotFoundError), explained(tmp_path):
+        (tmp_path / "missing").read_bytes()
+
+
+def test_unknown_schemes_are_refused():
+    with pytest.raises(InputError, match="^nfs://server/x: nfs:// is not known; use s3://, gs:// or a local path"):
+        as_path("nfs://server/x")
+
+
+def test_a_file_is_stored_when_it_is_complete(store):
+    write_text(store / "note.txt", "text")
+    assert (store / "note.txt").read_bytes() == b"text"
+
+
+def test_a_conversion_from_and_to_a_store_writes_the_same_bytes(store, tmp_path):
+    local = write_sources(tmp_path, {"train": table(300), "test": table(40)})
+    remote = tuple((name, str(store / path.name)) for name, path in local)
+    for _, path in local:
+        (store / path.name).write_bytes(path.read_bytes())
+    convert(make_config(local, tmp_path / "data", val_fraction=0.2, shards=3))
+    convert(make_config(remote, str(store / "data"), val_fraction=0.2, shards=3))
+    files = {path.name: path.read_bytes() for path in (tmp_path / "data").iterdir()}
+    assert {path.name: path.read_bytes() for path in (store / "data").iterdir()} == files
+
+
+def test_compressed_tables_and_parts_of_archives_are_read(store, tmp_path):
+    np.savez_compressed(
+        tmp_path / "x.npz", x_train=np.arange(40, dtype=np.uint8).reshape(10, 2, 2), y_train=np.arange(10) % 2
+    )
+    (store / "x.npz").write_bytes((tmp_path / "x.npz").read_bytes())
+    convert(make_config([("train", str(store / "x.npz:x_train"))], str(store / "arrays")))
+    images, labels, _ = read_split(store / "arrays", "train")
+    assert images.reshape(-1).tolist() == list(range(40))
+    assert labels.tolist() == [0, 1] * 5
+
+
+def test_rows_are_found_from_any_byte(store, monkeypatch):
+    monkeypatch.setattr("pipeline.convert.csv_reader.SCAN_BYTES", 100)
+    (store / "a.csv").write_bytes(table(50).encode())
+    file = CsvFile(store / "a.csv")
+    starts = file.scan_starts()
+    text = table(50).encode()
+    assert len(starts) > 5
+    assert all(text[start - 1 : start] == b"\n" for start in starts)
+    scans = [file.scan(*part) for part in zip(starts, [*starts[1:], None], strict=True)]
+    assert np.concatenate([scan.labels for scan in scans]).tolist() == [k % 3 for k in range(50)]
+
+
+@pytest.mark.parametrize(
+    ("names", "overwrite", "text"),
+    [
+        (["mine.txt"], False, "not empty, it has mine.txt; choose another --out$"),
+        (["mine.txt"], True, "not empty, it has mine.txt; choose another --out$"),
+        (["manifest.json"], False, "not empty, it has manifest.json; choose another --out, or use --overwrite"),
+        (["manifest.json"], True, "its manifest.json cannot be read, so it may not be a data set; move it away"),
+    ],
+)
+def test_what_is_stored_there_is_not_touched(store, tmp_path, names, overwrite, text):
+    for name in names:
+        (store / "data" / name).write_bytes(b"{}")
+    splits = write_sources(tmp_path, {"train": table(20)})
+    with pytest.raises(InputError, match=text):
+        convert(make_config(splits, str(store / "data"), overwrite=overwrite))
+    assert [path.name for path in (store / "data").iterdir()] == names
+
+
+def test_an_invalid_row_leaves_nothing(store, tmp_path):
+    splits = write_sources(tmp_path, {"train": table(20) + "1,2,3,4,999\n"})
+    with pytest.raises(InputError, match="999"):
+        convert(make_config(splits, str(store / "data")))
+    assert list((store / "data").rglob("*")) == []
+
+
+def test_a_stopped_conversion_is_no_data_set_and_is_resumed(store, tmp_path):
+    splits = write_sources(tmp_path, {"train": table(60)})
+    convert(make_config(splits, tmp_path / "data", shards=3))
+
+    def stop(done, _):
+        if done >= 40:
+            raise SystemExit(143)
+
+    config = make_config(splits, str(store / "data"), shards=3)
+    with pytest.raises(SystemExit):
+        convert(config, stop)
+    with pytest.raises(InputError, match=r"no manifest.json, so not a data set; .* writes this file last"):
+        load_manifest(str(store / "data"))
+    lines = []
+    convert(config, on_notice=lines.append)
+    assert any("resuming an interrupted conversion" in line and "1 of 3 tasks done" in line for line in lines)
+    names = sorted(path.name for path in (store / "data").iterdir())
+    assert names == sorted(path.name for path in (tmp_path / "data").iterdir())
+
+
+def test_a_cache_is_filled_once_with_what_was_written(store, tmp_path):
+    convert(make_config(write_sources(tmp_path, {"train": table(60)}), str(store / "data"), shards=3))
+    manifest = load_manifest(str(store / "data"))
+    copy = copy_to_cache(str(store / "data"), manifest, tmp_path / "cache")
+    expected = {path.name: path.read_bytes() for path in (store / "data").iterdir()}
+    assert {path.name: path.read_bytes() for path in copy.iterdir()} == expected
+    assert as_given(copy / "x") == f"{store}/data/x"
+    for path in (store / "data").iterdir():
+        path.unlink()
+    assert copy_to_cache(str(store / "data"), manifest, tmp_path / "cache") == copy
+
+
+def test_a_changed_shard_is_not_cached(store, tmp_path):
+    convert(make_config(write_sources(tmp_path, {"train": table(60)}), str(store / "data")))
+    manifest = load_manifest(str(store / "data"))
+    shard = store / "data" / manifest.all_shards[0].name
+    shard.write_bytes(shard.read_bytes()[:-1] + b"?")
+    with pytest.raises(InputError, match=rf"{shard.name}: changed since it was written; see: .* verify memory://"):
+        copy_to_cache(str(store / "data"), manifest, tmp_path / "cache")
+
+
+def test_a_mirror_stores_what_changes_and_another_takes_it(store):
+    here, there = Mirror(store / "run"), Mirror(store / "run")
+    (here.path / "folder").mkdir()
+    for name in ("a", "folder/b", ".lock", "folder/.a.partial"):
+        (here.path / name).write_text(name)
+    here.push()
+    there.pull()
+    names = sorted(str(path.relative_to(there.path)) for path in there.path.rglob("*") if path.is_file())
+    assert names == ["a", "folder/b"]
+    assert as_given(there.path / "folder/b") == f"{store}/run/folder/b"
+    (here.path / "a").unlink()
+    (here.path / "folder/b").write_text("changed")
+    here.push()
+    there.pull()
+    assert not (there.path / "a").exists()
+    assert (there.path / "folder/b").read_text() == "changed"
+    (here.path / "c").write_text("c")
+    here.push()
+    assert [path.name for path in local_copy(store / "run", ["folder"]).iterdir()] == ["c"]
+
+
+def test_what_could_not_be_stored_is_stored_by_the_next_push(store, monkeypatch, capsys):
+    mirror = Mirror(store / "run")
+    (mirror.path / "a").write_text("a")
+    with monkeypatch.context() as broken:
+        broken.setattr("pipeline.mirror.upload", lambda *_: (_ for _ in ()).throw(TryAgainError("no answer")))
+        mirror.try_push()
+    assert "warning: not stored yet: no answer" in capsys.readouterr().err
+    mirror.pull()
+    mirror.push()
+    assert (store / "run/a").read_bytes() == b"a"
+
+
+def test_a_copy_of_nothing_is_refused(store):
+    with pytest.raises(InputError, match="nothing is stored there"):
+        local_copy(store / "nowhere")
