@@ -17,6 +17,7 @@ from pipeline.cli import Parser, add_settings, run_command, settings_from, with_
 from pipeline.convert.read_options import ReadOptions
 from pipeline.data_audit.options import AuditOptions, ConversionAudit
 from pipeline.errors import InputError
+from pipeline.remote import as_path
 from pipeline.status import stopping
 
 
@@ -62,10 +63,10 @@ def parse_split(text: str, option: str = "--split", nameless: bool = False) -> t
     """Split name and file of an option's NAME=FILE; with `nameless` also of FILE, whose name is ""."""
     name, separator, path = text.partition("=")
     if nameless and not separator and text:
-        return "", pathlib.Path(text)
+        return "", as_path(text)
     if not separator or not path:
         raise InputError(f"{option} {text!r} must be NAME=FILE, as train=train.csv")
-    return name, pathlib.Path(path)
+    return name, as_path(path)
 
 
 def _parse_meaning(text: str) -> tuple[str, str]:
@@ -89,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         ".npz, Parquet, a folder of images by class, a CSV of file names and labels, x.zip:train.csv, x.npz:x_train "
         "(docs/inputs.md)",
     )
-    add("--out", type=pathlib.Path, required=True, metavar="DIR", help="the directory to create")
+    add("--out", type=as_path, required=True, metavar="DIR", help="the directory to create")
     splits = parser.add_argument_group("where splits and labels come from").add_argument
     splits("--split-column", metavar="COLUMN", help="the column that names the split of each row; then --split FILE")
     splits(

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pipeline.errors import InputError
+from pipeline.mirror import local_copy
+from pipeline.remote import as_path
 
 if TYPE_CHECKING:
     import keras
@@ -127,7 +129,7 @@ def predict(run_dir: _Path, images: "np.ndarray") -> "np.ndarray":
     """
     from pipeline.train.environment import import_tensorflow
 
-    tf, path = import_tensorflow(), pathlib.Path(run_dir) / "saved_model"
+    tf, path = import_tensorflow(), local_copy(as_path(run_dir), ["checkpoints"]) / "saved_model"
     import numpy as np
 
     if not path.is_dir():
@@ -167,7 +169,8 @@ def _result(run_dir: pathlib.Path) -> TrainResult:
     from pipeline.evaluate.metrics import FILE_NAME
     from pipeline.train.run_dir import HISTORY_NAME
 
-    splits = msgspec.json.decode((run_dir / FILE_NAME).read_bytes())["splits"]
-    with (run_dir / HISTORY_NAME).open(newline="") as file:
+    files = local_copy(run_dir)
+    splits = msgspec.json.decode((files / FILE_NAME).read_bytes())["splits"]
+    with (files / HISTORY_NAME).open(newline="") as file:
         history = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
     return TrainResult(run_dir, {name: split["accuracy"] for name, split in splits.items()}, history)

@@ -26,7 +26,7 @@ from pipeline.train.state import TrainState
 from pipeline.train.stored import Stamp, parse_json
 
 _PATTERN = re.compile(r"checkpoint-(\d{9,18})\.npz")
-FOLDER, BEST = "checkpoints", "best.npz"
+BEST = "best.npz"
 _STATE = "state"
 _MAX_STATE_BYTES = 2**28  # a history of a million epochs is about as long
 
