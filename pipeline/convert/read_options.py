@@ -2,12 +2,15 @@
 
 import dataclasses
 import math
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from pipeline.cli import check_settings, setting
 from pipeline.errors import InputError
-from pipeline.format.manifest import Reading
+
+if TYPE_CHECKING:
+    import msgspec
+
+    from pipeline.format.manifest import Reading
 
 BLOCK_BYTES = 2 << 20  # larger ones cost memory and gain nothing
 MAX_CHANNELS = 4  # gray, gray and alpha, RGB, RGBA; more are rather a height or width in the wrong place
@@ -77,8 +80,12 @@ class ImageOptions:
         return self.layout == PLANES or self.transpose or not kept
 
     @property
-    def reading(self) -> Reading | msgspec.UnsetType:
+    def reading(self) -> "Reading | msgspec.UnsetType":
         """What a data set remembers of these options."""
+        import msgspec  # here, because --help needs the options alone
+
+        from pipeline.format.manifest import Reading
+
         values = {name: getattr(self, name) for name in Reading.__struct_fields__}
         return Reading(**values) if any(values.values()) else msgspec.UNSET
 
