@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.data_audit.audit import HEADER, audit
-from pipeline.data_audit.drift import class_drift, intensity_drift
+from pipeline.data_audit.drift import Content, class_drift, describe_drift, intensity_drift
 from pipeline.data_audit.drop import write_without_duplicates
 from pipeline.data_audit.perceptual import MAX_DISTANCE, close_pairs
 from pipeline.errors import InputError
@@ -205,3 +205,16 @@ def test_text_ids_are_shown_and_kept(tmp_path):
     assert [row[3] for row in details_of(result, tmp_path)] == list("abcdefgh")
     with pytest.raises(InputError):  # each image has two labels, so no row would be left
         write_without_duplicates(result, tmp_path / "clean")
+
+
+def test_drift_of_splits_is_numbers_and_text():
+    images = np.random.default_rng(0).integers(0, 100, (300, 16), np.uint8)
+    labels = np.arange(300) % 3
+    contents = {"train": Content.of(images, labels, 3), "val": Content.of(images, labels // 2, 3)}
+    contents["test"] = Content.of(images + np.uint8(60), None, 3)
+    found = describe_drift(contents, "train", ["a", "b", "c"])
+    assert list(found) == ["val", "test"] and list(found["test"]) == ["intensity"]
+    assert found["val"]["classes"]["distance"] == pytest.approx(1 / 3)
+    assert found["val"]["classes"]["text"].startswith("val has other shares than train, 33.3% apart")
+    assert found["val"]["intensity"]["text"].startswith("val is like train")
+    assert found["test"]["intensity"]["text"].startswith("test differs from train")

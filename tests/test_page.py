@@ -66,6 +66,10 @@ def test_a_run_writes_a_page_that_loads_nothing_else(run_dir):
     splits = json.loads((run_dir / "evaluation.json").read_text())["splits"]
     for name in ("train", "holdout", "val"):
         assert f"{splits[name]['accuracy']:.2%}" in shown
+    drift = json.loads((run_dir / "evaluation.json").read_text())["drift"]
+    assert set(drift) == {"holdout", "val", "test"} and "classes" not in drift["test"]
+    assert all(found["text"] in shown for texts in drift.values() for found in texts.values())
+    assert "What held it back" in shown and "one epoch shows no trend" in shown
     assert f"worst {splits['holdout']['groups']['worst']:.2%}" in shown
     (command,) = re.findall("<pre>(.*)</pre>", text)
     assert command.startswith(

@@ -13,13 +13,14 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.api.diagnosis import diagnose_accuracy, diagnose_speed
 from pipeline.errors import InputError
 from pipeline.evaluate.curves import CURVES
 from pipeline.evaluate.metrics import FILE_NAME as EVALUATION_NAME
 from pipeline.evaluate.report import FIGURES_NAME
 from pipeline.evaluate.saved_run import CONFIG_NAME, SERIES_NAME
 from pipeline.files import write_text
-from pipeline.train.run_dir import HISTORY_NAME
+from pipeline.train.run_dir import HISTORY_NAME, STEPS_NAME
 
 PAGE_NAME = "report.html"
 _TEMPLATE, _SERIES_TEMPLATE = "page.html.j2", "series.html.j2"
@@ -30,16 +31,15 @@ _PLACES = ("data", "run_dir", "fresh")
 
 
 def write_page(run_dir: pathlib.Path) -> pathlib.Path:
-    """Write report.html from config.json, history.csv, evaluation.json and figures/ of a run; returns its path.
+    """Write report.html from config.json, evaluation.json, figures/ and the CSVs of a run; returns its path.
 
     Raises:
-        InputError: one of the three files is missing or cannot be read.
+        InputError: one of the JSON files is missing, or a file cannot be read.
     """
     config, evaluation = (_read_json(run_dir / name) for name in (CONFIG_NAME, EVALUATION_NAME))
-    history = _read_history(run_dir / HISTORY_NAME)
     try:
-        values = _values(run_dir, config, evaluation, history)
-    except (KeyError, TypeError, AttributeError) as error:
+        values = _values(run_dir, config, evaluation)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{run_dir}: not the files of one run ({error!r}); train again") from error
     return _write(run_dir, _TEMPLATE, values)
 
@@ -69,28 +69,30 @@ def _write(run_dir: pathlib.Path, template: str, values: Mapping[str, Any]) -> p
     return path
 
 
-def _values(
-    run_dir: pathlib.Path, config: Mapping[str, Any], evaluation: Mapping[str, Any], history: Sequence[Mapping]
-) -> dict[str, Any]:
+def _values(run_dir: pathlib.Path, config: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """What the template shows."""
-    data, splits = config["data"], evaluation["splits"]
+    data, splits, settings = config["data"], evaluation["splits"], config["settings"]
+    history, steps = _read_rows(run_dir / HISTORY_NAME), _read_rows(run_dir / STEPS_NAME)
     judged = next((name for name in ("holdout", "val") if name in splits), None)
     return {
         "name": data["name"],
-        "network": config["settings"].get("model", ""),
+        "network": settings.get("model", ""),
         "judged": judged,
         "accuracy": splits[judged]["accuracy"] if judged else None,
         "facts": _facts(config, history),
+        "speed": diagnose_speed(history, steps, settings.get("batch_size", 0)),
+        "reason": diagnose_accuracy(history, splits, judged, settings.get("schedule", "")),
         "splits": splits,
         "groups": {name: _groups(split["groups"]) for name, split in splits.items() if split.get("groups")},
         "calibration": evaluation.get("calibration"),
         "classes": {name: split["classes"][:_MAX_CLASSES] for name, split in splits.items() if name != "train"},
         "confused": {name: split["confused_pairs"][:10] for name, split in splits.items() if name != "train"},
+        "drift": [text["text"] for found in evaluation.get("drift", {}).values() for text in found.values()],
         "curves": CURVES,
         "figure": lambda name: _inline(run_dir / FIGURES_NAME / f"{name}.png"),
         "predicted": _predicted(run_dir, splits),
-        "command": _command(config["settings"]),
-        "settings": {key: value for key, value in sorted(config["settings"].items()) if key not in _PLACES},
+        "command": _command(settings),
+        "settings": {key: value for key, value in sorted(settings.items()) if key not in _PLACES},
         "card": _card(config),
     }
 
@@ -106,13 +108,10 @@ def _facts(config: Mapping[str, Any], history: Sequence[Mapping]) -> dict[str, s
         "feed": f"{config['feed']['feed']}: {config['feed']['reason']}",
     }
     if history:
-        seconds = sum(float(row["seconds"] or 0) for row in history)
-        rates = sorted(float(row["images_per_second"] or 0) for row in history)
+        seconds = sum(row["seconds"] or 0 for row in history)
+        rates = sorted(row["images_per_second"] or 0 for row in history)
         facts["epochs"] = f"{len(history)}, {seconds:,.0f} s of training"
         facts["images/s"] = f"{rates[len(rates) // 2]:,.0f} (median of the epochs, {rates[0]:,.0f} to {rates[-1]:,.0f})"
-        busy = [float(row["gpu_utilisation"]) for row in history if row.get("gpu_utilisation")]
-        if busy:
-            facts["GPU"] = f"{sum(busy) / len(busy):.0%} busy"
     return facts
 
 
@@ -174,8 +173,8 @@ def _read_json(path: pathlib.Path) -> Mapping[str, Any]:
         ) from error
 
 
-def _read_history(path: pathlib.Path) -> list[dict[str, str]]:
-    if not path.is_file():
+def _read_rows(path: pathlib.Path) -> list[dict[str, float | None]]:
+    if not path.is_file():  # steps.csv of an older run
         return []
     with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+        return [{name: float(text) if text else None for name, text in row.items()} for row in csv.DictReader(file)]

@@ -1,10 +1,12 @@
 """How much the classes and the intensity of two splits differ, each as one number and in plain words."""
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+
+SAMPLED = 4_000  # rows per split whose intensity is measured: enough for two hundredths of a standard deviation
 
 _SAME_SHARES = 0.01  # of the rows; what chance alone would give is allowed too
 _CHANCE = 2.0  # times the mean distance that chance gives
@@ -86,3 +88,40 @@ def intensity_drift(own: np.ndarray, base: np.ndarray) -> IntensityDrift:
     effect = float((np.abs(means - others) / np.maximum(pooled, 1.0)).max())
     by_chance = math.sqrt(1 / len(own) + 1 / len(base))
     return IntensityDrift(effect, by_chance, (means[0], others[0]), (means[1], others[1]))
+
+
+class Content(NamedTuple):
+    """What the drift of rows is measured by: int64 [classes] rows of each, None without labels; float32 [n, 2]."""
+
+    counts: np.ndarray | None
+    intensity: np.ndarray
+
+    @classmethod
+    def of(cls, images: np.ndarray, labels: np.ndarray | None, num_classes: int) -> "Content":
+        """Of images uint8 [n, pixels], of which a sample is measured, and labels int [n] of classes."""
+        counts = None if labels is None else np.bincount(labels, minlength=num_classes)
+        return cls(counts, measure_intensity(images[:: -(-len(images) // SAMPLED)]))
+
+
+def describe_drift(contents: Mapping[str, Content], base: str, class_names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """How each split differs from `base`, for JSON: {split: {"classes": ..., "intensity": ...}}, each with a `text`."""
+    found: dict[str, dict[str, Any]] = {}
+    own_counts, own_intensity = contents[base]
+    for name, (counts, intensity) in contents.items():
+        if name == base:
+            continue
+        by_intensity = intensity_drift(intensity, own_intensity)
+        found[name] = {"intensity": {**by_intensity._asdict(), "text": by_intensity.describe(name, base)}}
+        if counts is not None and own_counts is not None:
+            by_class = class_drift(counts, own_counts)
+            found[name]["classes"] = {**by_class._asdict(), "text": by_class.describe(name, base, class_names)}
+    return found
+
+
+def measure_intensity(images: np.ndarray) -> np.ndarray:
+    """float32 [n, 2]: mean and standard deviation of each image uint8 [n, pixels]."""
+    values = images.astype(np.float32)
+    mean = values.sum(axis=1) / values.shape[1]
+    # By the mean square: NumPy's std takes ten times as long, more than all the rest of the pass.
+    squares = np.einsum("ij,ij->i", values, values) / values.shape[1]
+    return np.stack([mean, np.sqrt(np.maximum(squares - mean * mean, 0))], axis=1)

@@ -10,12 +10,11 @@ from typing import NamedTuple
 import numpy as np
 import xxhash
 
+from pipeline.data_audit.drift import SAMPLED, measure_intensity
 from pipeline.data_audit.perceptual import NUM_BITS, differences
 from pipeline.format.manifest import Manifest
 from pipeline.format.shards import ShardReader
 from pipeline.remote import REQUESTS, as_path, file_bytes, is_remote, list_at_once
-
-_SAMPLED = 4_000  # rows per split whose intensity is measured: enough for two hundredths of a standard deviation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +103,7 @@ class _Job(NamedTuple):
 def _jobs(table: RowTable) -> Iterator[_Job]:
     row = 0
     for split in table.manifest.splits.values():
-        step = -(-split.num_examples // _SAMPLED)
+        step = -(-split.num_examples // SAMPLED)
         for shard in split.shards:
             reader = ShardReader(table.directory, table.manifest, split, shard)
             block = reader.page_rows  # hashed while it is in cache: four at a time take twice the CPU time
@@ -121,15 +120,6 @@ def _scan(table: RowTable, job: _Job) -> None:
     digests = b"".join([xxhash.xxh3_128_digest(image) for image in images])
     table.hashes[rows] = np.frombuffer(digests, np.uint64).reshape(count, 2)
     sample = slice(-row % step, None, step)
-    table.intensity[rows][sample] = _intensity(images[sample])
+    table.intensity[rows][sample] = measure_intensity(images[sample])
     if table.differences is not None:
         table.differences[rows] = differences(images.reshape(count, *table.manifest.image_shape))
-
-
-def _intensity(images: np.ndarray) -> np.ndarray:
-    """float32 [n, 2]: mean and standard deviation of each image uint8 [n, pixels]."""
-    values = images.astype(np.float32)
-    mean = values.sum(axis=1) / values.shape[1]
-    # By the mean square: NumPy's std takes ten times as long, more than all the rest of the pass.
-    squares = np.einsum("ij,ij->i", values, values) / values.shape[1]
-    return np.stack([mean, np.sqrt(np.maximum(squares - mean * mean, 0))], axis=1)

@@ -4,8 +4,8 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -128,12 +128,16 @@ def evaluate(
 
 
 def write_evaluations(
-    path: str | os.PathLike, evaluations: Iterable[Evaluation], calibration: Calibration | None = None
+    path: str | os.PathLike,
+    evaluations: Iterable[Evaluation],
+    calibration: Calibration | None = None,
+    drift: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write {"calibration": ..., "splits": {name: metrics}}, splits in their order; the file is complete or absent."""
+    """Write {"calibration": ..., "drift": ..., "splits": {name: metrics}}; the file is complete or absent."""
     fitted = None if calibration is None else dataclasses.asdict(calibration)
     splits = {evaluation.split: evaluation.to_dict() for evaluation in evaluations}
-    write_text(path, json.dumps({"calibration": fitted, "splits": splits}, indent=1, allow_nan=False) + "\n")
+    content = {"calibration": fitted, "drift": drift or {}, "splits": splits}
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def print_evaluations(evaluations: Sequence[Evaluation]) -> None:

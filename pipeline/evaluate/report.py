@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from pipeline.augment.strengths import Augmentation
+from pipeline.data_audit.drift import Content, describe_drift
 from pipeline.evaluate import figures, image_grids
 from pipeline.evaluate.calibration import Calibration, calibrate
 from pipeline.evaluate.groups import measure_groups
@@ -83,12 +84,13 @@ def write_report(
     # One split at a time, so that only one is in memory.
     with doing("evaluating and drawing predictions"):
         judged = calibration.split if calibration else ""
-        results = [
-            _evaluate(part, predict, manifest, folder, known if part.name == judged else None)
-            for part in evaluated_parts(data_dir, manifest, holdout)
-        ]
-        evaluations = [evaluation for evaluation in results if evaluation is not None]
-    write_evaluations(run_dir / FILE_NAME, evaluations, calibration)
+        evaluations, contents = [], {}
+        for part in evaluated_parts(data_dir, manifest, holdout):
+            labels = part.arrays.labels if part.labelled else None
+            contents[part.name] = Content.of(part.arrays.images, labels, len(names))
+            evaluation = _evaluate(part, predict, manifest, folder, known if part.name == judged else None)
+            evaluations += [evaluation] if evaluation else []
+    write_evaluations(run_dir / FILE_NAME, evaluations, calibration, describe_drift(contents, TRAIN, names))
     return Report(evaluations, calibration)
 
 

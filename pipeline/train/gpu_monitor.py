@@ -107,7 +107,9 @@ def idle_reason(utilisation: float, feed_wait: float) -> str | None:
     )
     if feed_wait > _WAITING:
         stage, options = f"the feed (waited for {feed_wait:.0%} of the time)", "--feed device"
-    return f"the GPU was busy {utilisation:.0%} of epoch 2, held back by {stage}; try {options}; see tools/benchmark.py"
+    return (
+        f"the GPU was busy {utilisation:.0%} of the time, held back by {stage}; try {options}; see tools/benchmark.py"
+    )
 
 
 def bus_addresses(devices: Devices) -> list[str]:
