@@ -6,12 +6,12 @@ import pathlib
 import re
 import shutil
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.errors import InputError
-from pipeline.evaluate.saved_run import SAVED_MODEL_NAME, SavedRun
+from pipeline.evaluate.saved_run import SAVED_MODEL_NAME, SavedRun, serving_function
 from pipeline.files import replacing
 
 if TYPE_CHECKING:
@@ -67,21 +67,13 @@ def _compare(found: np.ndarray, expected: np.ndarray) -> str:
     return f"as Keras on {len(found)} images: {same} of the same class, probabilities within {difference:.1g}"
 
 
-def _function(model: "keras.Model") -> Any:
-    """A tf.function of `images` uint8 [n, H, W, C], of any n, with the output `probabilities`."""
-    import tensorflow as tf
-
-    pixels = tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8, name="images")
-    return tf.function(lambda images: {"probabilities": model(images, training=False)}, input_signature=[pixels])
-
-
 def _write_tflite(_: SavedRun, model: "keras.Model", path: pathlib.Path) -> Probabilities:
     import tensorflow as tf
     from ai_edge_litert.interpreter import Interpreter
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     # As constants: variables would be empty when an interpreter starts.
-    constant = convert_variables_to_constants_v2(_function(model).get_concrete_function())
+    constant = convert_variables_to_constants_v2(serving_function(model).get_concrete_function())
     path.write_bytes(tf.lite.TFLiteConverter.from_concrete_functions([constant]).convert())
     interpreter = Interpreter(str(path))
     (given,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()
@@ -100,7 +92,7 @@ def _write_onnx(_: SavedRun, model: "keras.Model", path: pathlib.Path) -> Probab
     import onnxruntime
     import tf2onnx
 
-    function = _function(model)
+    function = serving_function(model)
     proto, _ = tf2onnx.convert.from_function(function, input_signature=function.input_signature, opset=_OPSET)
     path.write_bytes(proto.SerializeToString())
     session = onnxruntime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])

@@ -79,16 +79,26 @@ def _add_metadata(path: pathlib.Path, **values: Any) -> None:
             archive.writestr(entry, text)
 
 
-def _write_saved_model(directory: pathlib.Path, model: "keras.Model", class_names: Sequence[str]) -> None:
+def serving_function(model: "keras.Model", class_names: Sequence[str] = ()) -> Any:
+    """A tf.function of `images` uint8 [n, H, W, C] to `probabilities`, and with names to `class_names` and `label`."""
     import tensorflow as tf
 
     @tf.function(input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8, name="images")])
     def serve(images):
-        names = tf.constant(list(class_names), tf.string)
-        probabilities = model(images, training=False)
-        label = tf.gather(names, tf.argmax(probabilities, axis=-1))
-        return {"probabilities": probabilities, "class_names": names, "label": label}
+        outputs = {"probabilities": model(images, training=False)}
+        if class_names:
+            names = tf.constant(list(class_names), tf.string)
+            label = tf.gather(names, tf.argmax(outputs["probabilities"], axis=-1))
+            outputs |= {"class_names": names, "label": label}
+        return outputs
 
+    return serve
+
+
+def _write_saved_model(directory: pathlib.Path, model: "keras.Model", class_names: Sequence[str]) -> None:
+    import tensorflow as tf
+
+    serve = serving_function(model, class_names)
     module: Any = tf.Module()
     # The variables alone: with the Keras model itself the file would hold Keras's own objects and functions too.
     module.variables_of_model = [variable.value for variable in model.variables]
