@@ -264,5 +264,8 @@ def _cpu_names(count: int) -> list[str]:
         try:
             tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
         except RuntimeError as error:
-            raise InputError(f"--devices {count}: TensorFlow already runs with {present} logical CPU(s)") from error
+            raise InputError(
+                f"--devices {count}: TensorFlow already runs with {present} logical CPU(s); train in a new process, "
+                "before anything else uses TensorFlow"
+            ) from error
     return [f"CPU:{index}" for index in range(count)]
