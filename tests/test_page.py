@@ -9,6 +9,7 @@ import pytest
 import train
 from pipeline.api.page import write_page
 from pipeline.errors import InputError
+from tests.helpers import browser
 
 SECTIONS = ["summary", "results", "training", "errors", "data", "again"]
 
@@ -77,6 +78,19 @@ def test_a_run_writes_a_page_that_loads_nothing_else(run_dir):
     )
     for option in ("--model fast", "--epochs 1", "--batch-size 64", "--holdout first:60", "--group-size 20"):
         assert option in command
+
+
+@pytest.mark.skipif(not browser.COMMAND, reason="no Chrome or Chromium is on the PATH or in CHROME")
+def test_a_browser_shows_the_page_at_any_width(run_dir, tmp_path):
+    with browser.open_browser(tmp_path) as tab:
+        for width in (400, 1280):
+            tab.open(run_dir / "report.html", width)
+            tab.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+            assert tab.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), width
+            # Text of 9 points in a figure of 120 dots per inch is 15 pixels high; below 0.6 of it, it cannot be read.
+            scales = tab.evaluate("[...document.images].map(image => image.width / image.naturalWidth)")
+            assert len(scales) > 10 and min(scales) > 0.59, width
+    assert tab.problems == []
 
 
 def test_the_command_of_the_page_trains_the_same_again(run_dir, tmp_path):
