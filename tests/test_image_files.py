@@ -3,8 +3,9 @@ import pytest
 
 from pipeline.convert.read_options import ReadOptions
 from pipeline.convert.readers import find_reader, image_files
+from pipeline.convert.second_labels import add_labels
 from pipeline.errors import InputError
-from tests.helpers.containers import CLASSES, COLOR, IMAGES, NAMES, picture, read, write_pictures
+from tests.helpers.containers import CLASSES, COLOR, IMAGES, NAMES, picture, read, write_list, write_pictures
 
 OPTIONS = ReadOptions()
 
@@ -42,6 +43,26 @@ def test_folder_without_classes_is_a_split_to_predict_whose_ids_are_the_names(tm
     assert read(tmp_path / "test", OPTIONS)[2].tolist() == [*map(str, range(12)), "b"]
 
 
+def test_names_of_zeros_before_a_number_stay_texts(tmp_path):
+    for row in range(3):
+        (tmp_path / f"000{row}.png").write_bytes(picture(IMAGES[row]))
+    assert next(find_reader(tmp_path, OPTIONS).ids()).tolist() == ["0000", "0001", "0002"]
+
+
+@pytest.mark.parametrize("names", ["{}.png", "photos/{}.png", "{}"])
+def test_labels_of_a_folder_are_joined_by_the_names_of_its_files(tmp_path, names):
+    write_pictures(tmp_path / "photos", IMAGES[:12], by_class=False)
+    rows = [f"{names.format(row)},{NAMES[row]}" for row in range(11, -1, -1)]
+    labels = write_list(tmp_path / "labels.csv", "image,label", rows)
+    joined, note = add_labels(find_reader(tmp_path / "photos", OPTIONS), labels, OPTIONS)
+    assert np.concatenate(list(joined.labels())).tolist() == NAMES[:12]
+    assert note.endswith("by id")
+    write_list(labels, "image,label", rows[1:])
+    joined, _ = add_labels(find_reader(tmp_path / "photos", OPTIONS), labels, OPTIONS)
+    with pytest.raises(InputError, match=r"11.png: no label for id '11' in .*labels.csv; add it, or remove the image"):
+        list(joined.labels())
+
+
 def test_gray_images_stored_as_rgb_are_noticed(tmp_path):
     write_pictures(tmp_path / "rgb", np.repeat(IMAGES[:3, ..., None], 3, axis=-1), by_class=False)
     assert "the first image is gray but stored as RGB; --channels 1" in find_reader(tmp_path / "rgb", OPTIONS).notes[0]
@@ -71,13 +92,13 @@ INVALID = {
     ),
     "deeper": (
         ("train/cat/a.png", "test/cat/b.png"),
-        r"\(test, train\) hold folders of images; give one, such as .*/test",
+        r"\(test, train\) hold folders of images; give one, --split train=.*/train",
     ),
     "both": (("a.png", "cat/b.png"), r"has images beside folders of images \(cat\); give one of the folders"),
     "CSV beside": (("train.csv", "images/b.png"), "a CSV beside one folder of images; give the CSV, .*train.csv"),
     "files": (
         ("train.parquet", "test.parquet"),
-        "a folder without images; give one of its files, such as .*test.parquet",
+        "a folder without images; give one of its files, such as .*train.parquet",
     ),
     "shards": (("train-00000-of-00008",), "TFRecords; import them with tools/import_tfrecord.py"),
     "TFRecords": (("a.tfrecord",), "TFRecords; import them with tools/import_tfrecord.py"),

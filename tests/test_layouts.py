@@ -80,13 +80,18 @@ def test_names_and_numbers_in_one_hot_columns_are_refused(tmp_path):
         convert(tmp_path, train, test, f"--labels=test={tmp_path}/labels.csv")
 
 
-@pytest.mark.parametrize(("split", "meant"), [("training", "train"), ("dev", "val")])
+@pytest.mark.parametrize(("split", "meant"), [("training", "train"), ("dev", "val"), ("Train", "train")])
 def test_name_of_a_split_that_training_does_not_use_is_said(tmp_path, capsys, split, meant):
     convert(tmp_path, write(tmp_path, text_of(HEADER, TABLE), f"{split}.csv"))
     assert (
         f"split '{split}': train.py trains on 'train' and validates on 'val'; is it '{meant}'?"
         in capsys.readouterr().err
     )
+
+
+def test_labels_without_a_split_for_training_are_noticed(tmp_path, capsys):
+    convert(tmp_path, write(tmp_path, text_of(HEADER, TABLE), "digits.csv"))
+    assert "no split is called 'train', which train.py trains on; there is 'digits'" in capsys.readouterr().err
 
 
 def test_options_are_checked_before_a_file_is_read():

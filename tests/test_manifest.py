@@ -210,3 +210,9 @@ def test_directory_of_tensorflow_datasets_is_named_with_the_command_that_imports
         InputError, match=f"no manifest.json.* run: python tools/import_tfrecord.py .*{given} --out data/"
     ):
         load_manifest(directory.parent if depth else directory)
+
+
+def test_directory_of_other_tfrecords_is_named_with_the_command_that_imports_it(tmp_path):
+    (tmp_path / "train.tfrecord").touch()
+    with pytest.raises(InputError, match=rf"it holds TFRecords; run: .*import_tfrecord.py {tmp_path} --out data/NAME"):
+        load_manifest(tmp_path)

@@ -72,7 +72,7 @@ INVALID = {
         "holds array_record files, not TFRecords; give it to --tfds",
     ),
     "deeper": (("mnist/3.0.1/mnist-train.tfrecord-00000-of-00001",), "no TFRecords, but .*/mnist/3.0.1 has some; give"),
-    "empty": ((), "it is empty"),
+    "empty": ((), "it holds no file; other files are converted by tools/csv_to_tfrecord.py"),
 }
 
 
@@ -89,3 +89,5 @@ def test_missing_directory_and_file_are_refused(tmp_path):
         find_tfrecords(tmp_path / "none")
     with pytest.raises(InputError, match="a.tfrecord: a file; give the folder it is in"):
         find_tfrecords(touch(tmp_path, "a.tfrecord") / "a.tfrecord")
+    with pytest.raises(InputError, match="a.csv: not a folder; other files are converted by tools/csv_to_tfrecord.py"):
+        find_tfrecords(touch(tmp_path, "a.csv") / "a.csv")

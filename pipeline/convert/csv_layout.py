@@ -1,41 +1,19 @@
-"""The layout of a text table, from its first two lines and the options: separator, columns, and what these hold."""
+"""The layout of a text table, from its first two lines and the options: columns, and what these hold."""
 
-import csv
 import dataclasses
-import io
 import pathlib
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from pipeline.convert.columns import ID_NAMES, LABEL_NAMES, NONE, Columns, find_columns
-from pipeline.convert.compressed import open_text
+from pipeline.convert.csv_head import SEPARATOR_NAMES, Head, check_separator, read_head
 from pipeline.convert.csv_strict import is_number
-from pipeline.convert.read_options import BLANKS, ReadOptions
+from pipeline.convert.read_options import ReadOptions
 from pipeline.errors import InputError, shorten
 from pipeline.splits import split_of_value
 
-_MAX_LINE_BYTES = 16 << 20
 CELL_MARKS = str.maketrans("[](),;", " " * 6)  # between the pixels of a cell, as Python writes a list
 _DECIMAL_COMMA = re.compile("[+-]?[0-9]+,[0-9]+")
-_BOM = "\ufeff"
-_SEPARATOR_NAMES = {";": "semicolons", "\t": "tabs", "|": "'|'", BLANKS: "blanks"}
-
-
-class Head(NamedTuple):
-    """The first line that is not blank, named `where`, and the first row, if there is one as long, named `row_where`.
-
-    `skip` lines come before the first row; `separator` is a character or BLANKS. `altered`: the fields are not
-    quite those of the line.
-    """
-
-    where: str
-    separator: str
-    skip: int
-    fields: list[str]
-    row: list[str] | None
-    row_where: str
-    altered: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +27,7 @@ class Layout:
         one_hot: the columns of the label, if it has one per class.
         in_one_cell: a single column has all pixels of an image, separated by blanks.
         text_label, text_id: values are names.
+        ends_empty: the last column is only the separator at the end of each row.
         is_plain: nothing but numbers, one per column and separated by commas.
         notes: what was guessed, a line each.
     """
@@ -60,6 +39,7 @@ class Layout:
     in_one_cell: bool = False
     text_label: bool = False
     text_id: bool = False
+    ends_empty: bool = False
     is_plain: bool = False
     notes: tuple[str, ...] = ()
 
@@ -75,9 +55,13 @@ def find_layout(path: pathlib.Path, options: ReadOptions, split_column: str | No
     head = read_head(path, options)
     if head is None:
         return None
+    if len(head.fields) == 1:
+        check_separator(head, options)
     names = [field.strip() for field in head.fields] if options.has_header else None
     ignored = [*options.drop_column, *([] if split_column is None else [split_column])]
     others = [k for name in ignored if (k := place_of(name, names, len(head.fields))) is not None]
+    ends_empty = head.ends_empty and len(head.fields) - 1 not in others
+    others += [len(head.fields) - 1] if ends_empty else []
     one_hot = _find_one_hot(head, others, options)
     label_column = NONE if one_hot else options.label_column
     columns = find_columns(
@@ -94,7 +78,7 @@ def find_layout(path: pathlib.Path, options: ReadOptions, split_column: str | No
     named = columns.layout if options.layout is None else None
     unusual = head.separator != "," or head.altered or columns.others or in_one_cell or named or text_label or text_id
     is_ascii = all(map(str.isascii, [*head.fields, *(head.row or ())]))
-    layout = Layout(head.separator, head.skip, columns, one_hot, in_one_cell, text_label, text_id)
+    layout = Layout(head.separator, head.skip, columns, one_hot, in_one_cell, text_label, text_id, ends_empty)
     return dataclasses.replace(
         layout,
         is_plain=is_ascii and not unusual and not options.changes_pixels,
@@ -121,45 +105,23 @@ def find_label_layout(path: pathlib.Path, options: ReadOptions) -> Layout:
         name if name in head.fields or (name == NONE and role == "id") else None
         for role, name in (("label", options.label_column), ("id", options.id_column))
     )
-    columns = find_columns(head.where, head.fields, options.has_header, label, identity, only_images=False)
+    others = [len(head.fields) - 1] if head.ends_empty else []
+    columns = find_columns(head.where, head.fields, options.has_header, label, identity, others, only_images=False)
     free = columns.pixel_indices
     place, id_place = columns.label, columns.id
     if place is None and len(free) == 1:
         place = free[0]
-    elif id_place is None and identity is None and len(head.fields) == 2:
+    elif id_place is None and identity is None and len(head.fields) - len(others) == 2:
         # The first one of two nameless columns has ids, as in Kaggle's files of labels.
         id_place, place = (free[0], place) if place is not None else (free[0], free[1])
     if place is None:
-        raise InputError(f"{head.where}: no column of labels; name it {LABEL_NAMES[0]}, and that of ids {ID_NAMES[0]}")
-    others = tuple(k for k in range(columns.count) if k not in (place, id_place))
-    columns = Columns(columns.count, place, id_place, columns.names, others)
+        raise InputError(
+            f"{head.where}: no column of labels; choose with --label-column, and that of ids by --id-column"
+        )
+    unused = tuple(k for k in range(columns.count) if k not in (place, id_place))
+    columns = Columns(columns.count, place, id_place, columns.names, unused)
     names = [has_names(column, head, columns, options) for column in (place, id_place)]
     return Layout(head.separator, head.skip, columns, text_label=names[0], text_id=names[1])
-
-
-def read_head(path: pathlib.Path, options: ReadOptions) -> Head | None:
-    """The beginning of a file; None if it is empty, or no UTF-8 text whose first lines can be split."""
-    lines = _first_lines(path)
-    if not lines:
-        return None
-    number, first = lines[0]
-    separator = options.separates_by or _detect(first)
-    try:
-        fields, *rows = [_split(line, separator) for _, line in lines]
-    except csv.Error:
-        return None
-    row = (rows[0] if rows else None) if options.has_header else fields
-    altered = options.has_header and fields[0].startswith("#")  # as numpy.savetxt writes a header
-    if altered:
-        fields[0] = fields[0].lstrip("# ")
-    if options.has_header and row is not None and len(row) == len(fields) + 1 and row[-1]:
-        fields, altered = ["", *fields], True  # R gives their column no name
-    if row is not None and len(row) != len(fields):
-        if altered:
-            raise InputError(f"{path}, line {number}: a comment, or a header of too few columns; remove it")
-        row = None  # reported when the row is read
-    skip, row_number = (number, lines[-1][0]) if options.has_header else (number - 1, number)
-    return Head(f"{path}, line {number}", separator, skip, fields, row, f"{path}, line {row_number}", altered)
 
 
 def place_of(name: str, names: Sequence[str] | None, count: int) -> int | None:
@@ -185,7 +147,9 @@ def has_names(column: int | None, head: Head, columns: Columns, options: ReadOpt
 def _notes(head: Head, layout: Layout, options: ReadOptions) -> tuple[str, ...]:
     columns, notes = layout.columns, list(layout.columns.notes)
     if head.separator != "," and options.separator is None:
-        notes.append(f"{head.where}: values are separated by {_SEPARATOR_NAMES[head.separator]}; else give --separator")
+        notes.append(f"{head.where}: values are separated by {SEPARATOR_NAMES[head.separator]}; else give --separator")
+    if layout.ends_empty:
+        notes.append(f"{head.where}: a separator ends every row, so the empty column {columns.count - 1} is ignored")
     if layout.in_one_cell:
         notes.append(f"{head.where}: {columns.describe(columns.pixel_indices[0])} has all pixels of an image")
     if columns.layout is not None and options.layout is None:
@@ -194,37 +158,6 @@ def _notes(head: Head, layout: Layout, options: ReadOptions) -> tuple[str, ...]:
     if layout.one_hot:
         notes.append(f"{head.where}: columns {layout.one_hot[0]} to {layout.one_hot[-1]} are the one-hot label")
     return tuple(notes)
-
-
-def _first_lines(path: pathlib.Path) -> list[tuple[int, str]]:
-    """The first two lines that are not blank, with their numbers from 1; none if they are not UTF-8 text."""
-    lines: list[tuple[int, str]] = []
-    with open_text(path) as (stream, _), io.BufferedReader(stream) as buffered:
-        number = size = 0
-        while len(lines) < 2 and (data := buffered.readline(_MAX_LINE_BYTES)):
-            number, size = number + 1, size + len(data)
-            try:
-                line = data.decode("utf-8").removeprefix(_BOM).rstrip("\r\n")
-            except UnicodeDecodeError:
-                return []
-            if "\0" in line or "\r" in line or size >= _MAX_LINE_BYTES:
-                return []
-            if line.strip():
-                lines.append((number, line))
-    return lines
-
-
-def _detect(line: str) -> str:
-    if "," in line:
-        return ","
-    character = next((mark for mark in ";\t|" if mark in line), None)
-    return character or (BLANKS if len(line.split()) > 1 else ",")
-
-
-def _split(line: str, separator: str) -> list[str]:
-    if separator == BLANKS:
-        line, separator = line.replace("\t", " ").strip(), " "
-    return next(csv.reader([line], delimiter=separator, skipinitialspace=True, strict=True))
 
 
 def _find_one_hot(head: Head, others: Sequence[int], options: ReadOptions) -> tuple[int, ...]:

@@ -74,6 +74,8 @@ class CsvTable:
         """
         columns = self.layout.columns
         for frame in self._frames(None):
+            if self.layout.ends_empty:
+                self._check_end(frame[columns.count - 1])
             labels = self._labels(frame) if self.has_labels else None
             ids = None if columns.id is None else self._texts(frame[columns.id], self.layout.text_id)
             yield RawRows(self._pixels(frame), labels, ids)
@@ -174,6 +176,16 @@ class CsvTable:
             height, width, channels = self.image_shape
             values = np.moveaxis(values.reshape(-1, channels, height, width), 1, -1)
         return values
+
+    def _check_end(self, column: Any) -> None:
+        """Refuse values behind the separator that ends the first row."""
+        filled = column.str.strip() != ""
+        if filled.any():
+            row, number = filled.idxmax(), self.layout.columns.count - 1
+            raise InputError(
+                f"{self._place(row)}: column {number} (counted from 0): {shorten(column[row])}, but it is empty in the "
+                f"first row; fill it in there, or ignore the column with --drop-column {number}"
+            )
 
     def _cells(self, cells: Any) -> np.ndarray:
         """Numbers [n, pixels] of cells that have all pixels of an image."""

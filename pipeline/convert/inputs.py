@@ -25,6 +25,7 @@ from pipeline.splits import TRAIN, split_notes, stored_name
 
 OnNotice = Callable[[str], None]
 Opened = CsvFile | Reader
+_LABEL_ADVICE = "name their column with --label-column, or several with --one-hot-labels, give a second file"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +134,9 @@ def _parts_of(file: Opened, name: str, config: ConvertConfig, note: OnNotice) ->
     divided = None
     if config.split_column is not None and not isinstance(file, CsvFile):  # which has no such column
         if not isinstance(file, Divisible):
-            raise InputError(f"{file.path}: --split-column divides tables of text and lists of image files only")
+            raise InputError(
+                f"{file.path}: --split-column divides tables of text and lists of image files; write a file per split"
+            )
         divided = divide(file, config.split_column, config.split_map)
     if divided is None:
         if not name:
@@ -163,7 +166,7 @@ def _check_columns(config: ConvertConfig, opened: Sequence[tuple[str, Opened]]) 
         return
     options = config.read
     wanted = [
-        ("--label-column", options.label_column, any(columns.label is not None for columns in tables)),
+        ("--label-column", options.label_column, any(_has_label(file, options.label_column) for _, file in opened)),
         ("--id-column", options.id_column, any(columns.id is not None for columns in tables)),
         ("--split-column", config.split_column, _any_has(tables, config.split_column)),
         *(("--drop-column", name, _any_has(tables, name)) for name in options.drop_column),
@@ -185,6 +188,13 @@ def _columns_of(file: Opened) -> Columns | None:
     return file.layout.columns if isinstance(file, CsvTable) else None
 
 
+def _has_label(file: Opened, column: str | None) -> bool:
+    """Whether a table has labels, in its own column or in a second file's of this name."""
+    columns = _columns_of(file)
+    in_second = isinstance(file, WithLabels) and file.label_column == column
+    return in_second or (columns is not None and columns.label is not None)
+
+
 def _any_has(tables: Sequence[Columns], column: str | None) -> bool:
     return column is None or any(place_of(column, columns.names, columns.count) is not None for columns in tables)
 
@@ -200,7 +210,7 @@ def _check_splits(config: ConvertConfig, opened: Sequence[tuple[str, Opened]], n
     if of_train and not any(file.has_labels for file in of_train):
         raise InputError(
             f"{of_train[0].path}: no labels, which {TRAIN!r} needs; "
-            f"{getattr(of_train[0], 'label_advice', 'name their column with --label-column, give a second file')} "
+            f"{getattr(of_train[0], 'label_advice', _LABEL_ADVICE)} "
             f"with --labels {TRAIN}=FILE, or choose another name for a split without labels"
         )
 

@@ -29,6 +29,7 @@ _STARTS = {
     b"7z\xbc\xaf": ("a 7z archive", _UNPACK),
     b"Rar!": ("a RAR archive", _UNPACK),
     b"PK\x03\x04": ("a zip within an archive", _UNPACK),
+    b"\x1f\x8b": ("a gzip file within an archive", _UNPACK),
     b"ARROW1": ("an Arrow file", "write it as Parquet"),
     b"Obj\x01": ("an Avro file", "write it as Parquet"),
     b"SQLite format 3\0": ("an SQLite database", "write its table as CSV"),

@@ -92,10 +92,11 @@ def to_bytes(values: np.ndarray, pixel_range: tuple[float, float] | None) -> np.
         valid = (values >= 0) & (values <= 255)
         if values.dtype.kind == "f":
             valid &= values == np.floor(values)
-        _check(values, valid, _range_advice)
+        _check(values, valid, lambda values: f"not a whole number in 0..255{_range_advice(values)}")
         return values.astype(np.uint8)
     low, high = pixel_range
-    _check(values, (values >= low) & (values <= high), lambda _: f"outside --pixel-range {low:g} {high:g}")
+    inside = (values >= low) & (values <= high)
+    _check(values, inside, lambda values: f"outside --pixel-range {low:g} {high:g}{_range_advice(values)}")
     return np.rint((values.astype(np.float64) - low) * (255 / (high - low))).astype(np.uint8)
 
 
@@ -108,8 +109,7 @@ def _check(values: np.ndarray, valid: np.ndarray, describe: Callable[[np.ndarray
 
 def _range_advice(values: np.ndarray) -> str:
     finite = values[np.isfinite(values)]
-    advice = range_advice(float(finite.min()), float(finite.max())) if finite.size else ""
-    return f"not a whole number in 0..255{advice}"
+    return range_advice(float(finite.min()), float(finite.max())) if finite.size else ""
 
 
 def range_advice(low: float, high: float) -> str:

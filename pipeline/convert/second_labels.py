@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline.convert.csv_layout import find_label_layout
 from pipeline.convert.csv_table import CsvTable
+from pipeline.convert.kinds import PICTURE_SUFFIXES
 from pipeline.convert.pixels import Shape
 from pipeline.convert.read_options import ReadOptions
 from pipeline.convert.readers import find_labels
@@ -20,12 +21,14 @@ class WithLabels:
     """A `Reader` of images whose labels are in another file.
 
     `labels_of_rows` are int64 or texts [rows], in the order of the images or, with `labelled_ids`, by their ids.
+    `label_column` is the name of their column, if it has one.
     """
 
     reader: Reader
     labels_path: pathlib.Path
     labels_of_rows: np.ndarray
     labelled_ids: np.ndarray | None = None
+    label_column: str | None = None
     class_names: tuple[str, ...] | None = None
     has_labels: bool = True
 
@@ -70,20 +73,24 @@ class WithLabels:
         """How messages name a row."""
         return self.reader.place_of(row)
 
-    def _places(self) -> dict[object, int]:
-        return {} if self.labelled_ids is None else {name: k for k, name in enumerate(self.labelled_ids.tolist())}
+    def _places(self) -> dict[str, int]:
+        # As texts: one file may have numbers as ids, and the other the same as texts.
+        return {} if self.labelled_ids is None else {name: k for k, name in enumerate(_as_ids(self.labelled_ids))}
 
-    def _labels(self, first: int, stop: int, ids: np.ndarray | None, places: dict[object, int]) -> np.ndarray:
+    def _labels(self, first: int, stop: int, ids: np.ndarray | None, places: dict[str, int]) -> np.ndarray:
         if self.labelled_ids is None or ids is None:
             if stop > len(self.labels_of_rows):
                 raise InputError(
                     f"{self.labels_path}: {len(self.labels_of_rows):,} labels, but {self.path} has more rows"
                 )
             return self.labels_of_rows[first:stop]
-        found = [places.get(name, -1) for name in ids.tolist()]
+        found = [places.get(name, -1) for name in _as_ids(ids)]
         if -1 in found:
             row = found.index(-1)
-            raise InputError(f"{self.place_of(first + row)}: no label for id {shorten(ids[row])} in {self.labels_path}")
+            raise InputError(
+                f"{self.place_of(first + row)}: no label for id {shorten(str(ids[row]))} in {self.labels_path}; "
+                "add it, or remove the image"
+            )
         return self.labels_of_rows[np.array(found, np.intp)]
 
     def _check_end(self, num_rows: int) -> None:
@@ -114,10 +121,19 @@ def add_labels(reader: Reader, path: pathlib.Path, options: ReadOptions) -> tupl
     ids = None
     if table.has_ids and reader.has_ids:
         ids = _concatenate([rows.ids for rows in table.blocks() if rows.ids is not None], path)
-        if len(set(ids.tolist())) < len(ids):
+        if len(set(_as_ids(ids))) < len(ids):
             raise InputError(f"{path}: an id has two labels; remove one, or join by order with --id-column none")
     how = "in the order of its rows" if ids is None else "by id"
-    return WithLabels(reader, path, labels, ids), f"{reader.path}: labels are those of {path}, {how}"
+    columns = table.layout.columns
+    joined = WithLabels(reader, path, labels, ids, columns.key(columns.label))
+    return joined, f"{reader.path}: labels are those of {path}, {how}"
+
+
+def _as_ids(ids: np.ndarray) -> list[str]:
+    """Ids as texts, those of images' files without folder and suffix, as a folder of images has them."""
+    texts = list(map(str, ids.tolist()))
+    are_files = all(text.lower().endswith(PICTURE_SUFFIXES) for text in texts)
+    return [pathlib.PurePath(text).stem for text in texts] if are_files else texts
 
 
 def _concatenate(parts: list[np.ndarray], path: pathlib.Path) -> np.ndarray:

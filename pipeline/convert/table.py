@@ -112,7 +112,7 @@ class TableFile:
             self._reading = dataclasses.replace(options, layout=None, image_size=None, channels=None)
         self._classes = classes or {}
         file, _ = split_member(self.path)
-        self._identity = None if not is_remote(file) and file.is_dir() else identify(file)
+        self._identity = identify(file) if is_remote(file) or file.is_file() else None
         self.num_bytes = self._identity[2] if self._identity else 0
         known, stored = reader.image_shape, reader.image_shape
         if known is None or self._reading.layout is not None:

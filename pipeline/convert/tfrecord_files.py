@@ -23,6 +23,7 @@ _NAMES = (
 )
 _ANY = re.compile(rf".*{_SUFFIX}(?:\.gz|-\d{{5}}.*)?")
 _OTHER_FORMATS = (".array_record-", ".riegeli-", ".bagz-", ".parquet-")  # of TensorFlow Datasets
+_OTHERS = "other files are converted by tools/csv_to_tfrecord.py"
 _MAX_RECORD_BYTES = 1 << 30  # in compressed files, whose length does not bound a record's
 _ZLIB_STARTS = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
 
@@ -41,8 +42,8 @@ def find_tfrecords(directory: pathlib.Path, patterns: Sequence[tuple[str, str]] 
         InputError: there is no such directory, no TFRecord, or a shard is missing.
     """
     if not directory.is_dir():
-        what = "a file; give the folder it is in" if directory.is_file() else "no such directory"
-        raise InputError(f"{directory}: {what}")
+        what = "a file; give the folder it is in" if _ANY.fullmatch(directory.name) else f"not a folder; {_OTHERS}"
+        raise InputError(f"{directory}: {what if directory.is_file() else 'no such directory'}")
     files = _by_pattern(directory, patterns) if patterns else _by_name(directory) or _by_folder(directory)
     if not files:
         raise InputError(f"{directory}: {_describe(directory)}")
@@ -175,5 +176,5 @@ def _describe(directory: pathlib.Path) -> str:
         if path.is_file() and _ANY.fullmatch(path.name):
             return f"no TFRecords, but {path.parent} has some; give that"
     total = size_text(sum((directory / name).stat().st_size for name in names))
-    held = f"it holds {list_few(names, 3)} ({total})" if names else "it is empty"
-    return f"no TFRecords; they have names like NAME-train.tfrecord-00000-of-00008; {held}"
+    held = f"it holds {list_few(names, 3)} ({total})" if names else "it holds no file"
+    return f"no TFRecords; they have names like NAME-train.tfrecord-00000-of-00008; {held}; {_OTHERS}"

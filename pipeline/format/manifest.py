@@ -237,6 +237,8 @@ def _advice(directory: pathlib.Path) -> str:
             source = shlex.quote(str(path.parent))
             option = "" if any(path.parent.glob("*.tfrecord*")) else "--tfds "  # which reads its other formats too
             return f"it is TensorFlow Datasets'; run: python tools/import_tfrecord.py {option}{source} --out data/NAME"
+    if any(directory.glob("*.tfrec*")):
+        return f"it holds TFRecords; run: python tools/import_tfrecord.py {shlex.quote(str(directory))} --out data/NAME"
     return "create one with tools/csv_to_tfrecord.py"
 
 

@@ -109,6 +109,7 @@ OTHER_KINDS = {
     "7z": (b"7z\xbc\xaf\x27\x1c rest", "a 7z archive; unpack it and give what is inside"),
     "RAR": (b"Rar!\x1a\x07 rest", "a RAR archive; unpack it"),
     "tar": (TAR, "a tar archive; unpack it"),
+    "gzip in a zip": (zipped({"a.gz": gzip.compress(b"1")}), "a gzip file within an archive; unpack it"),
     "tar.gz": (gzip.compress(TAR), "a tar archive; unpack it"),
     "ARFF": (b"@RELATION x\n@ATTRIBUTE a REAL\n@DATA\n1\n", "an ARFF file; remove its lines up to @data"),
     "LIBSVM": (b"3 12:0.5 13:1 40:0.25\n", "LIBSVM's sparse text; load it with sklearn.datasets.load_svmlight_file"),

@@ -285,6 +285,49 @@ def _(folder):
     return Case(args, IMAGES, NAMES, [100 + k for k in range(NUM_ROWS)], ("by id",))
 
 
+@layout("labels in a second file, in a column of an unusual name")
+def _(folder):
+    rows = [[100 + k, name, "anna"] for k, name in enumerate(NAMES)]
+    (folder / "labels.txt").write_text(text_of(["id", "kind", "writer"], rows))
+    rows = [[100 + k, *row] for k, row in enumerate(FLAT)]
+    args = [write(folder, text_of(["id", *PIXELS], rows)), f"--labels=train={folder}/labels.txt"]
+    return Case([*args, "--label-column=kind"], IMAGES, NAMES, [100 + k for k in range(NUM_ROWS)], ("by id",))
+
+
+_ENDED = "a separator ends every row, so the empty column {} is ignored"
+
+
+@layout("a comma at the end of every line")
+def _(folder):
+    text = text_of(HEADER, TABLE).replace("\n", ",\n")
+    return Case([write(folder, text)], IMAGES, NUMBERS, says=(_ENDED.format(17),))
+
+
+@layout("a semicolon at the end of every row")
+def _(folder):
+    text = text_of(HEADER, TABLE, ";").replace("\n", ";\n").replace(";\n", "\n", 1)
+    return Case([write(folder, text)], IMAGES, NUMBERS, says=(_ENDED.format(17),))
+
+
+@layout("a comma at the end of the header")
+def _(folder):
+    return Case([write(folder, text_of(HEADER, TABLE).replace("\n", ",\n", 1))], IMAGES, NUMBERS)
+
+
+@layout("a comma at the end of every row, no header, one-hot labels")
+def _(folder):
+    rows = [[*row, *(int(label == k) for k in range(3)), ""] for row, label in zip(FLAT, LABELS, strict=True)]
+    args = [write(folder, text_of(None, rows)), "--no-header", "--one-hot-labels=3"]
+    return Case(args, IMAGES, NUMBERS, says=(_ENDED.format(19), "columns 16 to 18 are the one-hot label"))
+
+
+@layout("a comma at the end of every line of a file of labels")
+def _(folder):
+    (folder / "labels.txt").write_text(text_of(["label"], [[name] for name in NAMES]).replace("\n", ",\n"))
+    args = [write(folder, text_of(PIXELS, FLAT)), f"--labels=train={folder}/labels.txt"]
+    return Case(args, IMAGES, NAMES, says=("in the order of its rows",))
+
+
 @layout("validation is stored as val")
 def _(folder):
     splits = [write(folder, text_of(HEADER, TABLE), f"{name}.csv") for name in ("train", "validation")]

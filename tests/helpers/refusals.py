@@ -225,6 +225,30 @@ REFUSALS = {
     "a cell of fewer pixels": ("label,pixels\n1,1 2 3 4\n1,1 2 3\n", [], ["line 3: 3 pixels, another row has 4"], None),
     "a cell of text": ("label,pixels\n1,1 2 3 4\n1,1 2 3 x\n", [], ["line 3: pixel 'x' is not a number"], None),
     "a cell that ends in text": ("label,pixels\n1,1 2 3 4x\n", [], ["line 2: pixel '4x' is not a number"], None),
+    "a value behind the comma that ends the first row": (
+        text_of([*HEADER, ""], [[*row, "x" if k else ""] for k, row in enumerate(TABLE)]),
+        [],
+        ["line 3: column 17 (counted from 0): 'x', but it is empty in the first row", "--drop-column 17"],
+        ["--drop-column=17"],
+    ),
+    "colons between the values": (
+        text_of(HEADER, TABLE, ":"),
+        [],
+        ["train.csv, line 1: values seem to be separated by ':'; give --separator ':'"],
+        ["--separator=:"],
+    ),
+    "another separator than the one given": (
+        text_of(HEADER, TABLE, ";"),
+        ["--separator=tab"],
+        ["line 1: values are separated by semicolons; omit --separator"],
+        ["--separator=;"],
+    ),
+    "pixels outside the given range": (
+        text_of(HEADER, TABLE),
+        ["--pixel-range", "0", "1"],
+        ["is outside --pixel-range 0 1; values here run from 0 to 255: --pixel-range 0 255 scales"],
+        ["--pixel-range", "0", "255"],
+    ),
     "no label in a row": (
         text_of(HEADER, labelled([*NAMES[:6], ""], FLAT)),
         [],

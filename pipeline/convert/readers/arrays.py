@@ -189,9 +189,10 @@ def _choose(path: pathlib.Path, split: str, headers: Mapping[str, Header | None]
             images = by_lower.get(pattern.format(role))
             if images is not None and _may_be_images(headers[images]):
                 return images, by_lower.get(pattern.format(label)) or _other_label(pattern, by_lower)
+    candidates = [key for key, header in headers.items() if _may_be_images(header)]
     raise InputError(
         f"{path}: no array is known to hold the images of split {split!r}; it holds {_list(headers)}; "
-        f"choose one, such as {path}:{next(filter(lambda key: _may_be_images(headers[key]), headers), 'KEY')}"
+        + (f"choose one, such as {path}:{candidates[0]}" if candidates else "save the images as an array of numbers")
     )
 
 

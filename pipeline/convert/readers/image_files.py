@@ -60,7 +60,7 @@ class ImageFiles(ColumnReader):
         self._splits = splits or {}
         self.path, self._files, self._lines, self._options = path, tuple(files), lines, options
         given = {LABEL: labels, ID: ids}
-        self._columns = {name: from_texts(texts) for name, texts in given.items() if texts is not None}
+        self._columns = {name: from_texts(texts, name == ID) for name, texts in given.items() if texts is not None}
         self._label, self._id = (name if name in self._columns else None for name in given)
         first = read_picture(*self._picture(0), options)
         height, width, channels = first.shape
@@ -178,12 +178,14 @@ def _check_folder(
 
 def _describe(path: pathlib.Path, folders: Sequence[str], others: Sequence[str]) -> str:
     """What a folder without images holds, and what to give."""
-    for name in folders:
+    for name in sorted(folders, key=lambda name: name.lower() not in (TRAIN, "training")):
         if any(images_of(_names_in(sub)) for sub in (path / name).iterdir() if sub.is_dir()):
-            return f"its folders ({list_few(folders, 5)}) hold folders of images; give one, such as {path / name}"
+            given = f"--split {name}={path / name}" if name.lower() in _SPLITS else f"such as {path / name}"
+            return f"its folders ({list_few(folders, 5)}) hold folders of images; give one, {given}"
     if any(_TFRECORD.search(name) for name in others):
         return "TFRecords; import them with tools/import_tfrecord.py"
-    data = next((name for name in others if name.lower().endswith(_DATA_SUFFIXES)), None)
+    ordered = sorted(others, key=lambda name: TRAIN not in name.lower())
+    data = next((name for name in ordered if name.lower().endswith(_DATA_SUFFIXES)), None)
     if data is not None:
         return f"a folder without images; give one of its files, such as {path / data}"
-    return "a folder without images"
+    return "a folder without images; they lie in FOLDER/CLASS/NAME.png, or in FOLDER without classes"

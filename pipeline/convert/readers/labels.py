@@ -49,9 +49,13 @@ def _text(value: str | bytes) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
-def from_texts(texts: Sequence[str]) -> np.ndarray:
-    """int64 [n] if every text is a whole number, such as names of folders 0 to 9; else the texts as names."""
-    if all(text.isascii() and text.isdigit() and len(text) <= 18 for text in texts):
+def from_texts(texts: Sequence[str], keep_zeros: bool = False) -> np.ndarray:
+    """int64 [n] if every text is a whole number, such as names of folders 0 to 9; else the texts as names.
+
+    With `keep_zeros` codes such as 00042 are names, since a number would lose the zeros.
+    """
+    are_codes = keep_zeros and any(len(text) > 1 and text.startswith("0") for text in texts)
+    if not are_codes and all(text.isascii() and text.isdigit() and len(text) <= 18 for text in texts):
         return np.array([int(text) for text in texts], np.int64)
     return as_names(texts)
 

@@ -33,23 +33,25 @@ class ParquetReader(ColumnReader):
     def __init__(self, path: pathlib.Path, column: str | None, options: ReadOptions) -> None:
         self.path, self.part, self._options = path, column, options
         schema = _open(path).schema_arrow
-        names, features = list(schema.names), _features(schema)
+        names, features = [name for name in schema.names if name not in options.drop_column], _features(schema)
         declared = tuple(name.lower() for name, feature in features.items() if feature.get("_type") == "ClassLabel")
         self._label = _role(path, "label", options.label_column, LABEL_NAMES, names) or _role(
             path, "label", options.label_column, declared, names
         )
         self._id = _role(path, "id", options.id_column, ID_NAMES, names)
-        self._image = _image_column(path, column, schema, features, (self._label, self._id))
+        used = (self._label, self._id, *options.drop_column)
+        self._image, self.notes = _image_column(path, column, schema, features, used)
         self.is_encoded = self._image is not None and _is_encoded(schema.field(self._image).type)
         label = features.get(self._label or "", {})
         self.class_names = tuple(label["names"]) if label.get("names") else None
         if self.class_names is not None and _all_hidden(self.labels()):
             self._label, self.class_names = None, None
+        self.label_advice = f"choose their column with --label-column: {list_few(names, 8)}; or give a file"
         self._images = [self._image] if self._image is not None else self._find_pixels(names)
         if self.is_encoded:
             first = read_picture(*next(self._pictures(next(self._numbered(self._image)))), options)
             height, width, channels = first.shape
-            self.image_shape, self.notes = (height, width, channels), gray_notes(first, options)
+            self.image_shape, self.notes = (height, width, channels), self.notes + gray_notes(first, options)
 
     def place_of(self, row: int) -> str:
         """How messages name a row."""
@@ -65,9 +67,8 @@ class ParquetReader(ColumnReader):
 
     def _find_pixels(self, names: list[str]) -> list[str]:
         """Names of the columns with a pixel each."""
-        kept = [name for name in names if name not in self._options.drop_column]
         columns = find_columns(
-            str(self.path), kept, True, NONE if self._label is None else self._label, self._id or NONE
+            str(self.path), names, True, NONE if self._label is None else self._label, self._id or NONE
         )
         return list(columns.pixel_names or ())
 
@@ -112,7 +113,10 @@ class ParquetReader(ColumnReader):
         data = column.field("bytes") if hasattr(column, "field") else column
         for row, value in enumerate(data.to_pylist(), block.start):
             if not value:
-                raise InputError(f"{self.place_of(row)}: no image in column {self._image!r}, at most a path to one")
+                raise InputError(
+                    f"{self.place_of(row)}: no image in column {self._image!r}, at most a path to one; write paths and "
+                    "labels as a CSV of file names and labels, and give that"
+                )
             yield self.place_of(row), value
 
     def _complete(self, block: Block, name: str) -> Any:
@@ -165,12 +169,12 @@ def _role(path: pathlib.Path, role: str, given: str | None, known: tuple[str, ..
 
 def _image_column(
     path: pathlib.Path, given: str | None, schema: Any, features: dict[str, dict], others: tuple
-) -> str | None:
-    """The column of encoded images or of lists of pixels; None if pixels have columns of their own."""
+) -> tuple[str | None, tuple[str, ...]]:
+    """The column of encoded images or lists of pixels, None if pixels have columns of their own; and what to report."""
     if given is not None:
         if given not in schema.names:
             raise InputError(f"{path}: no column {given!r}; it has {list_few(schema.names, 8)}")
-        return given
+        return given, ()
     wide = [
         field.name for field in schema if field.name not in others and (_is_encoded(field.type) or _is_list(field.type))
     ]
@@ -178,7 +182,9 @@ def _image_column(
     found = named or wide
     if len(found) > 1:
         raise InputError(f"{path}: columns {list_few(found, 5)} could each be the image; choose one, {path}:{found[0]}")
-    return found[0] if found else None
+    ignored = [name for name in wide if name not in found]
+    note = f"{path}: images are in column {found[0]}, not {list_few(ignored, 3)}" if ignored else ""
+    return (found[0] if found else None), ((f"{note}; choose with {path}:COLUMN",) if note else ())
 
 
 def _is_encoded(kind: Any) -> bool:

@@ -53,7 +53,7 @@ def read_picture(where: str, data: bytes | pathlib.Path, options: ReadOptions) -
     except InputError:
         raise
     except FileNotFoundError as error:
-        raise InputError(f"{where}: no such file") from error
+        raise InputError(f"{where}: no such file; remove its row, or correct --image-path") from error
     # Pillow's decoders raise whatever a corrupt file leads them to.
     except Exception as error:
         reason = "" if isinstance(error, Image.UnidentifiedImageError) else f" ({type(error).__name__})"
