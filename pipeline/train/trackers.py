@@ -51,7 +51,7 @@ class MlflowTracker(_Tracker):
             module.MlflowClient()  # the client alone, mlflow-skinny, cannot write a database
         except module.exceptions.MlflowException as error:
             raise InputError(
-                f"--log-to mlflow: cannot log to {module.get_tracking_uri()} ({str(error).partition('. ')[0]}); set "
+                f"--log-to mlflow: cannot log to {module.get_tracking_uri()} ({str(error).strip().partition('. ')[0]}); set "
                 "MLFLOW_TRACKING_URI to a server's address, or install the whole package: python -m pip install mlflow"
             ) from error
 
