@@ -54,9 +54,9 @@ def test_a_file_gives_the_probabilities_of_keras(home, tmp_path, capsys, kind, r
 
 def test_serving_gets_one_version_after_another(home, tmp_path):
     for _ in range(2):
-        run_export(home, "serving", tmp_path / "mine")
-    assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == ["1", "2"]
-    serve = tf.saved_model.load(tmp_path / "mine/2").signatures["serving_default"]
+        run_export(home, "serving", tmp_path / "models/mine")
+    assert sorted(path.name for path in (tmp_path / "models/mine").iterdir()) == ["1", "2"]
+    serve = tf.saved_model.load(tmp_path / "models/mine/2").signatures["serving_default"]
     np.testing.assert_allclose(serve(images=tf.constant(IMAGES))["probabilities"], expected(pixels(7)), atol=1e-5)
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.format.manifest import load_manifest
+from pipeline.status import reported_to
 from tests.helpers import faults
 from tests.helpers.conversion import all_bytes, convert_texts, table
 from tools import inspect_tfrecord
@@ -38,6 +39,14 @@ def test_show_without_labels_has_no_table_of_classes(tmp_path, capsys):
 def test_show_as_json_is_the_manifest(directory, capsys):
     run("show", directory, "--json")
     assert json.loads(capsys.readouterr().out) == json.loads((directory / "manifest.json").read_text())
+
+
+def test_what_reads_every_byte_says_so_while_it_lasts(directory):
+    phases = []
+    with reported_to(phases.append):
+        for command in ("verify", "audit", "repair"):
+            assert run(command, directory) == 0
+    assert phases == ["verifying every record", "auditing every image", "verifying and repairing"]
 
 
 def test_verify_accepts_what_was_written(directory, capsys):

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pipeline.cli import Parser, run_command
 from pipeline.errors import InputError
 from pipeline.remote import as_path, is_remote
+from pipeline.status import doing
 
 _ROWS = 100  # compared
 
@@ -38,7 +39,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     split = TRAIN if TRAIN in manifest.splits else next(iter(manifest.splits))
     images = read_sample(args.data, manifest, split, _ROWS).images.reshape(-1, *manifest.image_shape)
     import_tensorflow()
-    print(export(run, args.format, args.out, images))
+    with doing("exporting the model"):
+        text = export(run, args.format, args.out, images)
+    print(text)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -19,6 +19,7 @@ from typing import Any
 
 from pipeline.cli import Parser, run_command, with_command_names
 from pipeline.errors import pluralize
+from pipeline.status import doing
 
 _BAR_WIDTH = 16
 
@@ -81,7 +82,8 @@ def _verify(directory: str) -> int:
 
     # Not load_manifest: an edited manifest is one of the problems to list, and the files are compared nevertheless.
     manifest, stated_hash = read_manifest(directory)
-    problems = list(inspect(directory, manifest).lines())
+    with doing("verifying every record"):
+        problems = list(inspect(directory, manifest).lines())
     if manifest.own_sha256 != stated_hash:
         problems.insert(0, f"{FILE_NAME}: changed since it was written")
     for problem in problems:
@@ -99,7 +101,8 @@ def _audit(args: argparse.Namespace) -> int:
     from pipeline.format.manifest import load_manifest
 
     check_details(args.details)
-    result = audit(args.directory, load_manifest(args.directory), args.near_duplicates)
+    with doing("auditing every image"):
+        result = audit(args.directory, load_manifest(args.directory), args.near_duplicates)
     for line in result.lines():
         print(line)
     if args.details is not None:
@@ -107,7 +110,8 @@ def _audit(args: argparse.Namespace) -> int:
     if args.drop_duplicates is not None:
         from pipeline.data_audit.drop import write_without_duplicates
 
-        dropped = write_without_duplicates(result, args.drop_duplicates, args.overwrite)
+        with doing(f"writing {args.drop_duplicates}"):
+            dropped = write_without_duplicates(result, args.drop_duplicates, args.overwrite)
         print(f"{args.drop_duplicates}: written without {pluralize(dropped, 'row')} of train")
     return 0
 
@@ -116,7 +120,8 @@ def _repair(directory: str, sources: Sequence[str]) -> int:
     from pipeline.convert.repair import repair
     from tools.csv_to_tfrecord import parse_split
 
-    done = repair(directory, [parse_split(text, "--from") for text in sources])
+    with doing("verifying and repairing"):
+        done = repair(directory, [parse_split(text, "--from") for text in sources])
     for line in done:
         print(line)
     print(f"{directory}: everything is as it was written" + ("" if done else ", nothing to repair"))

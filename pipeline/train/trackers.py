@@ -50,8 +50,9 @@ class MlflowTracker(_Tracker):
         try:
             module.MlflowClient()  # the client alone, mlflow-skinny, cannot write a database
         except module.exceptions.MlflowException as error:
+            reason = str(error).strip().partition(". ")[0]
             raise InputError(
-                f"--log-to mlflow: cannot log to {module.get_tracking_uri()} ({str(error).strip().partition('. ')[0]}); set "
+                f"--log-to mlflow: cannot log to {module.get_tracking_uri()} ({reason}); set "
                 "MLFLOW_TRACKING_URI to a server's address, or install the whole package: python -m pip install mlflow"
             ) from error
 
