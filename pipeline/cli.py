@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TypeVar
 
 import pipeline
 from pipeline.errors import InputError, TryAgainError
+from pipeline.mirror import with_urls
 from pipeline.remote import as_path
 from pipeline.status import EXIT_INTERRUPTED, answer_interrupts, end
 
@@ -230,5 +231,5 @@ def _os_error_code(error: OSError) -> int:
 
 def _print_error(message: str, code: int = EXIT_BAD_INPUT) -> int:
     with contextlib.suppress(OSError):  # stderr itself may be what fails; the exit code remains
-        print("error: " + with_command_names(" ".join(message.splitlines())), file=sys.stderr, flush=True)
+        print("error: " + with_urls(with_command_names(" ".join(message.splitlines()))), file=sys.stderr, flush=True)
     return code

@@ -31,6 +31,13 @@ def as_given(path: object) -> str:
     return str(path)
 
 
+def with_urls(text: str) -> str:
+    """A message in which local copies have the names that the user knows."""
+    for copy, url in _origins.items():
+        text = text.replace(str(copy), url)
+    return text
+
+
 def note_copy(path: pathlib.Path, original: pathlib.Path) -> None:
     """Let `as_given` name what is in a local directory by the one that it is a copy of."""
     _origins[path] = str(original)

@@ -26,7 +26,7 @@ from pipeline.feed.resident import SplitArrays, load_split
 from pipeline.feed.stream import SplitReader
 from pipeline.format.manifest import Manifest
 from pipeline.format.text_ids import original_ids
-from pipeline.mirror import Mirror
+from pipeline.mirror import Mirror, as_given
 from pipeline.splits import TRAIN, VAL
 from pipeline.train.audit import EpochAudit
 from pipeline.train.checkpoint import CheckpointStore
@@ -164,7 +164,7 @@ def claim_run(
     if mirror is not None:
         mirror.pull()
     stored = run.earlier()
-    shared = {f"the run in {run.path}": stored.start if stored else None}
+    shared = {f"the run in {as_given(run.path)}": stored.start if stored else None}
     devices.check_agreement(shared, "--run-dir must be one directory that all workers share")
     # Other workers read checkpoints too, so then each is on the disk before the next step.
     in_background = devices.num_workers == 1
