@@ -37,11 +37,6 @@ class Audit:
     classes: dict[str, ClassDrift]
     intensity: dict[str, IntensityDrift]
 
-    @property
-    def num_leaks(self) -> int:
-        """Images that two splits or more have."""
-        return int(((self.duplicates.counts > 0).sum(axis=1) > 1).sum())
-
     def lines(self) -> list[str]:
         """A line per question."""
         names = self.table.manifest.class_names

@@ -15,7 +15,6 @@ from pipeline.convert.readers.pictures import gray_notes, read_picture, read_pic
 from pipeline.errors import InputError, list_few
 from pipeline.remote import is_remote, open_stream
 
-MAGIC = b"PAR1"
 _BATCH = 1024
 _IMAGE_NAMES = ("image", "img", "picture", "image_bytes", "jpg", "png")
 
