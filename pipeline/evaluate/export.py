@@ -49,6 +49,7 @@ def export(run: SavedRun, kind: str, out: pathlib.Path, images: np.ndarray) -> s
         version = str(1 + max((int(name) for name in names if re.fullmatch("[0-9]+", name)), default=0))
         if out.is_dir():
             out, version = out / version, ""
+        out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as temporary:
         try:
             predict = _WRITERS[kind](run, model, temporary / version)
