@@ -172,6 +172,10 @@ def test_intensity_of_small_splits_allows_for_chance():
     own, base = np.split(np.random.default_rng(6).normal(100, 10, (12, 2)), [4])
     drift = intensity_drift(own, base)
     assert drift.effect > 0.3 and not drift.differs
+    assert "deviations apart, which may be chance with so few rows (mean" in drift.describe("test", "train")
+    shares = class_drift(np.array([2, 1]), np.array([4, 4]))
+    text = "test has the shares of train (16.7% apart, which may be chance with so few rows)"
+    assert shares.describe("test", "train", ["a", "b"]) == text
     assert intensity_drift(own + 100, base).differs
 
 
@@ -196,6 +200,14 @@ def test_dropping_removes_rows_of_train_only(planted, tmp_path):
     with pytest.raises(InputError, match="no row of train is to be dropped"):
         write_without_duplicates(run(tmp_path / "clean"), tmp_path / "again")
     assert not (tmp_path / "again").exists()
+
+
+def test_nothing_is_written_if_nothing_of_train_would_be_left(tmp_path):
+    images = blobs(1, 5)
+    data = write(tmp_path, {"train": images, "test": images}, {"train": [0] * 5, "test": [0] * 5})
+    with pytest.raises(InputError, match="every row of train would be dropped; is another split the same file"):
+        write_without_duplicates(run(data), tmp_path / "clean")
+    assert not (tmp_path / "clean").exists()
 
 
 def test_text_ids_are_shown_and_kept(tmp_path):

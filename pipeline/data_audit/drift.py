@@ -11,6 +11,7 @@ SAMPLED = 4_000  # rows per split whose intensity is measured: enough for two hu
 _SAME_SHARES = 0.01  # of the rows; what chance alone would give is allowed too
 _CHANCE = 2.0  # times the mean distance that chance gives
 _SAME_INTENSITY, _OTHER_INTENSITY = 0.1, 0.3  # standard deviations
+_AS_BY_CHANCE = ", which may be chance with so few rows"
 _CHANCE_ERRORS = 3.0  # standard errors that chance is allowed between small splits
 
 
@@ -32,7 +33,8 @@ class ClassDrift(NamedTuple):
     def describe(self, name: str, base: str, class_names: Sequence[str]) -> str:
         """One line for people."""
         if not self.differs:
-            return f"{name} has the shares of {base} ({self.distance:.1%} apart)"
+            chance = _AS_BY_CHANCE if self.distance > _SAME_SHARES else ""
+            return f"{name} has the shares of {base} ({self.distance:.1%} apart{chance})"
         own, other = self.shares
         return (
             f"{name} has other shares than {base}, {self.distance:.1%} apart (most in class {class_names[self.worst]}: "
@@ -61,9 +63,10 @@ class IntensityDrift(NamedTuple):
         words = "is like" if not self.differs else "differs from"
         if self.differs and self.effect <= _OTHER_INTENSITY:
             words = "differs a little from"
+        chance = _AS_BY_CHANCE if not self.differs and self.effect > _SAME_INTENSITY else ""
         (own, other), (contrast, other_contrast) = self.means, self.contrasts
         return (
-            f"{name} {words} {base}, {self.effect:.2f} standard deviations apart (mean {own:.1f}, in {base} "
+            f"{name} {words} {base}, {self.effect:.2f} standard deviations apart{chance} (mean {own:.1f}, in {base} "
             f"{other:.1f}; contrast {contrast:.1f}, in {base} {other_contrast:.1f})"
         )
 

@@ -21,6 +21,7 @@ from pipeline.errors import InputError
 from pipeline.format.manifest import Manifest
 from pipeline.format.shards import ShardReader
 from pipeline.format.text_ids import load_text_ids
+from pipeline.splits import TRAIN
 
 _READ_PAGES = 16
 
@@ -71,6 +72,8 @@ def write_without_duplicates(audit: Audit, out: str | os.PathLike, overwrite: bo
     dropped = rows_to_drop(table, audit.duplicates)
     if not dropped.any():
         raise InputError(f"{table.directory}: no row of train is to be dropped, so {out} was not written")
+    if dropped[table.rows_of(TRAIN)].all():
+        raise InputError(f"{table.directory}: every row of train would be dropped; is another split the same file?")
     classes = {name: place for place, name in enumerate(manifest.class_names)}
     inputs = {}
     for name in table.names:
