@@ -1,8 +1,13 @@
-"""The Python blocks of docs/api.md and README.md, run as they are in one folder."""
+"""The Python blocks of docs/api.md and README.md, run as they are, and the options of every command in the docs."""
 
+import importlib
 import pathlib
 import re
+import shlex
 
+import pytest
+
+from pipeline.errors import InputError
 from tests.helpers.datasets import bars, write_csv
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -25,3 +30,25 @@ def test_examples_run_as_they_are(tmp_path, monkeypatch, capsys):
     assert "audit of epoch 2: 270 of 270 examples, each once" in out
     assert names["probabilities"].shape == (3, 3)
     assert names["train"].cardinality() == 5
+
+
+def command_lines() -> list[str]:
+    """The commands in the indented blocks of README.md and docs/, with continued lines joined."""
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))]
+    lines = re.findall(
+        r"^    (?:srun )?python ((?:train|tools/\w+)\.py .*)$", re.sub(r"\\\n *", "", "\n".join(texts)), re.M
+    )
+    return sorted({line.partition("  #")[0] for line in lines})
+
+
+# They work without files: one starts workers, one simulates.
+@pytest.mark.parametrize("line", [line for line in command_lines() if "launch.py" not in line])
+def test_commands_of_the_docs_have_valid_options(line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")  # there are no credentials, so nothing is sent
+    script, *arguments = shlex.split(line)
+    command = importlib.import_module(script.removesuffix(".py").replace("/", "."))
+    # The files that it names do not exist.
+    with pytest.raises((InputError, FileNotFoundError)) as caught:
+        command.main(arguments)
+    assert "--help" not in str(caught.value)

@@ -24,6 +24,7 @@ def bucket():
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             environment.setenv(name, "testing")
         environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        s3fs.S3FileSystem.clear_instance_cache()  # those of other tests have no such address
         boto3.client("s3").create_bucket(Bucket="bucket")
         yield as_path(BUCKET)
     s3fs.S3FileSystem.clear_instance_cache()
