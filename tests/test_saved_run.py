@@ -1,5 +1,6 @@
 """Exported models give the original probabilities; invalid files give one line, and no code in them is executed."""
 
+import dataclasses
 import importlib
 import io
 import json
@@ -65,6 +66,12 @@ def test_layers_of_a_users_own_module_are_loaded(run_dir, tmp_path, monkeypatch)
     del sys.modules["their_network"]
     del keras.saving.get_custom_objects()["theirs>Twice"]  # as in a new process
     assert read_run(run_dir).load_model().output_shape == (None, 3)
+
+
+def test_a_users_module_that_is_not_found_is_named(run_dir):
+    run = dataclasses.replace(read_run(run_dir), network="no_such_module:make")
+    with pytest.raises(InputError, match=r"network no_such_module:make cannot be imported .*its folder on PYTHONPATH$"):
+        run.load_model()
 
 
 def test_a_model_of_normalized_images_is_refused(run_dir):

@@ -174,6 +174,11 @@ class SavedRun:
         try:
             if is_own:
                 importlib.import_module(module)
+        except Exception as error:  # a user's module raises anything
+            raise InputError(
+                f"{path}: its network {self.network} cannot be imported ({error}); put its folder on PYTHONPATH"
+            ) from error
+        try:
             model = keras.saving.load_model(path, compile=False, safe_mode=True)  # safe: refuses pickled code
             shapes = model.input_shape, model.output_shape
             if shapes == expected:  # some models load, but cannot compute
