@@ -127,6 +127,15 @@ def find_columns(
     return columns
 
 
+def unwanted_columns(names: Sequence[str] | None, label_column: str | None, id_column: str | None) -> list[int]:
+    """Columns whose names are those of labels or ids, if "none" is asked for."""
+    found = []
+    for given, known in ((label_column, LABEL_NAMES), (id_column, ID_NAMES)):
+        if names and given is not None and given.lower() == NONE and given not in names:
+            found += [k for k, name in enumerate(names) if name.lower() in known]
+    return found
+
+
 def infer_image_shape(
     where: str, num_pixels: int, given: tuple[int, int, int] | None, planes: bool = False
 ) -> tuple[int, int, int]:

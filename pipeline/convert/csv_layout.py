@@ -5,7 +5,7 @@ import pathlib
 import re
 from collections.abc import Sequence
 
-from pipeline.convert.columns import ID_NAMES, LABEL_NAMES, NONE, Columns, find_columns
+from pipeline.convert.columns import ID_NAMES, LABEL_NAMES, NONE, Columns, find_columns, unwanted_columns
 from pipeline.convert.csv_head import SEPARATOR_NAMES, Head, check_separator, read_head
 from pipeline.convert.csv_strict import is_number
 from pipeline.convert.read_options import ReadOptions
@@ -62,6 +62,7 @@ def find_layout(path: pathlib.Path, options: ReadOptions, split_column: str | No
     others = [k for name in ignored if (k := place_of(name, names, len(head.fields))) is not None]
     ends_empty = head.ends_empty and len(head.fields) - 1 not in others
     others += [len(head.fields) - 1] if ends_empty else []
+    others += unwanted_columns(names, options.label_column, options.id_column)
     one_hot = _find_one_hot(head, others, options)
     label_column = NONE if one_hot else options.label_column
     columns = find_columns(
@@ -106,6 +107,7 @@ def find_label_layout(path: pathlib.Path, options: ReadOptions) -> Layout:
         for role, name in (("label", options.label_column), ("id", options.id_column))
     )
     others = [len(head.fields) - 1] if head.ends_empty else []
+    others += unwanted_columns(head.fields if options.has_header else None, None, options.id_column)
     columns = find_columns(head.where, head.fields, options.has_header, label, identity, others, only_images=False)
     free = columns.pixel_indices
     place, id_place = columns.label, columns.id

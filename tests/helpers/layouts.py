@@ -179,6 +179,19 @@ def _fer_rows(value):
     return tuple(k for k, other in enumerate(_FER_VALUES) if other == value)
 
 
+@layout("an id that is not wanted")
+def _(folder):
+    rows = [[3, *row] for row in TABLE]
+    args = [write(folder, text_of(["id", *HEADER], rows)), "--id-column=none"]
+    return Case(args, IMAGES, NUMBERS, list(range(NUM_ROWS)))
+
+
+@layout("a label that is not wanted")
+def _(folder):
+    args = [write(folder, text_of(HEADER, labelled(NAMES, FLAT)), "more.csv"), "--label-column=none"]
+    return Case(args, IMAGES, None, split="more")
+
+
 @layout("FER2013: all pixels in one cell, Usage names the split")
 def _(folder):
     path = folder / "fer2013.csv"
