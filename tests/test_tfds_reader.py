@@ -9,6 +9,7 @@ from pipeline.convert.import_config import ImportConfig
 from pipeline.convert.importer import import_dataset
 from pipeline.convert.read_options import ReadOptions
 from pipeline.errors import InputError
+from tests.helpers import faults
 from tests.helpers.containers import COLOR, IMAGES, LABELS
 from tests.helpers.conversion import read_split
 
@@ -75,6 +76,16 @@ def test_unknown_names_are_one_line(tmp_path):
     assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match="no data set of TensorFlow Datasets; those within: none"):
         import_dataset(_empty(tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["tfrecord", "array_record"])
+def test_corrupt_file_is_one_line(tmp_path, kind):
+    directory = write_tfds(tmp_path, kind=kind)
+    faults.cut(directory / f"bars-test.{kind}-00000", 100)
+    with pytest.raises(InputError, match="bars/1.0.0, split 'test': TensorFlow Datasets cannot read it: ") as caught:
+        import_dataset(ImportConfig(tmp_path / "out", tfds=str(directory)))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
 
 
 def test_without_tensorflow_datasets_the_command_that_installs_it_is_named(tmp_path, monkeypatch):

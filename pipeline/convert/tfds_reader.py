@@ -4,6 +4,7 @@ import itertools
 import logging
 import math
 import pathlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -76,12 +77,19 @@ class TfdsReader(ColumnReader):
         # One file after another: by default TFDS interleaves blocks of several.
         config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
         try:
-            examples = builder.as_dataset(split=self._split, decoders=decoders, read_config=config)
-            rows = iter(examples.as_numpy_iterator())
-        except NotImplementedError:  # of files for random access, such as ArrayRecord
-            rows = iter(builder.as_data_source(split=self._split, decoders=decoders))
-        while block := list(itertools.islice(rows, self._rows_per_block)):
-            yield block
+            try:
+                examples = builder.as_dataset(split=self._split, decoders=decoders, read_config=config)
+                rows = iter(examples.as_numpy_iterator())
+            except NotImplementedError:  # of files for random access, such as ArrayRecord
+                rows = iter(builder.as_data_source(split=self._split, decoders=decoders))
+            while block := list(itertools.islice(rows, self._rows_per_block)):
+                yield block
+        # Whatever corrupt or missing files, or formats without their library, lead to.
+        except Exception as error:
+            raise InputError(
+                f"{self.path}, split {self._split!r}: TensorFlow Datasets cannot read it: {_reason(error)}; get it "
+                "again"
+            ) from error
 
     @property
     def _rows_per_block(self) -> int:
@@ -114,6 +122,11 @@ def _list(features: dict[str, Any]) -> str:
     return list_few([f"{key} ({type(feature).__name__})" for key, feature in sorted(features.items())], 20)
 
 
+def _reason(error: Exception) -> str:
+    """The first line of an error, without the graph's nodes that TensorFlow names."""
+    return re.sub(r"\{\{.*?\}\} ?", "", str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def _quiet() -> None:
     # TFDS 4.9 warns of its own use of a deprecated property, several times per split.
     logging.getLogger("absl").setLevel(logging.ERROR)
@@ -140,9 +153,8 @@ def prepare(name: str, data_dir: str | None) -> tuple[str, list[str]]:
         raise
     # Whatever a data set's own code, or a download, leads to.
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         where = f" in --data-dir {data_dir}" if data_dir else ""
-        raise InputError(f"--tfds {name}{where}: TensorFlow Datasets cannot prepare it: {reason}") from error
+        raise InputError(f"--tfds {name}{where}: TensorFlow Datasets cannot prepare it: {_reason(error)}") from error
     return str(builder.data_dir), list(builder.info.splits)
 
 
