@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from pipeline.train.environment import numerics, processor_flags, processor_name
+from pipeline.train.environment import _held_back_stderr, numerics, processor_flags, processor_name
 
 SHOW = (
     "from pipeline.train.environment import import_tensorflow\n"
@@ -83,3 +83,10 @@ def test_closed_standard_streams_do_not_matter(tmp_path):
     done = run(code, tmp_path, preexec_fn=lambda: [os.close(descriptor) for descriptor in range(3)])
     assert done.returncode == 0
     assert (tmp_path / "result").read_text() == "whole"
+
+
+def test_what_was_held_back_is_not_printed_after_ctrl_c(capfd):
+    with pytest.raises(KeyboardInterrupt), _held_back_stderr():
+        os.write(2, b"chatter")
+        raise KeyboardInterrupt
+    assert capfd.readouterr().err == ""

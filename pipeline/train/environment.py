@@ -91,7 +91,7 @@ def _held_back_stderr() -> Iterator[None]:
         os.dup2(held.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:  # but not Ctrl-C, whose reason is known
             held.seek(0)
             os.write(kept, held.read())
             raise
