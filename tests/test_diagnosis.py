@@ -59,7 +59,7 @@ def test_a_loss_that_rises_with_that_of_training_is_not_over_fitting():
         (steps_of(0.01), {"gpu_utilisation": 0.97}, "the GPU was busy 97% of it"),
         (steps_of(0.01), {"gpu_utilisation": 0.5}, "The GPU was busy 50% of the time, held back by the host"),
         (steps_of(0.4), {"gpu_utilisation": 0.5}, "held back by the feed"),
-        (steps_of(0.4, first_rate=8.0), {}, "The first 8 steps, which compile, took 64 of 100 s"),
+        (steps_of(0.4, first_rate=8.0), {}, "The first 8 steps, which compile, took 64.0 of 100.0 s"),
     ],
     ids=["feed", "step", "busy GPU", "idle GPU", "idle GPU, feed", "compiling"],
 )

@@ -23,7 +23,7 @@ def diagnose_speed(history: Rows, steps: Rows, batch_size: int) -> str | None:
     seconds = sum(row["seconds"] or 0 for row in history)
     first = (steps[0]["step"] or 0) * batch_size / (steps[0]["images_per_second"] or math.inf)
     if first > _COMPILING * seconds:
-        return f"The first {steps[0]['step']:.0f} steps, which compile, took {first:.0f} of {seconds:.0f} s."
+        return f"The first {steps[0]['step']:.0f} steps, which compile, took {first:.1f} of {seconds:.1f} s."
     wait = statistics.median(row["feed_wait"] or 0 for row in steps[1:])
     busy = [value for row in history if (value := row.get("gpu_utilisation"))]
     if busy and (reason := idle_reason(statistics.mean(busy), wait)):

@@ -87,7 +87,7 @@ def _values(run_dir: pathlib.Path, config: Mapping[str, Any], evaluation: Mappin
         "calibration": evaluation.get("calibration"),
         "classes": {name: split["classes"][:_MAX_CLASSES] for name, split in splits.items() if name != "train"},
         "confused": {name: split["confused_pairs"][:10] for name, split in splits.items() if name != "train"},
-        "drift": [text["text"] for found in evaluation.get("drift", {}).values() for text in found.values()],
+        "drift": ["; ".join(text["text"] for text in found.values()) for found in evaluation.get("drift", {}).values()],
         "curves": CURVES,
         "figure": lambda name: _inline(run_dir / FIGURES_NAME / f"{name}.png"),
         "predicted": _predicted(run_dir, splits),

@@ -113,11 +113,12 @@ def describe_drift(contents: Mapping[str, Content], base: str, class_names: Sequ
     for name, (counts, intensity) in contents.items():
         if name == base:
             continue
-        by_intensity = intensity_drift(intensity, own_intensity)
-        found[name] = {"intensity": {**by_intensity._asdict(), "text": by_intensity.describe(name, base)}}
+        found[name] = {}
         if counts is not None and own_counts is not None:
             by_class = class_drift(counts, own_counts)
             found[name]["classes"] = {**by_class._asdict(), "text": by_class.describe(name, base, class_names)}
+        by_intensity = intensity_drift(intensity, own_intensity)
+        found[name]["intensity"] = {**by_intensity._asdict(), "text": by_intensity.describe(name, base)}
     return found
 
 

@@ -34,6 +34,7 @@ def curves(history: Sequence[Mapping[str, Any]], steps: Sequence[Mapping[str, An
                 if key in ("loss", "accuracy"):
                     _plot_validation(axes, history, key)
                     axes.legend(frameon=False)
+                axes.set_xlim(0 if steps else None)
                 axes.locator_params(axis="x", integer=True, min_n_ticks=1)
                 axes.grid()
 
