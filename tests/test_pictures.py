@@ -75,6 +75,14 @@ def test_photo_is_turned_upright():
     assert decode(data).shape == (9, 4, 3)
 
 
+def test_pictures_stored_by_columns_are_turned_before_they_are_resized():
+    wide = IMAGES[0][:4]
+    turned = read_picture("a", picture(wide), ReadOptions(transpose=True))
+    np.testing.assert_array_equal(turned[..., 0], wide.T)
+    np.testing.assert_array_equal(fit_picture("a", wide[..., None], ReadOptions(transpose=True)), turned)
+    assert read_picture("a", picture(wide), ReadOptions(transpose=True, image_size=(5, 7))).shape == (5, 7, 1)
+
+
 def test_resizing_averages_over_all_pixels():
     checkered = np.indices((64, 64)).sum(axis=0) % 2 * np.uint8(255)
     small = decode(picture(checkered.astype(np.uint8)), image_size=(8, 16))

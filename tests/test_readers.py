@@ -1,5 +1,6 @@
 """Each container through a whole conversion; tests/test_arrays.py and others read them one by one."""
 
+import dataclasses
 import gzip
 
 import numpy as np
@@ -120,6 +121,18 @@ def test_changes_to_all_images_are_said_once(tmp_path):
     manifest = convert(ConvertConfig(tuple(splits.items()), tmp_path / "out", options), on_notice=notes.append)
     assert manifest.image_shape == (4, 5, 3)
     assert notes.count("images are resized to 4 x 5 (bilinear, antialiased; proportions are not kept)") == 1
+
+
+def test_images_stored_by_columns_have_the_size_asked_for(tmp_path):
+    turned = np.ascontiguousarray(IMAGES[:, :6].swapaxes(1, 2))
+    write_pictures(tmp_path / "a", turned)
+    options = ReadOptions(transpose=True)
+    for out, image_size in (("as-stored", None), ("resized", (5, 7))):
+        read = dataclasses.replace(options, image_size=image_size)
+        manifest = convert(ConvertConfig((("train", tmp_path / "a"),), tmp_path / out, read))
+        assert manifest.image_shape == (*(image_size or (6, 8)), 1)
+    order = np.argsort(NAMES, kind="stable")
+    np.testing.assert_array_equal(read_split(tmp_path / "as-stored", "train")[0].reshape(-1, 6, 8), IMAGES[order, :6])
 
 
 def test_missing_labels_say_what_to_give(tmp_path):

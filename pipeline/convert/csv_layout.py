@@ -197,9 +197,10 @@ def _check_numbers(head: Head, columns: Columns) -> None:
             )
         if _DECIMAL_COMMA.fullmatch(value):
             raise InputError(f"{what} written with a decimal comma; write numbers with a point")
+        hint = "" if columns.names else "if this line names columns, omit --no-header; "
         raise InputError(
-            f"{what} not a plain integer in 0..255; if the column has no pixels, select it with --label-column or "
-            f"--id-column, or ignore it with {drop}"
+            f"{what} not a plain integer in 0..255; {hint}if the column has no pixels, select it with --label-column "
+            f"or --id-column, or ignore it with {drop}"
         )
     if cells:
         others = [k for k in columns.pixel_indices if k != cells[0]]

@@ -106,10 +106,10 @@ class TableFile:
         self.reader = reader
         self.path = reader.path
         self._options = options
-        # Encoded images have an order and a shape of their own, and their readers have resized them.
+        # Encoded images have an order and a shape of their own, and their readers have turned and resized them.
         self._reading = options
         if getattr(reader, "is_encoded", False):
-            self._reading = dataclasses.replace(options, layout=None, image_size=None, channels=None)
+            self._reading = dataclasses.replace(options, layout=None, transpose=False, image_size=None, channels=None)
         self._classes = classes or {}
         file, _ = split_member(self.path)
         self._identity = identify(file) if is_remote(file) or file.is_file() else None
@@ -187,8 +187,8 @@ class TableFile:
         """Images uint8 [n, pixels] in the size, and with the channels, that the options ask for."""
         from pipeline.convert.readers.pictures import fit_picture  # here, because it imports Pillow
 
-        originals = images.reshape(-1, *self._own_shape)
-        return np.stack([fit_picture(str(self.path), image, self._reading).reshape(-1) for image in originals])
+        originals, options = images.reshape(-1, *self._own_shape), dataclasses.replace(self._reading, transpose=False)
+        return np.stack([fit_picture(str(self.path), image, options).reshape(-1) for image in originals])
 
     def text_ids(self) -> Iterator[np.ndarray]:
         """Ids that are text, object arrays of str in the order of the rows; nothing if they are numbers or absent."""

@@ -115,7 +115,8 @@ class TfdsReader(ColumnReader):
             raise InputError(f"{self.path}: feature {self._images[0]} is no image, its shape is {feature.shape}")
         if None in shape[:2] and self._options.image_size is None:
             raise InputError(f"{self.path}: its images differ in size; resize them with --image-size H W")
-        return self._options.fitted(shape)
+        height, width, channels = shape
+        return self._options.fitted((width, height, channels) if self._options.transpose else shape)
 
 
 def _list(features: dict[str, Any]) -> str:

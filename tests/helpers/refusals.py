@@ -117,6 +117,12 @@ REFUSALS = {
         ["line 2: column 'label': '-1' is not a plain non-negative integer", "--text-column label"],
         ["--text-column=label"],
     ),
+    "a header taken for data": (
+        "a,b\n1,2\n",
+        ["--no-header", "--label-column=0"],
+        ["line 1: column 1 (counted from 0): 'b' is not a plain", "omit --no-header", "--drop-column 1"],
+        None,
+    ),
     "a comment": ("# from somewhere\n" + text_of(HEADER, TABLE), [], ["train.csv, line 1: a comment"], None),
     "a decimal comma": (
         text_of(HEADER, [[1, "0,5", *FLAT[0][1:]]], ";"),

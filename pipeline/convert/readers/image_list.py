@@ -41,7 +41,7 @@ def is_list(path: pathlib.Path, head: bytes, options: ReadOptions) -> bool:
             found = True
         else:
             # Numbers alone may be pixels; of two or three columns they are rather an id, a label and something else.
-            may_be_list = len(cells) <= 3 or not all(map(is_number, cells))
+            may_be_list = len(cells) <= 3 or not all(map(is_number, filter(None, cells)))
             found = may_be_list and any(_find(path, cell) for cell in cells)
         if found:
             return True

@@ -61,8 +61,8 @@ def read_picture(where: str, data: bytes | pathlib.Path, options: ReadOptions) -
 
 
 def fit_picture(where: str, image: np.ndarray, options: ReadOptions) -> np.ndarray:
-    """A decoded image [H, W, C], resized and with the channels that `options` ask for."""
-    if options.image_size is None and options.channels is None:
+    """A decoded image [H, W, C], turned, resized and with the channels that `options` ask for."""
+    if options.image_size is None and options.channels is None and not options.transpose:
         return image
     return _to_array(where, Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image), options)
 
@@ -82,6 +82,8 @@ def _check_size(where: str, image: Any, options: ReadOptions) -> None:
 
 
 def _to_array(where: str, image: Any, options: ReadOptions) -> np.ndarray:
+    if options.transpose:
+        image = image.transpose(Image.Transpose.TRANSPOSE)
     deep = image.mode in ("I", "F") or image.mode.startswith("I;16")
     if not deep:
         image = _plain(where, image, options)
