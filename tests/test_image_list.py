@@ -29,6 +29,8 @@ LISTS = {
     "more columns": ("image,label,writer", "train/{row}.png,{name},7", {}),
     "many columns": ("image,a,b,c,d,e,f,label", "train/{row}.png,1,2,3,4,5,6,{name}", {}),
     "label by option": ("image,writer,breed", "train/{row}.png,7,{name}", {"label_column": "breed"}),
+    "a comma at the end of every line": ("image,breed,", "train/{row}.png,{name},", {}),
+    "pandas' index": (",image,breed", "{row},train/{row}.png,{name}", {}),
     "dropped column": ("image,writer,breed", "train/{row}.png,7,{name}", {"drop_column": ("writer",)}),
     "folder elsewhere": ("image,label", "{row}.png,{name}", {"image_path": "train/{image}"}),
     "names without suffix": ("key,label", "{row},{name}", {"image_path": "train/{key}.png"}),
@@ -44,6 +46,17 @@ def test_list_gives_images_and_labels(folder, case):
     np.testing.assert_array_equal(images[..., 0], IMAGES)
     assert [CLASSES[label] for label in labels] == NAMES
     assert ids is None
+
+
+def test_one_hot_labels_are_the_names_of_their_columns(folder):
+    rows = [f"train/{row}.png,7,{','.join(str(int(name == own)) for own in CLASSES)}" for row, name in enumerate(NAMES)]
+    path = write_list(folder / "train.csv", f"image,writer,{','.join(CLASSES)}", rows)
+    _, labels, _ = read(path, ReadOptions(one_hot_labels=len(CLASSES)))
+    assert [CLASSES[label] for label in labels] == NAMES
+    with pytest.raises(InputError, match="which column is the label. .* one-hot labels need --one-hot-labels N"):
+        find_reader(path, ReadOptions())
+    with pytest.raises(InputError, match="line 2: not a single 1 among zeros in columns writer, .* --drop-column"):
+        find_reader(path, ReadOptions(one_hot_labels=len(CLASSES) + 1))
 
 
 def test_ids_are_those_of_an_id_column_or_of_the_names(folder):

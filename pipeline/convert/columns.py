@@ -15,7 +15,7 @@ from pipeline.format.manifest import MAX_NAME
 LABEL_NAMES = ("label", "labels", "class", "target", "digit", "y", "character", "letter", "emotion", "category")
 ID_NAMES = ("id", "imageid", "image_id", "index", "filename", "file_name", "image_name")
 NONE = "none"  # as a column option: there is no such column
-_INDEX_NAME = re.compile(r"|Unnamed: 0")  # of the column that pandas writes for its index
+INDEX_NAME = re.compile(r"|Unnamed: 0")  # of the column that pandas writes for its index
 _IS_NUMBER = re.compile(r"[0-9.+eE-]*[0-9][0-9.+eE-]*")
 MAX_COLUMNS = 1 << 19  # bounds the memory of one row and of the header; an image of 724 x 724 fits
 
@@ -113,11 +113,11 @@ def find_columns(
     if label is not None and label == identity:
         raise InputError(f"{where}: column {label} is both label and id; give --label-column and --id-column")
     notes: tuple[str, ...] = ()
-    if names and _INDEX_NAME.fullmatch(names[0]) and 0 not in (label, identity, *others):
+    if names and INDEX_NAME.fullmatch(names[0]) and 0 not in (label, identity, *others):
         is_id = identity is None and id_column is None
         identity, others = (0, others) if is_id else (identity, (0, *others))
         # Written and read twice, there are two of them.
-        others = (*others, *(k for k in (1,) if k < len(names) and _INDEX_NAME.fullmatch(names[k])))
+        others = (*others, *(k for k in (1,) if k < len(names) and INDEX_NAME.fullmatch(names[k])))
         notes = (_index_note(where, names[0], is_id),)
     columns = Columns(len(fields), label, identity, names, tuple(others), notes)
     if columns.num_pixels < 1 and only_images:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.convert.columns import ID_NAMES, LABEL_NAMES, NONE
+from pipeline.convert.columns import ID_NAMES, INDEX_NAME, LABEL_NAMES, NONE
 from pipeline.convert.compressed import open_text
 from pipeline.convert.csv_layout import place_of
 from pipeline.convert.csv_strict import is_number
@@ -110,17 +110,23 @@ def open_list(path: pathlib.Path, options: ReadOptions, split: str, split_column
         splits = {split_column: columns[names[place]]}
         used = [*used, names[place]]
     left = [name for name in names if name not in options.drop_column]
-    label = _label(path, [name for name in left if name not in used], options.label_column, names)
     identity = _given(path, "id", options.id_column, names)
     if options.id_column is None:
         identity = next((name for name in left if name.lower() in ID_NAMES), None)
+    # Neither the index that pandas writes nor a separator at the end of each row is a label.
+    unused = [name for name in left if name not in (*used, identity) and not INDEX_NAME.fullmatch(name)]
     cells = [dict(zip(names, row, strict=True)) for row in rows]
     files = [_fill(pattern, row) for row in cells]
-    stems = None if label else [pathlib.PurePath(file).stem for file in files]
+    if options.one_hot_labels is not None:
+        labels: Sequence[str] | None = _one_hot(path, unused[-options.one_hot_labels :], cells, numbers)
+    else:
+        label = _label(path, unused, options.label_column, names)
+        labels = columns[label] if label else None
+    stems = None if labels else [pathlib.PurePath(file).stem for file in files]
     return ImageFiles(
         path,
         [str(path.parent / file) for file in files],
-        columns[label] if label else None,
+        labels,
         columns[identity] if identity else stems,
         options,
         numbers,
@@ -213,9 +219,26 @@ def _label(path: pathlib.Path, candidates: Sequence[str], given: str | None, nam
     others = found or [name for name in candidates if name.lower() not in ID_NAMES]
     if len(others) > 1:
         raise InputError(
-            f"{path}: which column is the label? give --label-column with one of {list_few(others, 5)}, or none"
+            f"{path}: which column is the label? give --label-column with one of {list_few(others, 5)}, or none; "
+            "one-hot labels need --one-hot-labels N"
         )
     return others[0] if others else None
+
+
+def _one_hot(
+    path: pathlib.Path, names: Sequence[str], cells: Sequence[Mapping[str, str]], numbers: Sequence[int]
+) -> list[str]:
+    """For each row the name of the column that has a 1, among zeros in the others."""
+    labels = []
+    for row, number in zip(cells, numbers, strict=True):
+        ones = [name for name in names if row[name] in ("1", "1.0")]
+        if len(ones) != 1 or any(row[name] not in ("0", "0.0") for name in names if name not in ones):
+            raise InputError(
+                f"{path}, line {number}: not a single 1 among zeros in columns {list_few(names, 5)}; check "
+                "--one-hot-labels, or ignore other columns with --drop-column"
+            )
+        labels += ones
+    return labels
 
 
 def _given(path: pathlib.Path, role: str, given: str | None, names: Sequence[str]) -> str | None:
