@@ -77,6 +77,12 @@ def test_dropped_columns_are_not_used_and_a_guess_is_said(tmp_path):
     assert "--label-column: image" in reader.label_advice
 
 
+def test_one_hot_labels_are_refused_rather_than_ignored(tmp_path):
+    path = write(tmp_path / "a", {"image": AS_STRUCT, "a": LABELS})
+    with pytest.raises(InputError, match="--one-hot-labels is for text; write the label into one column, or as a CSV"):
+        find_reader(path, ReadOptions(one_hot_labels=3))
+
+
 def test_hidden_labels_are_none(tmp_path):
     path = write(tmp_path / "a", {"image": AS_STRUCT, "label": [-1] * 30}, hub_metadata())
     images, labels, _ = read(path, OPTIONS)

@@ -31,6 +31,8 @@ class ParquetReader(ColumnReader):
 
     def __init__(self, path: pathlib.Path, column: str | None, options: ReadOptions) -> None:
         self.path, self.part, self._options = path, column, options
+        if options.one_hot_labels is not None:
+            raise InputError(f"{path}: --one-hot-labels is for text; write the label into one column, or as a CSV")
         schema = _open(path).schema_arrow
         names, features = [name for name in schema.names if name not in options.drop_column], _features(schema)
         declared = tuple(name.lower() for name, feature in features.items() if feature.get("_type") == "ClassLabel")
