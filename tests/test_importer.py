@@ -109,7 +109,7 @@ def test_training_split_without_labels_is_refused_unless_asked_for(tmp_path):
     assert not import_tfrecords(tmp_path, tmp_path / "out", label_key="none").split("train").labelled
 
 
-def test_names_of_splits_that_training_does_not_use_are_said(tmp_path):
+def test_names_of_splits_that_training_does_not_use_are_reported(tmp_path):
     write_records(tmp_path / "data.tfrecord", [record(IMAGE, label=1)])
     notes = []
     import_dataset(ImportConfig(tmp_path / "out", directory=str(tmp_path)), notes.append)

@@ -68,7 +68,7 @@ def test_labels_of_any_name_are_those_that_the_hub_declares(tmp_path):
     np.testing.assert_array_equal(read(both, ReadOptions(label_column="coarse_label"))[1], LABELS)
 
 
-def test_dropped_columns_are_not_used_and_a_guess_is_said(tmp_path):
+def test_dropped_columns_are_not_used_and_a_guess_is_reported(tmp_path):
     path = write(tmp_path / "a", {"image": AS_STRUCT, "mask": ENCODED, "label": LABELS, "id": NAMES})
     note = f"{path}: images are in column image, not mask; choose with {path}:COLUMN"
     assert find_reader(path, OPTIONS).notes == (note,)
