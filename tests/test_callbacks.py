@@ -171,6 +171,19 @@ def test_a_place_that_mlflow_cannot_log_to_is_refused_before_training(digits, tm
         make_callbacks(SmallRun(digits, tmp_path, log_to=("mlflow",)).plan)
 
 
+@pytest.mark.parametrize("name", ["mlflow", "wandb"])
+def test_a_tracker_that_cannot_start_is_one_line(digits, tmp_path, monkeypatch, name):
+    pytest.importorskip(name, reason=f"the extra {name} is not installed")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("WANDB_API_KEY", "")
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    run = SmallRun(digits, tmp_path, epochs=1, log_to=(name,))
+    with pytest.raises(InputError, match=f"--log-to {name}: .*; check its server, or train without it$"):
+        run.fit(make_callbacks(run.plan))
+
+
 def test_wandb_writes_a_run_offline(digits, tmp_path, monkeypatch):
     pytest.importorskip("wandb", reason="the extra wandb is not installed")
     monkeypatch.setenv("WANDB_SILENT", "true")

@@ -12,7 +12,10 @@ import keras
 
 from pipeline.errors import InputError
 from pipeline.files import write_text
+from pipeline.status import doing
 from pipeline.train.run_plan import RunPlan
+
+_MAX_REASON = 200  # characters; URLs and headers follow
 
 
 def make_tracker(name: str, plan: RunPlan) -> keras.callbacks.Callback:
@@ -28,6 +31,16 @@ class _Tracker(keras.callbacks.Callback):
     def __init__(self, plan: RunPlan, module: Any) -> None:
         super().__init__()
         self._plan, self._module, self._directory = plan, module, plan.config.run_dir
+        self._error = module.exceptions.MlflowException if module.__name__ == "mlflow" else module.errors.Error
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        name = self._module.__name__
+        try:
+            with doing(f"connecting to {name}"):  # for minutes, if no server answers
+                self._start()
+        except self._error as error:
+            reason = str(error).strip().partition("\n")[0][:_MAX_REASON]
+            raise InputError(f"--log-to {name}: {reason}; check its server, or train without it") from error
 
     def _stored_id(self) -> str | None:
         path = self._directory / self.id_file
@@ -49,14 +62,14 @@ class MlflowTracker(_Tracker):
         super().__init__(plan, module)
         try:
             module.MlflowClient()  # the client alone, mlflow-skinny, cannot write a database
-        except module.exceptions.MlflowException as error:
+        except self._error as error:
             reason = str(error).strip().partition(". ")[0]
             raise InputError(
                 f"--log-to mlflow: cannot log to {module.get_tracking_uri()} ({reason}); set "
                 "MLFLOW_TRACKING_URI to a server's address, or install the whole package: python -m pip install mlflow"
             ) from error
 
-    def on_train_begin(self, logs: Any = None) -> None:
+    def _start(self) -> None:
         mlflow, earlier = self._module, self._stored_id()
         if earlier is not None:
             try:
@@ -78,7 +91,7 @@ class MlflowTracker(_Tracker):
 class WandbTracker(_Tracker):
     """Logs into RUN_DIR/wandb, for `wandb sync`; with WANDB_MODE=online to the server."""
 
-    def on_train_begin(self, logs: Any = None) -> None:
+    def _start(self) -> None:
         earlier = self._stored_id()
         self._run = self._module.init(
             project=self._plan.manifest.name,
