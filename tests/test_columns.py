@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline.convert.columns import find_columns, infer_image_shape
+from pipeline.convert.csv.columns import find_columns, infer_image_shape
 from pipeline.errors import InputError
 
 

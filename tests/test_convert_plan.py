@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.convert import csv_reader, plan
-from pipeline.convert.csv_reader import CsvFile, ReadOptions
+from pipeline.convert import plan
+from pipeline.convert.csv import reader as csv_reader
+from pipeline.convert.csv.reader import CsvFile, ReadOptions
 from pipeline.convert.plan import Rules, make_plan, shard_bounds
 from pipeline.convert.workers import Workers
 from pipeline.errors import InputError

@@ -8,7 +8,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from pipeline.convert import converter, csv_reader, plan
+from pipeline.convert import converter, plan
+from pipeline.convert.csv import reader as csv_reader
 from pipeline.errors import InputError
 from pipeline.format.manifest import load_manifest
 from tests.helpers.conversion import (

@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.convert.columns import Columns
-from pipeline.convert.csv_parser import parse_fast, parse_floats, parse_lines
-from pipeline.convert.csv_strict import LineError, parse_strict
+from pipeline.convert.csv.columns import Columns
+from pipeline.convert.csv.parser import parse_fast, parse_floats, parse_lines
+from pipeline.convert.csv.strict import LineError, parse_strict
 
 LABEL_FIRST = Columns(5, label=0, names=("label", "p0", "p1", "p2", "p3"))
 

@@ -8,8 +8,8 @@ import pickle
 import numpy as np
 import pytest
 
-from pipeline.convert import csv_reader
-from pipeline.convert.csv_reader import CsvFile, ReadOptions
+from pipeline.convert.csv import reader as csv_reader
+from pipeline.convert.csv.reader import CsvFile, ReadOptions
 from pipeline.errors import InputError
 from tests.helpers.conversion import GOOD, PIXELS, table
 

@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.convert.columns import Columns
-from pipeline.convert.csv_scan import read_labels, row_spans
-from pipeline.convert.csv_strict import NOT_A_NUMBER, LineError, parse_strict
+from pipeline.convert.csv.columns import Columns
+from pipeline.convert.csv.scan import read_labels, row_spans
+from pipeline.convert.csv.strict import NOT_A_NUMBER, LineError, parse_strict
 
 
 def spans(text):

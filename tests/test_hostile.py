@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.cli import EXIT_BAD_INPUT
-from pipeline.convert.columns import ID_NAMES, LABEL_NAMES
+from pipeline.convert.csv.columns import ID_NAMES, LABEL_NAMES
 from pipeline.feed.resident import load_split
 from pipeline.feed.stream import SplitReader
 from pipeline.format.manifest import load_manifest

@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.convert.import_config import ImportConfig
+from pipeline.convert.tfrecords.config import ImportConfig
 from pipeline.errors import InputError
 
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipeline.convert import importer
 from pipeline.convert.config import ConvertConfig
 from pipeline.convert.converter import convert
-from pipeline.convert.import_config import ImportConfig
-from pipeline.convert.importer import import_dataset
+from pipeline.convert.tfrecords import importer
+from pipeline.convert.tfrecords.config import ImportConfig
+from pipeline.convert.tfrecords.importer import import_dataset
 from pipeline.errors import InputError
 from pipeline.format.manifest import load_manifest
 from pipeline.format.verify import inspect

@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.convert.csv_reader import CsvFile
+from pipeline.convert.csv.reader import CsvFile
 from pipeline.convert.kinds import refuse_unreadable
 from pipeline.convert.read_options import ReadOptions
 from pipeline.convert.readers import find_reader

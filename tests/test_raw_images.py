@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.convert.raw_images import check_raw, square_shape
+from pipeline.convert.tfrecords.raw_images import check_raw, square_shape
 from pipeline.errors import InputError
 from tests.helpers.containers import IMAGES
 

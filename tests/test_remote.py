@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.convert.converter import convert
-from pipeline.convert.csv_reader import CsvFile
+from pipeline.convert.csv.reader import CsvFile
 from pipeline.errors import InputError, TryAgainError
 from pipeline.files import write_text
 from pipeline.format.local_copy import copy_to_cache
@@ -108,7 +108,7 @@ def test_compressed_tables_and_parts_of_archives_are_read(store, tmp_path):
 
 
 def test_rows_are_found_from_any_byte(store, monkeypatch):
-    monkeypatch.setattr("pipeline.convert.csv_reader.SCAN_BYTES", 100)
+    monkeypatch.setattr("pipeline.convert.csv.reader.SCAN_BYTES", 100)
     (store / "a.csv").write_bytes(table(50).encode())
     file = CsvFile(store / "a.csv")
     starts = file.scan_starts()

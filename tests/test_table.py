@@ -7,7 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from pipeline.convert import converter, csv_table
+from pipeline.convert import converter
+from pipeline.convert.csv import table as csv_table
 from pipeline.convert.open_file import open_file
 from pipeline.convert.read_options import ReadOptions
 from pipeline.convert.repair import repair

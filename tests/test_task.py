@@ -4,7 +4,7 @@ import shutil
 import numpy as np
 import pytest
 
-from pipeline.convert.csv_reader import CsvFile, ReadOptions
+from pipeline.convert.csv.reader import CsvFile, ReadOptions
 from pipeline.convert.plan import Rules, make_plan
 from pipeline.convert.task import IdRange, load_result, result_path, run_task, run_tasks
 from pipeline.convert.workers import Workers

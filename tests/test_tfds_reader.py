@@ -5,9 +5,9 @@ import sys
 import numpy as np
 import pytest
 
-from pipeline.convert.import_config import ImportConfig
-from pipeline.convert.importer import import_dataset
 from pipeline.convert.read_options import ReadOptions
+from pipeline.convert.tfrecords.config import ImportConfig
+from pipeline.convert.tfrecords.importer import import_dataset
 from pipeline.errors import InputError
 from tests.helpers import faults
 from tests.helpers.containers import COLOR, IMAGES, LABELS

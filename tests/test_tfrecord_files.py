@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.convert.tfrecord_files import find_tfrecords
+from pipeline.convert.tfrecords.files import find_tfrecords
 from pipeline.errors import InputError
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.convert.tfrecord_keys import BYTES, FLOATS, INTEGERS, Feature, Keys, find_keys, stated_shape
+from pipeline.convert.tfrecords.keys import BYTES, FLOATS, INTEGERS, Feature, Keys, find_keys, stated_shape
 from pipeline.errors import InputError
 
 DATA, NUMBER = Feature(BYTES, 1, 1500), Feature(INTEGERS, 1, 0, 7)

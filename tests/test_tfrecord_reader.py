@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipeline.convert import tfrecord_reader
 from pipeline.convert.read_options import ReadOptions
 from pipeline.convert.table import TableFile
-from pipeline.convert.tfrecord_keys import Keys
-from pipeline.convert.tfrecord_reader import TfrecordReader
+from pipeline.convert.tfrecords import reader as tfrecord_reader
+from pipeline.convert.tfrecords.keys import Keys
+from pipeline.convert.tfrecords.reader import TfrecordReader
 from pipeline.errors import InputError
 from pipeline.format.records import masked_crc
 from tests.helpers import faults

@@ -19,15 +19,15 @@ from pipeline.data_audit.options import AuditOptions, ConversionAudit
 def main(argv: Sequence[str] | None = None) -> int:
     """Import as the command line says; returns the exit code."""
     args = _parser().parse_args(argv)
-    from pipeline.convert.import_config import ImportConfig
     from pipeline.convert.read_options import ReadOptions
+    from pipeline.convert.tfrecords.config import ImportConfig
     from pipeline.train.environment import import_tensorflow
 
     # Before the import: a wrong option or a missing path is reported at once.
     config = settings_from(ImportConfig, args, read=settings_from(ReadOptions, args))
     audit = ConversionAudit(settings_from(AuditOptions, args))
     import_tensorflow()
-    from pipeline.convert.importer import import_dataset
+    from pipeline.convert.tfrecords.importer import import_dataset
     from pipeline.format.summary import summary_text, validation_text
 
     manifest = import_dataset(config, lambda text: print(text, file=sys.stderr), audit)
@@ -40,8 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from pipeline.convert.import_config import ImportConfig
     from pipeline.convert.read_options import ImageOptions
+    from pipeline.convert.tfrecords.config import ImportConfig
 
     summary, _, usage = __doc__.partition("\n\n")
     parser = Parser(description=summary, epilog=usage, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from pipeline.convert.table import Reader
 from pipeline.errors import InputError, list_few, shorten
-from pipeline.format.manifest import MAX_CLASSES, is_class_name
+from pipeline.format.manifest import MAX_CLASSES
+from pipeline.format.manifest_rules import is_class_name
 
 
 def find_class_names(readers: Sequence[Reader]) -> tuple[str, ...] | None:

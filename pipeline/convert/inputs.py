@@ -5,12 +5,12 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 from pipeline.convert.classes import class_note, find_class_names, has_class_names
-from pipeline.convert.columns import NONE, Columns, infer_image_shape
 from pipeline.convert.compressed import split_member
 from pipeline.convert.config import ConvertConfig
-from pipeline.convert.csv_layout import place_of
-from pipeline.convert.csv_reader import CsvFile
-from pipeline.convert.csv_table import CsvTable
+from pipeline.convert.csv.columns import NONE, Columns, infer_image_shape
+from pipeline.convert.csv.layout import place_of
+from pipeline.convert.csv.reader import CsvFile
+from pipeline.convert.csv.table import CsvTable
 from pipeline.convert.open_file import as_table, open_file, with_text_labels
 from pipeline.convert.pixels import Shape
 from pipeline.convert.plan import Labels

@@ -3,9 +3,9 @@
 import dataclasses
 import os
 
-from pipeline.convert.csv_layout import find_layout
-from pipeline.convert.csv_reader import CsvFile
-from pipeline.convert.csv_table import CsvTable
+from pipeline.convert.csv.layout import find_layout
+from pipeline.convert.csv.reader import CsvFile
+from pipeline.convert.csv.table import CsvTable
 from pipeline.convert.read_options import ReadOptions
 from pipeline.convert.readers import find_reader
 from pipeline.convert.table import Reader

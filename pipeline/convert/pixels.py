@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pipeline.convert.columns import infer_image_shape
+from pipeline.convert.csv.columns import infer_image_shape
 from pipeline.convert.read_options import MAX_CHANNELS, PLANES, ReadOptions
 from pipeline.errors import InputError
-from pipeline.format.manifest import MAX_IMAGE_BYTES
+from pipeline.format.records import MAX_IMAGE_BYTES
 
 Shape = tuple[int, int, int]  # height, width, channels
 _USUAL_RANGES = ((0, 1), (-1, 1), (-0.5, 0.5), (0, 255), (0, 1023), (0, 4095), (0, 65535))

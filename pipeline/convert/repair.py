@@ -12,10 +12,10 @@ import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 
-from pipeline.convert.columns import NONE
 from pipeline.convert.converter import make_workers
-from pipeline.convert.csv_reader import CsvFile, ReadOptions
-from pipeline.convert.csv_strict import MAX_INTEGER
+from pipeline.convert.csv.columns import NONE
+from pipeline.convert.csv.reader import CsvFile, ReadOptions
+from pipeline.convert.csv.strict import MAX_INTEGER
 from pipeline.convert.output import lock_target
 from pipeline.convert.plan import Rules, make_plan
 from pipeline.convert.task import run_tasks

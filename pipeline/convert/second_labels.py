@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pipeline.convert.csv_layout import find_label_layout
-from pipeline.convert.csv_table import CsvTable
+from pipeline.convert.csv.layout import find_label_layout
+from pipeline.convert.csv.table import CsvTable
 from pipeline.convert.kinds import PICTURE_SUFFIXES
 from pipeline.convert.pixels import Shape
 from pipeline.convert.read_options import ReadOptions

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from pipeline.convert.compressed import split_member
-from pipeline.convert.csv_strict import Rows
+from pipeline.convert.csv.strict import Rows
 from pipeline.errors import InputError
 from pipeline.format.manifest import Source
 from pipeline.remote import fingerprint, is_remote

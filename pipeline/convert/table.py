@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from pipeline.convert.compressed import split_member
-from pipeline.convert.csv_strict import Rows
+from pipeline.convert.csv.strict import Rows
 from pipeline.convert.pixels import PixelError, Shape, arrange, find_shape, to_bytes
 from pipeline.convert.read_options import ReadOptions
 from pipeline.convert.source import Mark, Scan, changed_error, check_unchanged, identify

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from pipeline.convert.csv_strict import Rows
+from pipeline.convert.csv.strict import Rows
 from pipeline.convert.pixel_stats import PixelStats
 from pipeline.convert.plan import Task
 from pipeline.convert.source import SourceFile, changed_error

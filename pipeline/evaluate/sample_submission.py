@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from pipeline.convert.columns import ID_NAMES
 from pipeline.convert.compressed import open_text
+from pipeline.convert.csv.columns import ID_NAMES
 from pipeline.errors import InputError, shorten
 from pipeline.evaluate.sources import Source
 

@@ -19,7 +19,8 @@ import msgspec
 from pipeline.errors import InputError, list_few
 from pipeline.feed.normalize import Normalization
 from pipeline.files import replacing, write_text
-from pipeline.format.manifest import Reading, is_class_name
+from pipeline.format.manifest import Reading
+from pipeline.format.manifest_rules import is_class_name
 from pipeline.mirror import local_copy
 from pipeline.remote import as_path
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.augment.choice import is_dark_background
 from pipeline.cli import flag_of
-from pipeline.convert.csv_reader import CsvFile
+from pipeline.convert.csv.reader import CsvFile
 from pipeline.convert.inputs import notes_of
 from pipeline.convert.open_file import open_file
 from pipeline.convert.read_options import ReadOptions

@@ -1,12 +1,11 @@
 """The manifest of a data set: what its directory holds, where that came from, and which rows each shard has.
 
 Shard k of a split holds consecutive rows of it, in the order of the sources; the rows at which shards start are prefix
-sums. Types and bounds are declared with the fields and checked by msgspec, rules between fields by `_check_fields`.
+sums. Types and bounds are declared with the fields and checked by msgspec, rules between fields by `manifest_rules`.
 Before it is written, its text is parsed as a reader would, so that no unreadable manifest is written. The file holds
 its own hash, so an edited manifest is detected.
 """
 
-import collections
 import functools
 import hashlib
 import math
@@ -18,20 +17,19 @@ from typing import Annotated, Any, Literal
 import msgspec
 import numpy as np
 
-from pipeline.errors import InputError, pluralize, shorten
-from pipeline.format.records import RecordLayout, page_rows
+from pipeline.errors import InputError, shorten
+from pipeline.format.manifest_rules import check_fields
+from pipeline.format.records import MAX_IMAGE_BYTES, RecordLayout, page_rows
 from pipeline.remote import as_path, file_size, is_remote
 from pipeline.splits import TRAIN, VAL
 
 FILE_NAME = "manifest.json"
 VERSION = 3
 SPLIT_NAME = re.compile("[A-Za-z][A-Za-z0-9_]*")
-MAX_IMAGE_BYTES = 16 << 20  # 4096 x 4096; a reader allocates a template record of that size
 MAX_CLASSES = 1_000_000  # more distinct labels than this are ids, and would fill the memory
 MAX_SHARDS = 99_999  # what five digits in a file name can count
 MAX_NAME = 1000  # characters of a column's or a source's name
 
-_MAX_CLASS_NAME = 255
 _MAX_FILE_BYTES = 256 << 20  # page checksums of 8 TB of shards; parsed, it takes some ten times that
 _MAX_MESSAGE = 200  # characters; an unknown field's name may be megabytes
 
@@ -252,7 +250,7 @@ def _parse(data: bytes) -> tuple[Manifest, str]:
     # Training first, then validation: the order in which people read them.
     splits = sorted(fields.pop("splits").items(), key=lambda item: (item[0] != TRAIN, item[0] != VAL, item[0]))
     manifest = Manifest(**fields, splits=dict(splits))
-    _check_fields(manifest)
+    check_fields(manifest)
     return manifest, stated_hash
 
 
@@ -270,57 +268,3 @@ def _decode(data: bytes, kind: type) -> Any:
     except (ValueError, RecursionError) as error:
         line = "".join(letter if letter.isprintable() else "?" for letter in str(error)[:_MAX_MESSAGE])
         raise InputError(line) from error
-
-
-def _check_fields(manifest: Manifest) -> None:
-    """The rules between fields; sizes come first, as later rules allocate memory by them."""
-    if math.prod(manifest.image_shape) > MAX_IMAGE_BYTES:
-        raise InputError(f"image_shape {shorten(manifest.image_shape)} is over {MAX_IMAGE_BYTES:,} bytes")
-    if manifest.stride != manifest.layout.stride:
-        raise InputError(f"stride {manifest.stride}, expected {manifest.layout.stride}")
-    channels = manifest.image_shape[2]
-    for field, values in (("pixel_mean", manifest.pixel_mean), ("pixel_std", manifest.pixel_std)):
-        if len(values) != channels:
-            raise InputError(f"{field} needs one value for {pluralize(channels, 'channel')}")
-    _check_names(manifest)
-    for split in manifest.splits.values():
-        _check_split(split, manifest)
-
-
-def _check_names(manifest: Manifest) -> None:
-    for name in manifest.class_names:
-        if not is_class_name(name):
-            raise InputError(f"class name {shorten(name)} is not 1 to {_MAX_CLASS_NAME} printable characters")
-    if len(set(manifest.class_names)) != manifest.num_classes:
-        raise InputError("two class names are equal")
-    if manifest.planned_shards.keys() - {source.split for source in manifest.sources}:
-        raise InputError("planned_shards names a split without a source")
-    for name, split in manifest.splits.items():
-        if split.name != name:
-            raise InputError(f"split {name!r} has the name {split.name!r}")
-    names = collections.Counter(shard.name for shard in manifest.all_shards)
-    name, times = names.most_common(1)[0]
-    if times > 1:
-        raise InputError(f"shard {name!r} is listed {times} times")
-
-
-def is_class_name(name: str) -> bool:
-    """Whether a class may have this name, so that it can be shown and stored on one line."""
-    return 0 < len(name) <= _MAX_CLASS_NAME and name.isprintable()
-
-
-def _check_split(split: Split, manifest: Manifest) -> None:
-    where = f"split {split.name!r}"
-    if sum(shard.num_examples for shard in split.shards) != split.num_examples:
-        raise InputError(f"the shards of {where} do not add up to its examples")
-    if split.labelled and sum(split.class_counts) != split.num_examples:
-        raise InputError(f"the class counts of {where} do not add up to its examples")
-    if split.labelled and len(split.class_counts) != manifest.num_classes:
-        raise InputError(f"{where} counts {len(split.class_counts)} classes, expected {manifest.num_classes}")
-    for shard in split.shards:
-        if shard.num_bytes != shard.num_examples * manifest.stride:
-            raise InputError(f"shard {shard.name!r}: {shard.num_bytes} bytes do not match its examples")
-        try:
-            manifest.page_crcs(shard)
-        except ValueError as error:
-            raise InputError(f"shard {shard.name!r}: {error}") from error

@@ -20,6 +20,7 @@ import numpy as np
 
 IMAGE, LABEL, ID = "image", "label", "id"
 UNLABELLED = -1
+MAX_IMAGE_BYTES = 16 << 20  # 4096 x 4096; a reader allocates a template record of that size
 # One CRC over 256 KiB runs at the speed of memory, one per record does not. A larger page would let a window of random
 # pages mix fewer of them, a smaller one would cost a disk more per read.
 PAGE_BYTES = 1 << 18

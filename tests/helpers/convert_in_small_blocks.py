@@ -8,7 +8,8 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
 from pipeline.cli import run_command
-from pipeline.convert import converter, csv_reader
+from pipeline.convert import converter
+from pipeline.convert.csv import reader as csv_reader
 from tools import csv_to_tfrecord
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.convert.compressed import open_text, read_exactly
 from pipeline.errors import InputError
-from pipeline.format.manifest import MAX_IMAGE_BYTES
+from pipeline.format.records import MAX_IMAGE_BYTES
 
 NPY_MAGIC = b"\x93NUMPY"
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}

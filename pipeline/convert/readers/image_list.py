@@ -8,10 +8,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.convert.columns import ID_NAMES, INDEX_NAME, LABEL_NAMES, NONE
 from pipeline.convert.compressed import open_text
-from pipeline.convert.csv_layout import place_of
-from pipeline.convert.csv_strict import is_number
+from pipeline.convert.csv.columns import ID_NAMES, INDEX_NAME, LABEL_NAMES, NONE
+from pipeline.convert.csv.layout import place_of
+from pipeline.convert.csv.strict import is_number
 from pipeline.convert.kinds import PICTURE_SUFFIXES
 from pipeline.convert.read_options import BLANKS, ReadOptions
 from pipeline.errors import InputError, list_few, shorten

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.convert.columns import ID_NAMES, LABEL_NAMES, NONE, find_columns
+from pipeline.convert.csv.columns import ID_NAMES, LABEL_NAMES, NONE, find_columns
 from pipeline.convert.read_options import ReadOptions
 from pipeline.convert.readers.column_reader import Block, ColumnReader
 from pipeline.convert.readers.labels import as_labels, as_names

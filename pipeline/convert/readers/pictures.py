@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from pipeline.convert.read_options import ReadOptions
 from pipeline.errors import InputError
-from pipeline.format.manifest import MAX_IMAGE_BYTES
+from pipeline.format.records import MAX_IMAGE_BYTES
 
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")  # no decoder that starts another program, as EPS has
 _WITH_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")

@@ -5,9 +5,9 @@ import pathlib
 import re
 from collections.abc import Sequence
 
-from pipeline.convert.columns import ID_NAMES, LABEL_NAMES, NONE, Columns, find_columns, unwanted_columns
-from pipeline.convert.csv_head import SEPARATOR_NAMES, Head, check_separator, read_head
-from pipeline.convert.csv_strict import is_number
+from pipeline.convert.csv.columns import ID_NAMES, LABEL_NAMES, NONE, Columns, find_columns, unwanted_columns
+from pipeline.convert.csv.head import SEPARATOR_NAMES, Head, check_separator, read_head
+from pipeline.convert.csv.strict import is_number
 from pipeline.convert.read_options import ReadOptions
 from pipeline.errors import InputError, shorten
 from pipeline.splits import split_of_value

@@ -14,14 +14,13 @@ import numpy as np
 import tensorflow as tf
 
 from pipeline.convert.pixels import Shape
-from pipeline.convert.raw_images import check_raw, raw_numbers, square_shape
 from pipeline.convert.read_options import PLANES, ReadOptions
 from pipeline.convert.readers.labels import as_labels, as_names
 from pipeline.convert.readers.pictures import gray_notes, read_picture, shape_mismatch
 from pipeline.convert.source import identify
 from pipeline.convert.table import RawRows
-from pipeline.convert.tfrecord_files import place_of, read_records
-from pipeline.convert.tfrecord_keys import (
+from pipeline.convert.tfrecords.files import place_of, read_records
+from pipeline.convert.tfrecords.keys import (
     BYTES,
     FLOATS,
     INTEGERS,
@@ -31,6 +30,7 @@ from pipeline.convert.tfrecord_keys import (
     list_features,
     stated_shape,
 )
+from pipeline.convert.tfrecords.raw_images import check_raw, raw_numbers, square_shape
 from pipeline.errors import InputError
 from pipeline.format.manifest import MAX_CLASSES
 from pipeline.format.records import ID, LABEL, UNLABELLED

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pipeline.cli import setting
 from pipeline.convert.config import MAX_SEED, check_range
 from pipeline.convert.read_options import ReadOptions
-from pipeline.convert.tfrecord_files import find_tfrecords
-from pipeline.convert.tfrecord_keys import Keys
+from pipeline.convert.tfrecords.files import find_tfrecords
+from pipeline.convert.tfrecords.keys import Keys
 from pipeline.errors import InputError
 from pipeline.format.manifest import MAX_SHARDS, SPLIT_NAME, Validation
 from pipeline.remote import is_remote

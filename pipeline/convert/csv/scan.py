@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from pipeline.convert.columns import Columns
-from pipeline.convert.csv_parser import MAX_FAST_DIGITS
-from pipeline.convert.csv_strict import NOT_A_NUMBER, LineError, split_line, whole_number
+from pipeline.convert.csv.columns import Columns
+from pipeline.convert.csv.parser import MAX_FAST_DIGITS
+from pipeline.convert.csv.strict import NOT_A_NUMBER, LineError, split_line, whole_number
 
 _COMMA, _NEWLINE, _RETURN = b",\n\r"
 _IS_SPACE = np.zeros(256, bool)

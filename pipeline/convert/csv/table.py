@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.convert.columns import Columns
 from pipeline.convert.compressed import open_text
-from pipeline.convert.csv_layout import CELL_MARKS, Layout, place_of
-from pipeline.convert.csv_parser import parse_fast
-from pipeline.convert.csv_strict import is_number, whole_number
+from pipeline.convert.csv.columns import Columns
+from pipeline.convert.csv.layout import CELL_MARKS, Layout, place_of
+from pipeline.convert.csv.parser import parse_fast
+from pipeline.convert.csv.strict import is_number, whole_number
 from pipeline.convert.pixels import Shape
 from pipeline.convert.read_options import ReadOptions
 from pipeline.convert.source import changed_error

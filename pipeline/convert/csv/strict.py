@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.convert.columns import Columns
+from pipeline.convert.csv.columns import Columns
 from pipeline.errors import shorten
 
 MAX_INTEGER = 2**63 - 1

@@ -15,7 +15,7 @@ from pipeline.convert.read_options import ReadOptions
 from pipeline.convert.readers.column_reader import Block, ColumnReader
 from pipeline.convert.readers.labels import as_labels
 from pipeline.convert.readers.pictures import fit_picture
-from pipeline.convert.tfrecord_keys import ID_KEYS, IMAGE_KEYS, LABEL_KEYS, NONE, Keys
+from pipeline.convert.tfrecords.keys import ID_KEYS, IMAGE_KEYS, LABEL_KEYS, NONE, Keys
 from pipeline.errors import InputError, list_few
 
 _BLOCK_BYTES = 8 << 20

@@ -11,12 +11,13 @@ from typing import Any
 from pipeline.convert.classes import class_note, find_class_names
 from pipeline.convert.config import dataset_name
 from pipeline.convert.converter import OnNotice, OnWritten, write_dataset
-from pipeline.convert.import_config import ImportConfig
 from pipeline.convert.inputs import check_same_roles
 from pipeline.convert.plan import Labels, Rules
 from pipeline.convert.table import TableFile
+from pipeline.convert.tfrecords.config import ImportConfig
 from pipeline.errors import InputError
-from pipeline.format.manifest import MAX_CLASSES, Manifest, is_class_name
+from pipeline.format.manifest import MAX_CLASSES, Manifest
+from pipeline.format.manifest_rules import is_class_name
 from pipeline.format.tfds_metadata import LABELS_FILE
 from pipeline.splits import TRAIN, split_notes, stored_name
 
@@ -66,7 +67,7 @@ def import_dataset(
 
 
 def _open_records(config: ImportConfig) -> Readers:
-    from pipeline.convert.tfrecord_reader import TfrecordReader
+    from pipeline.convert.tfrecords.reader import TfrecordReader
 
     files = config.files()
     first = TfrecordReader(next(iter(files.values()))[0], config.read, config.keys)
@@ -76,7 +77,7 @@ def _open_records(config: ImportConfig) -> Readers:
 
 
 def _open_tfds(config: ImportConfig) -> Readers:
-    from pipeline.convert.tfds_reader import TfdsReader, prepare
+    from pipeline.convert.tfrecords.tfds import TfdsReader, prepare
 
     directory, splits = prepare(str(config.tfds), config.data_dir)
     splits = sorted(splits, key=lambda name: (name != TRAIN, name))

@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.convert.columns import Columns, find_columns
 from pipeline.convert.compressed import first_bytes, open_text
-from pipeline.convert.csv_parser import parse_lines
-from pipeline.convert.csv_scan import read_labels, row_spans
-from pipeline.convert.csv_strict import LineError, Rows, column_range, split_line
+from pipeline.convert.csv.columns import Columns, find_columns
+from pipeline.convert.csv.parser import parse_lines
+from pipeline.convert.csv.scan import read_labels, row_spans
+from pipeline.convert.csv.strict import LineError, Rows, column_range, split_line
 from pipeline.convert.kinds import refuse_unreadable
 from pipeline.convert.pixels import range_advice
 from pipeline.convert.read_options import BLOCK_BYTES, ReadOptions

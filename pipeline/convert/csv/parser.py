@@ -10,8 +10,8 @@ import threading
 
 import numpy as np
 
-from pipeline.convert.columns import Columns
-from pipeline.convert.csv_strict import MAX_EXACT, Rows, parse_strict
+from pipeline.convert.csv.columns import Columns
+from pipeline.convert.csv.strict import MAX_EXACT, Rows, parse_strict
 
 # Smaller pieces stay in a core's cache, but threads then contend for the GIL more than they work.
 PIECE_BYTES = 1 << 19

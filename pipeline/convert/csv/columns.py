@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.convert.pixel_names import channel_order, check_pixel_names
+from pipeline.convert.csv.pixel_names import channel_order, check_pixel_names
 from pipeline.errors import InputError, shorten
 from pipeline.format.manifest import MAX_NAME
 

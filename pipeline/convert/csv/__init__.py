@@ -1,0 +1,1 @@
+"""Tables of text: their layout, a fast reader of plain whole numbers, and pandas for all others."""
