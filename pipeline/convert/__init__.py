@@ -1,4 +1,4 @@
-"""Files of any layout to shards. Of its modules only tfrecord_reader.py and tfds_reader.py import TensorFlow."""
+"""Files of any layout to shards. Of its modules only tfrecords/reader.py and tfrecords/tfds.py import TensorFlow."""
 
 import pipeline
 
