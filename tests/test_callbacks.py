@@ -1,6 +1,7 @@
 """Keras callbacks in this loop: which work, what they get after a resume, and which are refused."""
 
 import importlib.util
+import shutil
 import sys
 
 import keras
@@ -161,6 +162,27 @@ def test_mlflow_gets_settings_and_epochs_and_a_resumed_run_continues(digits, tmp
     client, run_id = mlflow.MlflowClient(), (tmp_path / "run/mlflow_run_id").read_text().strip()
     assert [metric.step for metric in client.get_metric_history(run_id, "val_accuracy")] == [1, 2]
     assert client.get_run(run_id).data.params["batch_size"] == "16"
+
+
+def test_a_tracker_that_fails_during_training_does_not_end_it(digits, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
+    run = SmallRun(digits, tmp_path, epochs=2, log_to=("mlflow",))
+    (tracker,) = make_callbacks(run.plan)
+
+    class Away(keras.callbacks.Callback):
+        """As if the server were gone while an epoch ends."""
+
+        def on_epoch_begin(self, epoch, logs=None):
+            (tmp_path / "mlruns").rename(tmp_path / "away")
+
+        def on_epoch_end(self, epoch, logs=None):
+            shutil.rmtree(tmp_path / "mlruns", ignore_errors=True)
+            (tmp_path / "away").rename(tmp_path / "mlruns")
+
+    assert run.fit([tracker, Away()]).epoch == 2
+    assert "warning: mlflow: not logged: " in capsys.readouterr().err
 
 
 def test_a_place_that_mlflow_cannot_log_to_is_refused_before_training(digits, tmp_path, monkeypatch):

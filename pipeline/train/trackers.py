@@ -3,9 +3,11 @@
 Both are extras of the package. A resumed run continues the tracker's run, whose id is a file of the run directory.
 """
 
+import contextlib
 import importlib
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -32,6 +34,23 @@ class _Tracker(keras.callbacks.Callback):
         super().__init__()
         self._plan, self._module, self._directory = plan, module, plan.config.run_dir
         self._error = module.exceptions.MlflowException if module.__name__ == "mlflow" else module.errors.Error
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        with self._errors_printed():
+            self._log({name: float(value) for name, value in (logs or {}).items()}, epoch + 1)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        with self._errors_printed():
+            self._end()
+
+    @contextlib.contextmanager
+    def _errors_printed(self) -> Iterator[None]:
+        """A tracker that fails in the middle of a run does not end the training."""
+        try:
+            yield
+        except Exception as error:  # of a network, a disk or a server: their clients have no common one
+            reason = str(error).strip().partition("\n")[0][:_MAX_REASON]
+            print(f"warning: {self._module.__name__}: not logged: {reason}", file=sys.stderr)
 
     def on_train_begin(self, logs: Any = None) -> None:
         name = self._module.__name__
@@ -81,10 +100,10 @@ class MlflowTracker(_Tracker):
         mlflow.log_params(self._plan.settings())
         mlflow.set_tag("data", self._plan.manifest.name)
 
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        self._module.log_metrics({name: float(value) for name, value in (logs or {}).items()}, step=epoch + 1)
+    def _log(self, values: Mapping[str, float], epoch: int) -> None:
+        self._module.log_metrics(values, step=epoch)
 
-    def on_train_end(self, logs: Any = None) -> None:
+    def _end(self) -> None:
         self._module.end_run()
 
 
@@ -105,8 +124,8 @@ class WandbTracker(_Tracker):
         if earlier is None:
             self._store_id(self._run.id)
 
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        self._run.log({name: float(value) for name, value in (logs or {}).items()}, step=epoch + 1)
+    def _log(self, values: Mapping[str, float], epoch: int) -> None:
+        self._run.log(values, step=epoch)
 
-    def on_train_end(self, logs: Any = None) -> None:
+    def _end(self) -> None:
         self._run.finish()
