@@ -4,6 +4,7 @@ fsspec reads and writes them; its file systems come with the extras `s3` and `gc
 """
 
 import contextlib
+import errno
 import logging
 import os
 import pathlib
@@ -22,7 +23,8 @@ _BUFFER_BYTES = 4 << 20  # of one request of a stream
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://")
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 # Packages whose errors are the network's, the store's or the credentials', not ours.
-_CLIENTS = ("botocore", "aiobotocore", "aiohttp", "gcsfs", "google", "requests", "urllib3", "fsspec")
+_CLIENTS = ("asyncio", "botocore", "aiobotocore", "aiohttp", "gcsfs", "google", "requests", "urllib3", "fsspec")
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _MAX_REASON = 200  # characters; a store's error may be a web page
 
 
@@ -46,7 +48,7 @@ def as_path(path: str | os.PathLike) -> pathlib.Path:
         logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
         from upath import UPath  # here, because it takes longer to import than what most commands do before
 
-        remote = UPath(path)
+        remote = UPath(str(path).rstrip("/"))
         _ = remote.fs  # imports the package
     except ImportError as error:
         raise InputError(f"{path}: needs another package; pip install 'kannada-pipeline[{extra}]'") from error
@@ -81,7 +83,8 @@ def file_size(path: pathlib.Path) -> int | None:
     store: Any = path
     with explained(path):
         try:
-            return store.fs.info(store.path)["size"]  # UPath.is_file is False for whatever goes wrong
+            info = store.fs.info(store.path)  # UPath.is_file is False for whatever goes wrong
+            return info["size"] if info["type"] == "file" else None
         except FileNotFoundError:
             return None
 
@@ -144,18 +147,23 @@ def explained(path: object) -> Iterator[None]:
         yield
     except (InputError, TryAgainError):
         raise
-    except FileNotFoundError as error:
-        if not is_remote(cast(Any, path)):
-            raise
-        raise InputError(f"{path}: no such file; check bucket and name") from error
-    except PermissionError as error:
-        if not is_remote(cast(Any, path)):
-            raise
-        raise InputError(f"{path}: access denied; check the credentials and the rights of the bucket") from error
+    except OSError as error:
+        if error.filename is not None or error.errno in _OF_THE_DISK or not is_remote(cast(Any, path)):
+            raise  # about a local file: fsspec's errors have no file name
+        raise _explain(path, error) from error
     except Exception as error:
-        reason = " ".join(str(error).split())[:_MAX_REASON] or type(error).__name__
-        if isinstance(error, (OSError, TimeoutError)) and is_remote(cast(Any, path)):
-            raise TryAgainError(f"{path}: {reason}; run the command again") from error
         if type(error).__module__.partition(".")[0] not in _CLIENTS:
             raise
-        raise InputError(f"{path}: {reason}; check the address and the credentials") from error
+        raise InputError(f"{path}: {_reason(error)}; check the address and the credentials") from error
+
+
+def _explain(path: object, error: OSError) -> InputError | TryAgainError:
+    if isinstance(error, FileNotFoundError):
+        return InputError(f"{path}: no such file; check bucket and name")
+    if isinstance(error, PermissionError):
+        return InputError(f"{path}: access denied; check the credentials and the rights of the bucket")
+    return TryAgainError(f"{path}: {_reason(error)}; run the command again")
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:_MAX_REASON] or type(error).__name__

@@ -5,14 +5,18 @@ import pathlib
 import numpy as np
 import pytest
 
+from pipeline.api.run import train
 from pipeline.convert.converter import convert
 from pipeline.convert.csv.reader import CsvFile
+from pipeline.data_audit.audit import audit
+from pipeline.data_audit.drop import write_without_duplicates
 from pipeline.errors import InputError, TryAgainError
 from pipeline.files import write_text
 from pipeline.format.local_copy import copy_to_cache
 from pipeline.format.manifest import load_manifest
 from pipeline.mirror import Mirror, as_given, local_copy
 from pipeline.remote import as_path, explained, file_bytes, file_size, fingerprint, is_remote, read_range
+from pipeline.train.config import TrainConfig
 from tests.helpers.conversion import make_config, read_split, table, write_sources
 
 
@@ -61,17 +65,21 @@ def test_a_replaced_file_has_another_fingerprint(store):
         (PermissionError("AccessDenied"), InputError, "access denied; check the credentials"),
         (OSError(5, "SlowDown"), TryAgainError, "SlowDown; run the command again"),
         (TimeoutError(), TryAgainError, "TimeoutError; run the command again"),
+        (OSError(28, "No space left on device"), OSError, ""),
     ],
 )
 def test_errors_of_a_store_are_one_line(error, kind, text):
-    with pytest.raises(kind, match=f"^s3://bucket/x: .*{text}"), explained("s3://bucket/x"):
+    with (
+        pytest.raises(kind, match=f"^s3://bucket/x: .*{text}" if text else "No space left"),
+        explained("s3://bucket/x"),
+    ):
         raise error
 
 
 def test_errors_that_are_not_the_stores_stay_as_they_are(tmp_path):
     with pytest.raises(ZeroDivisionError), explained("s3://bucket/x"):
         _ = 1 // 0
-    with pytest.raises(FileNotFoundError), explained(tmp_path):
+    with pytest.raises(FileNotFoundError), explained("s3://bucket/x"):
         (tmp_path / "missing").read_bytes()
 
 
@@ -221,3 +229,24 @@ def test_what_could_not_be_stored_is_stored_by_the_next_push(store, monkeypatch,
 def test_a_copy_of_nothing_is_refused(store):
     with pytest.raises(InputError, match="nothing is stored there"):
         local_copy(store / "nowhere")
+
+
+def test_a_slash_at_the_end_changes_nothing(store, tmp_path):
+    splits = write_sources(tmp_path, {"train": table(20)})
+    assert convert(make_config(splits, as_path(f"{store}/data/"))).name == "data"
+
+
+def test_duplicates_are_dropped_from_a_store_to_a_store(store, tmp_path):
+    rows = table(20) + "0,0,0,7,255\n"
+    convert(make_config(write_sources(tmp_path, {"train": rows}), store / "data"))
+    found = audit(store / "data", load_manifest(store / "data"))
+    assert write_without_duplicates(found, store / "clean") == 1
+    assert load_manifest(store / "clean").split("train").num_examples == 20
+
+
+def test_a_stored_run_is_not_set_aside(store):
+    (store / "run/config.json").write_bytes(b"{}")
+    config = TrainConfig(data=store / "data", run_dir=store / "run", fresh=True)
+    with pytest.raises(InputError, match="--fresh renames a run, which a store cannot; choose another --run-dir"):
+        train(config)
+    assert (store / "run/config.json").read_bytes() == b"{}"

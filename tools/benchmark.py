@@ -26,6 +26,7 @@ from pipeline.errors import InputError
 from pipeline.feed.plan import FEEDS
 from pipeline.files import check_writable_file, write_text
 from pipeline.format.manifest import load_manifest
+from pipeline.remote import as_path
 from pipeline.train.config import PRECISIONS, SCALES, STRATEGIES, TrainConfig
 from pipeline.train.environment import import_tensorflow
 from pipeline.train.recipe import read_recipe
@@ -163,7 +164,7 @@ def make_parser() -> argparse.ArgumentParser:
     for name, text in _COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text)
         add = command.add_argument
-        add("--data", type=pathlib.Path, required=True, metavar="DIR", help="data set directory")
+        add("--data", type=as_path, required=True, metavar="DIR", help="data set directory")
         if name == "accuracy":
             _add_accuracy(command)
             continue

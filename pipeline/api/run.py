@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pipeline.errors import InputError
 from pipeline.mirror import Mirror, as_given
 from pipeline.remote import is_remote
 from pipeline.status import doing, reported_to
@@ -31,6 +32,8 @@ def train(config: TrainConfig, callbacks: "Sequence[keras.callbacks.Callback]" =
         return _train(config, callbacks)
     mirror = Mirror(config.run_dir)
     mirror.pull()
+    if config.fresh and any(mirror.path.iterdir()):
+        raise InputError(f"{config.run_dir}: --fresh renames a run, which a store cannot; choose another --run-dir")
     try:
         code = _train(dataclasses.replace(config, run_dir=mirror.path), callbacks, mirror)
     except BaseException:

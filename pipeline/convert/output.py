@@ -4,9 +4,11 @@ An object store has no rename: there the place itself is filled, and the manifes
 """
 
 import contextlib
+import errno
 import os
 import pathlib
 import shutil
+import tempfile
 from collections.abc import Iterator
 
 from pipeline.errors import InputError, TryAgainError, list_few, size_text
@@ -77,7 +79,9 @@ def _marked(target: pathlib.Path, overwrite: bool) -> Iterator[pathlib.Path]:
             yield target
         except (SystemExit, TryAgainError):
             raise
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                error.filename = tempfile.gettempdir()  # where shards are written before they are stored
             for path in target.iterdir():
                 path.unlink()
             raise
