@@ -141,8 +141,12 @@ def remove_stale(directory: str | os.PathLike) -> None:
     """
     for workspace in sorted(pathlib.Path(directory).glob(".*.partial-*")):
         match = _WORKSPACE.fullmatch(workspace.name)
-        # Without our lock file it is someone's own directory of such a name.
-        if match is None or workspace.is_symlink() or not (workspace / _LOCK).is_file():
+        if match is None or workspace.is_symlink():
+            continue
+        if not (workspace / _LOCK).is_file():
+            # Of a process killed before its lock if it is empty; else it is someone's own directory of such a name.
+            with contextlib.suppress(OSError):
+                workspace.rmdir()
             continue
         # InputError: its process lives. OSError: its process, or another remove_stale, was faster.
         with contextlib.suppress(InputError, OSError), locked(workspace / _LOCK, "in use") as exclusive:

@@ -262,3 +262,12 @@ def test_several_files_are_published_together_or_not_at_all(tmp_path, existing):
         for temporary in temporaries.values():
             temporary.write_text("new")
     assert [path.read_text() for path in paths] == ["new"] * 3
+
+
+def test_what_a_process_left_that_was_killed_before_its_lock_is_removed(tmp_path):
+    (tmp_path / ".a.partial-0123abcd").mkdir()
+    kept = tmp_path / ".b.partial-0123abcd"
+    kept.mkdir()
+    (kept / "mine").write_text("of someone else")
+    files.remove_stale(tmp_path)
+    assert list(tmp_path.iterdir()) == [kept]
