@@ -12,13 +12,14 @@ import tempfile
 import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import PurePosixPath
 from typing import Any
 
 from pipeline.errors import InputError, TryAgainError
 from pipeline.remote import REQUESTS, as_path, explained, is_remote, upload
 
 _VERSION_KEYS = ("ETag", "etag", "md5Hash", "LastModified", "mtime", "created")  # of file systems
-
+CONFIG_NAME = "config.json"  # of each run
 
 _origins: dict[pathlib.Path, str] = {}  # what the user calls a local copy
 
@@ -44,12 +45,14 @@ def note_copy(path: pathlib.Path, original: pathlib.Path) -> None:
 
 
 class Mirror:
-    """The local directory `path`, empty at first, and `url` in an object store. Hidden files stay local.
+    """The local directory `path`, empty at first, and `url`, a run or a series in a store. Hidden files stay local.
 
     One process pushes; others that pull see whole files, of its last push or of the one that is going on.
     """
 
     def __init__(self, url: pathlib.Path) -> None:
+        if not url.name:
+            raise InputError(f"{url}: the bucket itself; name a directory in it")
         self.url = url
         self.path = _temporary(url.name)
         note_copy(self.path, url)
@@ -61,13 +64,16 @@ class Mirror:
         """Make the local directory like the stored one, without the folders `ignored`.
 
         Raises:
-            InputError: the store refuses.
+            InputError: the store refuses, or what is there is not of a run.
             TryAgainError: it does not answer.
         """
         with self._lock, explained(self.url):
             stored = {
                 name: version for name, version in self._list().items() if name.partition("/")[0] not in set(ignored)
             }
+            # Before anything is downloaded: another directory may hold terabytes.
+            if stored and not any(PurePosixPath(name).match(CONFIG_NAME) and name.count("/") < 2 for name in stored):
+                raise InputError(f"{self.url}: not a run directory, it has no {CONFIG_NAME}; name another one")
             changed = [name for name, version in stored.items() if self._remote.get(name) != version]
             self._each(self._download, changed)
             for name in self._local.keys() - stored.keys():

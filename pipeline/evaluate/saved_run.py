@@ -21,13 +21,13 @@ from pipeline.feed.normalize import Normalization
 from pipeline.files import replacing, write_text
 from pipeline.format.manifest import Reading
 from pipeline.format.manifest_rules import is_class_name
-from pipeline.mirror import local_copy
+from pipeline.mirror import CONFIG_NAME, local_copy
 from pipeline.remote import as_path
 
 if TYPE_CHECKING:
     import keras
 
-CONFIG_NAME, KERAS_NAME, SAVED_MODEL_NAME = "config.json", "model.keras", "saved_model"
+KERAS_NAME, SAVED_MODEL_NAME = "model.keras", "saved_model"
 LABELS_NAME = "labels.txt"  # what TFLite and its examples take
 SERIES_NAME = "series.json"  # in the directory of a series of runs
 _METADATA = "metadata.json"

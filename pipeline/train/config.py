@@ -165,6 +165,10 @@ class TrainConfig(Recipe):
         self._check_holdout()
         if self.cache_dir is not None and is_remote(self.cache_dir):
             raise InputError(f"--cache-dir {self.cache_dir}: give a local directory")
+        if self.fresh and is_remote(self.run_dir):
+            raise InputError(
+                f"--fresh cannot rename {self.run_dir}, as object stores have no rename; choose another --run-dir"
+            )
         for text in self.callback:
             parse_callback(text)
         for name in self.log_to:

@@ -15,11 +15,11 @@ import msgspec
 
 from pipeline.errors import InputError
 from pipeline.files import locked, remove_stale, write_text
-from pipeline.mirror import local_copy
+from pipeline.mirror import CONFIG_NAME, local_copy
 from pipeline.train.state import TrainState
 from pipeline.train.stored import Identity, StoredData, StoredRun, parse_json
 
-CONFIG_NAME, HISTORY_NAME, STEPS_NAME, LOCK_NAME = "config.json", "history.csv", "steps.csv", ".lock"
+HISTORY_NAME, STEPS_NAME, LOCK_NAME = "history.csv", "steps.csv", ".lock"
 CHECKPOINTS_NAME = "checkpoints"
 COLUMNS = (
     *("epoch", "step", "loss", "accuracy", "val_loss", "val_accuracy"),
@@ -158,7 +158,7 @@ class RunDirectory:
 
 def newest_checkpoint(run_dir: pathlib.Path) -> pathlib.Path:
     """The file whose weights another run can start from; InputError if there is none."""
-    paths = sorted(local_copy(run_dir / CHECKPOINTS_NAME).glob("checkpoint-*.npz"))
+    paths = sorted((local_copy(run_dir) / CHECKPOINTS_NAME).glob("checkpoint-*.npz"))
     if not paths:
         raise InputError(f"{run_dir}: no checkpoints, so no weights to start from; name the directory of a run")
     return paths[-1]
