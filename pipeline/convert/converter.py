@@ -79,7 +79,8 @@ def write_dataset(
         pool = stack.enter_context(workers(directory) if callable(workers) else make_workers(inputs, workers))
         plan = make_plan(inputs, rules, pool)
         finished = _load_results(plan, directory, pool)
-        if any(path.name != MARK for path in directory.iterdir()) and on_notice is not None:
+        left = {path.name for path in directory.iterdir()} - {MARK}
+        if left and FILE_NAME not in left and on_notice is not None:
             done = f"{len(finished)} of {pluralize(len(plan.tasks), 'task')} done"
             on_notice(f"resuming an interrupted conversion of {out}: {done}" if finished else f"restarting {out}")
         _remove_others(directory, finished)
@@ -103,7 +104,7 @@ def write_dataset(
         for name, text in {**metadata_files(manifest), FILE_NAME: manifest.to_json()}.items():
             (directory / name).write_bytes(text.encode())
         for task in plan.tasks:  # the results served resuming, and are not part of a data set
-            result_path(task.index, directory).unlink()
+            result_path(task.index, directory).unlink(missing_ok=True)
     return manifest
 
 
@@ -133,7 +134,8 @@ def _remove_others(directory: pathlib.Path, results: Mapping[int, TaskResult]) -
     """Remove everything except the shards and results of finished tasks."""
     names = {shard.name for result in results.values() for shard in result.all_shards}
     names |= {result_path(index, directory).name for index in results} | {MARK}
-    for path in directory.iterdir():
+    # The manifest of an old data set first: without it the rest is no data set.
+    for path in sorted(directory.iterdir(), key=lambda path: path.name != FILE_NAME):
         if path.name not in names:
             path.unlink() if is_remote(path) else remove(path)
 

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import pathlib
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -29,8 +30,8 @@ def new_directory(out: str | os.PathLike, overwrite: bool) -> Iterator[pathlib.P
     which come from the machine and not from a user who cancels, and the next call yields it with its content. With
     `overwrite` an old data set stays until the new one is complete.
 
-    In an object store it is `out` itself, with a mark that is removed at the end; `overwrite` removes the old data set
-    first. Nothing is locked there.
+    In an object store it is `out` itself, with a mark that is removed at the end; with `overwrite` the block has to
+    remove the old data set, its manifest first. Nothing is locked there.
 
     Raises:
         InputError: `out` exists and may not be replaced, another process is writing it, or the disk is full.
@@ -63,27 +64,35 @@ def new_directory(out: str | os.PathLike, overwrite: bool) -> Iterator[pathlib.P
 
 @contextlib.contextmanager
 def _marked(target: pathlib.Path, overwrite: bool) -> Iterator[pathlib.Path]:
-    """`new_directory` in an object store, where only what an interrupted conversion left is continued."""
-    mark = target / MARK
+    """`new_directory` in an object store, where only what an interrupted conversion left is continued.
+
+    An old data set stays until the block removes its manifest. The mark holds the name of the conversion that began
+    last: an earlier one that still runs fails at its end, and removes nothing.
+    """
+    mark, manifest, token = target / MARK, target / FILE_NAME, secrets.token_hex(8).encode()
+
+    def is_ours() -> bool:
+        return file_size(mark) is not None and mark.read_bytes() == token
+
     with explained(target):
-        if file_size(mark) is None:
-            names = sorted(path.name for path in target.iterdir()) if target.is_dir() else []
-            if names and (not overwrite or FILE_NAME not in names):
+        names = sorted(path.name for path in target.iterdir()) if target.is_dir() else []
+        if names and (MARK not in names or FILE_NAME in names):
+            if not overwrite or FILE_NAME not in names:
                 advice = ", or use --overwrite to replace it" if FILE_NAME in names else ""
                 raise InputError(f"{target}: not empty, it has {list_few(names, 3)}; choose another --out{advice}")
-            if names:
-                _check_old(target, target)
-                (target / FILE_NAME).unlink()  # first: without it the rest is no data set
-        mark.write_bytes(b"")
+            _check_old(target, target)
+        mark.write_bytes(token)
         try:
-            yield target
+            with explained(target):
+                yield target
+            if not is_ours():
+                raise InputError(f"{target}: another conversion began to write there meanwhile, and replaces this one")
         except (SystemExit, TryAgainError):
             raise
-        except BaseException as error:
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-                error.filename = tempfile.gettempdir()  # where shards are written before they are stored
-            for path in target.iterdir():
-                path.unlink()
+        except BaseException:
+            if is_ours():
+                for path in [mark] if file_size(manifest) is not None else target.iterdir():
+                    path.unlink()
             raise
         mark.unlink()
 
@@ -136,7 +145,7 @@ def _check_old(directory: pathlib.Path, out: str | os.PathLike) -> None:
         manifest = load_manifest(directory)
     except InputError as error:
         raise InputError(f"{out}: its {FILE_NAME} cannot be read, so it may not be a data set; move it away") from error
-    ours = {shard.name for shard in manifest.all_shards} | {FILE_NAME, *FILE_NAMES, *id_files(manifest)}
+    ours = {shard.name for shard in manifest.all_shards} | {FILE_NAME, MARK, *FILE_NAMES, *id_files(manifest)}
     for entry in entries:
         if entry.name not in ours or entry.is_symlink() or not entry.is_file():
             raise InputError(f"{out}: {entry.name} in it is not of the data set; move it away before --overwrite")
