@@ -10,7 +10,7 @@ import pathlib
 from collections.abc import Sequence
 
 from pipeline.api.run import train
-from pipeline.cli import Parser, add_settings, run_command, settings_from
+from pipeline.cli import Parser, add_settings, any_path, run_command, settings_from
 from pipeline.train.config import TrainConfig
 from pipeline.train.recipe import DEFAULT, RECIPES, read_recipe
 from pipeline.train.settings_file import read_settings
@@ -36,7 +36,7 @@ def parse_config(argv: Sequence[str] | None) -> TrainConfig:
     recipes = f"{', '.join(RECIPES)}, or a TOML or JSON file such as a run's config.json (default: {DEFAULT})"
     parser.add_argument("--recipe", metavar="NAME", help=recipes)
     files = "any of these settings, in TOML or in JSON such as a run's config.json; options given here win"
-    parser.add_argument("--config", type=pathlib.Path, metavar="FILE", help=files)
+    parser.add_argument("--config", type=any_path, metavar="FILE", help=files)
     add_settings(parser, TrainConfig)
     args = parser.parse_args(argv)
     settings = read_settings(args.config, TrainConfig, "a training", ["recipe"]) if args.config else {}

@@ -17,7 +17,7 @@ from typing import Any, NoReturn, TypeVar
 import pipeline
 from pipeline.errors import InputError, TryAgainError
 from pipeline.mirror import with_urls
-from pipeline.remote import as_path
+from pipeline.remote import as_path, is_remote
 from pipeline.status import EXIT_INTERRUPTED, answer_interrupts, end
 
 EXIT_BAD_INPUT = 2
@@ -103,7 +103,7 @@ def add_settings(parser: argparse.ArgumentParser, cls: type) -> None:
         text = option["help"] if automatic else f"{option['help']} (default: {field.default})"
         annotation = types[field.name]
         kind = (typing.get_args(annotation) or (annotation,))[0]  # int of int | None
-        kind = as_path if kind is pathlib.Path else kind
+        kind = any_path if kind is pathlib.Path else kind
         if kind is bool:
             # None rather than False, so that the default of the dataclass applies (`settings_from`).
             details: dict[str, Any] = {"action": "store_false" if "flag" in option else "store_true", "default": None}
@@ -116,6 +116,21 @@ def add_settings(parser: argparse.ArgumentParser, cls: type) -> None:
                 details["action"] = "append"
         flag = option.get("flag") or flag_of(field.name)
         groups[option["group"]].add_argument(flag, dest=field.name, help=text, **details)
+
+
+def any_path(text: str) -> pathlib.Path:
+    """The value of an option that takes a path or a URL; argparse replaces the message of any other ValueError."""
+    try:
+        return as_path(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def local_path(text: str) -> pathlib.Path:
+    """The value of an option that takes only a path of this machine."""
+    if is_remote(text):
+        raise argparse.ArgumentTypeError(f"{text}: only a local path can be given here; copy to it, or from it")
+    return any_path(text)
 
 
 def settings_from(cls: type[_Settings], args: argparse.Namespace, **overrides: Any) -> _Settings:

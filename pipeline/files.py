@@ -93,6 +93,13 @@ def write_bytes(path: str | os.PathLike, data: bytes | memoryview) -> None:
         temporary.write_bytes(data)
 
 
+def check_output_file(path: pathlib.Path) -> None:
+    """`check_writable_file`, and InputError if its directory is missing; a store has no directories."""
+    if not is_remote(path) and not path.parent.is_dir():
+        raise InputError(f"{path}: no directory {path.parent}; create it first")
+    check_writable_file(path)
+
+
 def check_writable_file(path: str | os.PathLike) -> None:
     """Raise InputError if `path` exists and is not a regular file: replacing a device or a FIFO would destroy it."""
     kind = None if is_remote(path) else _kind(pathlib.Path(path))

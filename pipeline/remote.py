@@ -10,6 +10,7 @@ import os
 import pathlib
 import re
 import shutil
+import traceback
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,11 +21,13 @@ if TYPE_CHECKING:
 
 REQUESTS = 16  # in flight: a request waits some 50 ms for its first byte
 _BUFFER_BYTES = 4 << 20  # of one request of a stream
-_URL = re.compile(r"[a-z][a-z0-9+.-]*://")
+_URL = re.compile(r"[a-z][a-z0-9+.-]+://")
+_MISSPELT = re.compile(r"(s3a?|gs|gcs|file):/", re.IGNORECASE)  # such as s3:/x, which pathlib makes of s3://x
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 # Packages whose errors are the network's, the store's or the credentials', not ours.
-_CLIENTS = ("asyncio", "botocore", "aiobotocore", "aiohttp", "gcsfs", "google", "requests", "urllib3", "fsspec")
-_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_CLIENTS = ("botocore", "aiobotocore", "aiohttp", "gcsfs", "google", "requests", "urllib3", "fsspec")
+# Their errors, besides OSErrors, that a retry may cure; by name, because a base class is imported with its package.
+_LOST = ("HTTPClientError", "ConnectionError", "ClientConnectionError", "ClientPayloadError")
 _MAX_REASON = 200  # characters; a store's error may be a web page
 
 
@@ -37,9 +40,13 @@ def as_path(path: str | os.PathLike) -> pathlib.Path:
     """A path as an object: `pathlib.Path`, or for a URL one that acts like it.
 
     Raises:
-        InputError: no file system is known for the URL, or its package is not installed.
+        InputError: no file system is known for the URL, or its package is not installed, or it is misspelt.
     """
+    if str(path).startswith("file://"):
+        raise InputError(f"{path}: give a local path without file://")
     if not is_remote(path):
+        if _MISSPELT.match(str(path)):
+            raise InputError(f"{path}: not a URL; give it as text that begins with s3:// or gs://")
         return pathlib.Path(path)
     scheme = str(path).partition("://")[0]
     extra = _EXTRAS.get(scheme, "s3")
@@ -152,18 +159,18 @@ def explained(path: object) -> Iterator[None]:
             raise  # about a local file: fsspec's errors have no file name
         raise _explain(path, error) from error
     except Exception as error:
-        if type(error).__module__.partition(".")[0] not in _CLIENTS:
+        reason = " ".join(str(error).split())[:_MAX_REASON] or type(error).__name__
+        if isinstance(error, (OSError, TimeoutError)) and is_remote(cast(Any, path)):
+            raise TryAgainError(f"{path}: {reason}; run the command again") from error
+        if not _is_clients(error):
             raise
-        raise InputError(f"{path}: {_reason(error)}; check the address and the credentials") from error
+        if any(kind.__name__ in _LOST for kind in type(error).__mro__):
+            raise TryAgainError(f"{path}: {reason}; check the address, and run the command again") from error
+        raise InputError(f"{path}: {reason}; check the address and the credentials") from error
 
 
-def _explain(path: object, error: OSError) -> InputError | TryAgainError:
-    if isinstance(error, FileNotFoundError):
-        return InputError(f"{path}: no such file; check bucket and name")
-    if isinstance(error, PermissionError):
-        return InputError(f"{path}: access denied; check the credentials and the rights of the bucket")
-    return TryAgainError(f"{path}: {_reason(error)}; run the command again")
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:_MAX_REASON] or type(error).__name__
+def _is_clients(error: Exception) -> bool:
+    """Whether a client defines the error, or raised it: botocore has ValueErrors for addresses and credentials."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    modules = type(error).__module__, frame.f_globals["__name__"]
+    return any(module.partition(".")[0] in _CLIENTS for module in modules)

@@ -1,11 +1,14 @@
 """Paths in object stores, by fsspec's file system in memory: reading, writing, and errors as one line."""
 
+import argparse
 import pathlib
 
+import botocore.session
 import numpy as np
 import pytest
+from botocore.exceptions import EndpointConnectionError, NoCredentialsError
 
-from pipeline.api.run import train
+from pipeline.cli import any_path, local_path
 from pipeline.convert.converter import convert
 from pipeline.convert.csv.reader import CsvFile
 from pipeline.data_audit.audit import audit
@@ -14,6 +17,7 @@ from pipeline.errors import InputError, TryAgainError
 from pipeline.files import write_text
 from pipeline.format.local_copy import copy_to_cache
 from pipeline.format.manifest import load_manifest
+from pipeline.format.verify import inspect
 from pipeline.mirror import Mirror, as_given, local_copy
 from pipeline.remote import as_path, explained, file_bytes, file_size, fingerprint, is_remote, read_range
 from pipeline.train.config import TrainConfig
@@ -31,7 +35,7 @@ def store():
 
 
 def test_local_paths_stay_paths_of_the_system():
-    for text in ("data/mnist", "/data/c:/x", "C://x"):
+    for text in ("data/mnist", "/data/c:/x", "c://x"):
         assert as_path(text) == pathlib.Path(text)
         assert not is_remote(text)
     assert is_remote("s3://bucket/x")
@@ -65,7 +69,8 @@ def test_a_replaced_file_has_another_fingerprint(store):
         (PermissionError("AccessDenied"), InputError, "access denied; check the credentials"),
         (OSError(5, "SlowDown"), TryAgainError, "SlowDown; run the command again"),
         (TimeoutError(), TryAgainError, "TimeoutError; run the command again"),
-        (OSError(28, "No space left on device"), OSError, ""),
+        (EndpointConnectionError(endpoint_url="x"), TryAgainError, "check the address, and run the command again"),
+        (NoCredentialsError(), InputError, "check the address and the credentials"),
     ],
 )
 def test_errors_of_a_store_are_one_line(error, kind, text):
@@ -83,9 +88,30 @@ def test_errors_that_are_not_the_stores_stay_as_they_are(tmp_path):
         (tmp_path / "missing").read_bytes()
 
 
-def test_unknown_schemes_are_refused():
-    with pytest.raises(InputError, match="^nfs://server/x: nfs:// is not known; use s3://, gs:// or a local path"):
-        as_path("nfs://server/x")
+def test_a_client_that_refuses_an_address_is_explained():
+    with pytest.raises(InputError, match="^s3://bucket/x: .*junk.*; check the address"), explained("s3://bucket/x"):
+        botocore.session.get_session().create_client("s3", "us-east-1", endpoint_url="junk")
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("nfs://server/x", "nfs:// is not known; use s3://, gs:// or a local path"),
+        ("S3://bucket/x", "not a URL; give it as text that begins with s3://"),
+        (pathlib.Path("s3://bucket/x"), "not a URL; give it as text that begins with s3://"),
+        ("file:///tmp/x", "give a local path without file://"),
+    ],
+)
+def test_other_addresses_are_refused(path, text):
+    with pytest.raises(InputError, match=text):
+        as_path(path)
+    with pytest.raises(argparse.ArgumentTypeError, match=text):
+        any_path(str(path))
+
+
+def test_an_option_for_local_files_refuses_urls():
+    with pytest.raises(argparse.ArgumentTypeError, match="s3://bucket/x: only a local path"):
+        local_path("s3://bucket/x")
 
 
 def test_a_file_is_stored_when_it_is_complete(store):
@@ -172,6 +198,36 @@ def test_a_stopped_conversion_is_no_data_set_and_is_resumed(store, tmp_path):
     assert names == sorted(path.name for path in (tmp_path / "data").iterdir())
 
 
+def test_an_old_data_set_stays_until_its_successor_is_read(store, tmp_path):
+    splits = write_sources(tmp_path, {"train": table(60)})
+    convert(make_config(splits, str(store / "data"), shards=3))
+    old = {path.name: path.read_bytes() for path in (store / "data").iterdir()}
+    few = write_sources(tmp_path, {"train": table(3)})
+    with pytest.raises(InputError, match="no row is left"):
+        convert(make_config(few, str(store / "data"), overwrite=True, val_fraction=0.1))
+    assert {path.name: path.read_bytes() for path in (store / "data").iterdir()} == old
+    lines = []
+    convert(
+        make_config(few, str(store / "data"), overwrite=True),
+        on_notice=lines.append,
+    )
+    assert sorted(path.name for path in (store / "data").iterdir())[-1] == "manifest.json"
+    assert load_manifest(str(store / "data")).split("train").num_examples == 3
+    assert not any("restarting" in line for line in lines)
+
+
+def test_a_conversion_that_another_one_replaces_removes_nothing(store, tmp_path):
+    config = make_config(write_sources(tmp_path, {"train": table(60)}), str(store / "data"), shards=3)
+
+    def begin_another(done, _):
+        if done == 60:
+            convert(config)
+
+    with pytest.raises(InputError, match="another conversion"):
+        convert(config, begin_another)
+    assert [problem for problem in inspect(str(store / "data"), load_manifest(str(store / "data"))).lines()] == []
+
+
 def test_a_cache_is_filled_once_with_what_was_written(store, tmp_path):
     convert(make_config(write_sources(tmp_path, {"train": table(60)}), str(store / "data"), shards=3))
     manifest = load_manifest(str(store / "data"))
@@ -196,12 +252,12 @@ def test_a_changed_shard_is_not_cached(store, tmp_path):
 def test_a_mirror_stores_what_changes_and_another_takes_it(store):
     here, there = Mirror(store / "run"), Mirror(store / "run")
     (here.path / "folder").mkdir()
-    for name in ("a", "folder/b", ".lock", "folder/.a.partial"):
+    for name in ("config.json", "a", "folder/b", ".lock", "folder/.a.partial"):
         (here.path / name).write_text(name)
     here.push()
     there.pull()
     names = sorted(str(path.relative_to(there.path)) for path in there.path.rglob("*") if path.is_file())
-    assert names == ["a", "folder/b"]
+    assert names == ["a", "config.json", "folder/b"]
     assert as_given(there.path / "folder/b") == f"{store}/run/folder/b"
     (here.path / "a").unlink()
     (here.path / "folder/b").write_text("changed")
@@ -209,21 +265,19 @@ def test_a_mirror_stores_what_changes_and_another_takes_it(store):
     there.pull()
     assert not (there.path / "a").exists()
     assert (there.path / "folder/b").read_text() == "changed"
-    (here.path / "c").write_text("c")
-    here.push()
-    assert [path.name for path in local_copy(store / "run", ["folder"]).iterdir()] == ["c"]
+    assert [path.name for path in local_copy(store / "run", ["folder"]).iterdir()] == ["config.json"]
 
 
 def test_what_could_not_be_stored_is_stored_by_the_next_push(store, monkeypatch, capsys):
     mirror = Mirror(store / "run")
-    (mirror.path / "a").write_text("a")
+    (mirror.path / "config.json").write_text("a")
     with monkeypatch.context() as broken:
         broken.setattr("pipeline.mirror.upload", lambda *_: (_ for _ in ()).throw(TryAgainError("no answer")))
         mirror.try_push()
     assert "warning: not stored yet: no answer" in capsys.readouterr().err
     mirror.pull()
     mirror.push()
-    assert (store / "run/a").read_bytes() == b"a"
+    assert (store / "run/config.json").read_bytes() == b"a"
 
 
 def test_a_copy_of_nothing_is_refused(store):
@@ -231,22 +285,19 @@ def test_a_copy_of_nothing_is_refused(store):
         local_copy(store / "nowhere")
 
 
-def test_a_slash_at_the_end_changes_nothing(store, tmp_path):
-    splits = write_sources(tmp_path, {"train": table(20)})
-    assert convert(make_config(splits, as_path(f"{store}/data/"))).name == "data"
+@pytest.mark.parametrize("name", ["train.csv", "deep/down/config.json"])
+def test_what_is_not_a_run_is_refused_before_it_is_downloaded(store, name, monkeypatch):
+    (store / "csv" / name).write_bytes(b"1")
+    monkeypatch.setattr(Mirror, "_download", lambda *_: pytest.fail("downloaded"))
+    with pytest.raises(InputError, match="memory://bucket/folder/csv: not a run directory, it has no config.json"):
+        local_copy(store / "csv")
 
 
-def test_duplicates_are_dropped_from_a_store_to_a_store(store, tmp_path):
-    rows = table(20) + "0,0,0,7,255\n"
-    convert(make_config(write_sources(tmp_path, {"train": rows}), store / "data"))
-    found = audit(store / "data", load_manifest(store / "data"))
-    assert write_without_duplicates(found, store / "clean") == 1
-    assert load_manifest(store / "clean").split("train").num_examples == 20
+def test_a_bucket_itself_is_not_a_run_directory():
+    with pytest.raises(InputError, match="the bucket itself; name a directory in it"):
+        Mirror(as_path("memory://"))
 
 
-def test_a_stored_run_is_not_set_aside(store):
-    (store / "run/config.json").write_bytes(b"{}")
-    config = TrainConfig(data=store / "data", run_dir=store / "run", fresh=True)
-    with pytest.raises(InputError, match="--fresh renames a run, which a store cannot; choose another --run-dir"):
-        train(config)
-    assert (store / "run/config.json").read_bytes() == b"{}"
+def test_a_stored_run_is_not_set_aside():
+    with pytest.raises(InputError, match="--fresh cannot rename memory://b/run, .*; choose another --run-dir"):
+        TrainConfig(data=pathlib.Path("data"), run_dir=as_path("memory://b/run"), fresh=True)

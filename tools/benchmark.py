@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.benchmark.tutorial_program import check_target
-from pipeline.cli import Parser, run_command
+from pipeline.cli import Parser, any_path, local_path, run_command
 from pipeline.errors import InputError
 from pipeline.feed.plan import FEEDS
 from pipeline.files import check_writable_file, write_text
@@ -164,7 +164,7 @@ def make_parser() -> argparse.ArgumentParser:
     for name, text in _COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text)
         add = command.add_argument
-        add("--data", type=as_path, required=True, metavar="DIR", help="data set directory")
+        add("--data", type=any_path, required=True, metavar="DIR", help="data set directory")
         if name == "accuracy":
             _add_accuracy(command)
             continue
@@ -172,13 +172,13 @@ def make_parser() -> argparse.ArgumentParser:
         add("--rounds", type=int, default=rounds, metavar="N", help="measurements per row, interleaved (%(default)s)")
         add("--seconds", type=float, default=seconds, metavar="S", help="length of one measurement (%(default)s)")
         if name == "gpu":
-            add("--out", type=pathlib.Path, required=True, metavar="FILE", help="JSON of the rows measured so far")
+            add("--out", type=local_path, required=True, metavar="FILE", help="JSON of the rows measured so far")
             add("--budget", type=float, default=280.0, metavar="S", help="seconds in all, about (%(default)s)")
             _add_devices(command)
         elif name == "all":
-            add("--out", type=pathlib.Path, required=True, metavar="DIR", help="directory for the JSON files")
+            add("--out", type=local_path, required=True, metavar="DIR", help="directory for the JSON files")
         else:
-            add("--json", type=pathlib.Path, metavar="FILE", help="also write the results as JSON")
+            add("--json", type=local_path, metavar="FILE", help="also write the results as JSON")
             _add_settings(command, several=name == "step")
     return parser
 
@@ -206,9 +206,9 @@ def _add_accuracy(command: argparse.ArgumentParser) -> None:
     add("--recipe", nargs="+", action="extend", metavar="NAME", help=recipe)
     add("--seeds", type=int, default=5, metavar="N", help="runs per program, with the seeds 0 to N - 1 (%(default)s)")
     add("--holdout", default="random:0.1", metavar="ROWS", help="validation rows, as of train.py (%(default)s)")
-    add("--csv", type=pathlib.Path, metavar="FILE", help="the data's CSV, for the Keras tutorial's program")
+    add("--csv", type=local_path, metavar="FILE", help="the data's CSV, for the Keras tutorial's program")
     add("--to-end", action="store_true", help="let runs finish; otherwise they are stopped at the target")
-    add("--out", type=pathlib.Path, metavar="FILE", help="JSON of the runs so far, written after each")
+    add("--out", type=local_path, metavar="FILE", help="JSON of the runs so far, written after each")
     add("--precision", choices=PRECISIONS, default="auto", help="of train.py (%(default)s)")
     _add_devices(command)
 

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from pipeline.cli import Parser, add_settings, run_command, settings_from, with_command_names
+from pipeline.cli import Parser, add_settings, any_path, run_command, settings_from, with_command_names
 from pipeline.convert.read_options import ReadOptions
 from pipeline.data_audit.options import AuditOptions, ConversionAudit
 from pipeline.errors import InputError
@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         ".npz, Parquet, a folder of images by class, a CSV of file names and labels, x.zip:train.csv, x.npz:x_train "
         "(docs/inputs.md)",
     )
-    add("--out", type=as_path, required=True, metavar="DIR", help="the directory to create")
+    add("--out", type=any_path, required=True, metavar="DIR", help="the directory to create")
     splits = parser.add_argument_group("where splits and labels come from").add_argument
     splits("--split-column", metavar="COLUMN", help="the column that names the split of each row; then --split FILE")
     splits(

@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from pipeline.cli import Parser, run_command
+from pipeline.cli import Parser, local_path, run_command
 from pipeline.feed.plan import default_memory_budget
 
 PACKAGE = "kannada-pipeline"
@@ -212,8 +212,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run all checks; returns the exit code."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--data-dir", type=pathlib.Path, default="data", metavar="DIR", help="where data sets go (default: data)")
-    add("--run-dir", type=pathlib.Path, default="runs", metavar="DIR", help="where runs go (default: runs)")
+    add("--data-dir", type=local_path, default="data", metavar="DIR", help="where data sets go (default: data)")
+    add("--run-dir", type=local_path, default="runs", metavar="DIR", help="where runs go (default: runs)")
     args = parser.parse_args(argv)
     checks = [
         check_memory(2 * default_memory_budget()),  # the budget is half of what is free

@@ -11,9 +11,9 @@ Every format takes plain pixels, uint8 [n, H, W, C], and gives float32 probabili
 import argparse
 from collections.abc import Sequence
 
-from pipeline.cli import Parser, run_command
+from pipeline.cli import Parser, any_path, run_command
 from pipeline.errors import InputError
-from pipeline.remote import as_path, is_remote
+from pipeline.files import check_output_file
 from pipeline.status import doing
 
 _ROWS = 100  # compared
@@ -30,10 +30,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     from pipeline.train.environment import import_tensorflow
 
     check_packages(args.format)
-    if not is_remote(args.out) and args.format != "serving" and not args.out.parent.is_dir():
-        raise InputError(f"{args.out}: no directory {args.out.parent}; create it first")
-    if args.format != "serving" and args.out.exists() and not args.overwrite:
-        raise InputError(f"{args.out}: exists; name another file or use --overwrite")
+    if args.format != "serving":
+        check_output_file(args.out)
+        if args.out.exists() and not args.overwrite:
+            raise InputError(f"{args.out}: exists; name another file or use --overwrite")
     run, manifest = read_run(args.run), load_manifest(args.data)
     run.check_fits(str(args.data), manifest.image_shape, manifest.class_names)
     split = TRAIN if TRAIN in manifest.splits else next(iter(manifest.splits))
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     summary, _, usage = __doc__.partition("\n\n")
     parser = Parser(description=summary, epilog=usage, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add, path = parser.add_argument, as_path
+    add, path = parser.add_argument, any_path
     add("--run", type=path, required=True, help="a run directory, written by train.py")
     add("--data", type=path, required=True, help="a data set with images of the run's shape, to compare with Keras")
     add("--format", choices=("tflite", "onnx", "serving"), required=True)

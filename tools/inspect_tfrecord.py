@@ -12,12 +12,11 @@ verify reads every byte and reports what happened to each file that differs from
 """
 
 import argparse
-import pathlib
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.cli import Parser, run_command, with_command_names
+from pipeline.cli import Parser, any_path, run_command, with_command_names
 from pipeline.errors import pluralize
 from pipeline.status import doing
 
@@ -58,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     audit.add_argument(
         "--near-duplicates", action="store_true", help="also look for rows that nearly equal one of train"
     )
-    audit.add_argument("--details", type=pathlib.Path, metavar="FILE", help="a CSV to write: the rows concerned")
+    audit.add_argument("--details", type=any_path, metavar="FILE", help="a CSV to write: the rows concerned")
     audit.add_argument(
         "--drop-duplicates", metavar="OUT", help="write the data set OUT without rows of train that occur again"
     )
@@ -97,10 +96,11 @@ def _verify(directory: str) -> int:
 
 def _audit(args: argparse.Namespace) -> int:
     from pipeline.data_audit.audit import audit
-    from pipeline.data_audit.options import check_details
+    from pipeline.files import check_output_file
     from pipeline.format.manifest import load_manifest
 
-    check_details(args.details)
+    if args.details is not None:
+        check_output_file(args.details)
     with doing("auditing every image"):
         result = audit(args.directory, load_manifest(args.directory), args.near_duplicates)
     for line in result.lines():

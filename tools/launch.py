@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
-from pipeline.cli import EXIT_TRY_AGAIN, Parser, run_command
+from pipeline.cli import EXIT_TRY_AGAIN, Parser, local_path, run_command
 from pipeline.errors import InputError
 from pipeline.train.cluster import free_ports, tf_config
 
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--workers", type=int, required=True, metavar="N", help="processes to start")
-    add("--log-dir", type=pathlib.Path, default="worker-logs", help="worker-K.log go here (default: %(default)s)")
+    add("--log-dir", type=local_path, default="worker-logs", help="worker-K.log go here (default: %(default)s)")
     text = "after a failure: to end by themselves, and again after SIGTERM (default: 5)"
     add("--grace", type=float, default=5.0, metavar="SECONDS", help=text)
     add("command", nargs="+", metavar="COMMAND", help="after --: what each worker runs")

@@ -11,14 +11,12 @@ a sample submission. --images prints a table too.
 
 import argparse
 import dataclasses
-import pathlib
 import sys
 from collections.abc import Sequence
 
-from pipeline.cli import Parser, add_settings, flag_of, run_command, settings_from
+from pipeline.cli import Parser, add_settings, any_path, flag_of, local_path, run_command, settings_from
 from pipeline.convert.read_options import ReadOptions
 from pipeline.errors import InputError
-from pipeline.remote import as_path
 from pipeline.status import stopping
 
 _MAX_BATCH_SIZE = 1 << 20
@@ -79,7 +77,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def _parser() -> argparse.ArgumentParser:
     summary, _, usage = __doc__.partition("\n\n")
     parser = Parser(description=summary, epilog=usage, formatter_class=argparse.RawDescriptionHelpFormatter)
-    path = as_path
+    path = any_path
     run_help = "a run directory, written by train.py; repeat it to average the probabilities of several runs"
     parser.add_argument("--run", type=path, required=True, action="append", help=run_help)
     tta_help = "test-time augmentation: average over each image and its four shifts by one pixel; five times the work"
@@ -94,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     as_is = "with --csv: numbers are pixels, even if those of the training data were scaled or turned"
     rows.add_argument("--as-is", action="store_true", help=as_is)
     source.add_argument(
-        "--images", type=pathlib.Path, nargs="+", default=[], metavar="FILE", help="PNG, JPEG and the like"
+        "--images", type=local_path, nargs="+", default=[], metavar="FILE", help="PNG, JPEG and the like"
     )
     rows.add_argument("--split", help="with --data: the split to predict (default: test)")
     rows.add_argument(

@@ -6,8 +6,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.errors import InputError
-from pipeline.mirror import Mirror, as_given
+from pipeline.mirror import Mirror
 from pipeline.remote import is_remote
 from pipeline.status import doing, reported_to
 from pipeline.train.config import TrainConfig, check_patience
@@ -182,9 +181,8 @@ def write_results(
         figures = {"split": result.split, "loss": result.loss, "accuracy": result.accuracy}
         figures |= {"ece": result.ece, **groups}
         reporter.line("", event="evaluation", **figures)
-    where = as_given(run_dir)
-    line = f"model, evaluation and figures are in {where}; see {as_given(page)}"
-    reporter.line(line, event="done", run_dir=where)
+    line = f"model, evaluation and figures are in {run_dir}; see {page}"
+    reporter.line(line, event="done", run_dir=str(run_dir))
 
 
 def write_series(config: TrainConfig, manifest: "Manifest", reporter: "Reporter") -> None:
@@ -208,5 +206,5 @@ def write_series(config: TrainConfig, manifest: "Manifest", reporter: "Reporter"
     for line in series.table():
         reporter.line(line)
     page = write_series_page(config.run_dir, series.label)
-    where = f"the series is in {as_given(config.run_dir)}; see {as_given(page)}"
+    where = f"the series is in {config.run_dir}; see {page}"
     reporter.line(where, event="series", run_dir=str(config.run_dir), **series.figures())

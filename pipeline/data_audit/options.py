@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.cli import setting
 from pipeline.errors import InputError
-from pipeline.files import check_writable_file
+from pipeline.files import check_output_file
 
 if TYPE_CHECKING:
     from pipeline.format.manifest import Manifest
@@ -30,15 +30,8 @@ class AuditOptions:
     def __post_init__(self) -> None:
         if not self.audit and (self.near_duplicates or self.details or self.refuse_leaks):
             raise InputError("--no-audit excludes --near-duplicates, --details and --refuse-leaks; omit it")
-        check_details(self.details)
-
-
-def check_details(path: pathlib.Path | None) -> None:
-    """Raise InputError if a file of details cannot be written there."""
-    if path is not None and not path.parent.is_dir():
-        raise InputError(f"{path}: no directory {path.parent}; create it first")
-    if path is not None:
-        check_writable_file(path)
+        if self.details is not None:
+            check_output_file(self.details)
 
 
 class ConversionAudit:

@@ -16,9 +16,8 @@ from pipeline.evaluate.predict import Predictions, Predictor, average_predictors
 from pipeline.evaluate.sample_submission import Form
 from pipeline.evaluate.saved_run import SavedRun
 from pipeline.evaluate.sources import Source
-from pipeline.files import check_writable_file, full_disk_explained, replacing_all
+from pipeline.files import check_output_file, full_disk_explained, replacing_all
 from pipeline.format.records import UNLABELLED
-from pipeline.remote import is_remote
 
 _MAX_CLASSES = 20  # in the summary, which is one line
 _MAX_LISTED = 40  # rows of the table of image files
@@ -45,9 +44,7 @@ class Outputs:
             if path.resolve() in taken:
                 raise InputError(f"{path}: given for two files; name different ones")
             taken.append(path.resolve())
-            if not is_remote(path) and not path.parent.is_dir():
-                raise InputError(f"{path}: no directory {path.parent}; create it first")
-            check_writable_file(path)
+            check_output_file(path)
             if path.exists() and not self.overwrite:
                 raise InputError(f"{path}: exists; name another file or use --overwrite")
 

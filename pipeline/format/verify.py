@@ -20,7 +20,7 @@ from pipeline.format.manifest import Manifest, Shard, Split
 from pipeline.format.records import page_rows
 from pipeline.format.text_ids import id_files, problem_of
 from pipeline.format.tfds_metadata import metadata_files
-from pipeline.remote import as_path, list_at_once
+from pipeline.remote import as_path, file_size, list_at_once
 
 _MAX_IDS = 5  # that a line lists
 
@@ -54,7 +54,9 @@ def inspect(directory: str | os.PathLike, manifest: Manifest) -> Inspection:
     list_at_once(directory)
     expected = {shard.name: shard for shard in manifest.all_shards}
     unlisted = sorted(path.name for path in directory.glob("*.tfrecord*") if path.name not in expected)
-    hashes = {name: sha256_of(directory / name) for name in (*expected, *unlisted) if (directory / name).is_file()}
+    hashes = {
+        name: sha256_of(directory / name) for name in (*expected, *unlisted) if file_size(directory / name) is not None
+    }
     wrong = [name for name, shard in expected.items() if hashes.get(name) != shard.sha256]
     owners = {shard.sha256: name for name, shard in expected.items()}
     # Reversed, so that of several files with one content the first listed is named.

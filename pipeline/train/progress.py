@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any, TextIO
 
 from pipeline.cli import with_command_names
+from pipeline.mirror import with_urls
 from pipeline.status import stopping
 
 _MAX_BAR = 30  # characters
@@ -43,7 +44,7 @@ class Reporter:
         if self._live:
             self._out.write("\r\x1b[K")  # what a live line or an activity left there
         out = json.dumps({"event": event, "text": text, **fields}) if self._json else with_command_names(text)
-        print(out, file=self._out, flush=True)
+        print(with_urls(out), file=self._out, flush=True)
 
     def activity(self, text: str) -> None:
         """Report what begins, as an event; a terminal shows it by itself (`pipeline/status.py`)."""

@@ -2,13 +2,13 @@
 
 import dataclasses
 import math
-import pathlib
 from typing import Any
 
 from models import NETWORKS, parse_network
 from pipeline.augment.strengths import PRESETS, parse_augmentation
 from pipeline.cli import check_settings, setting
 from pipeline.errors import InputError, shorten
+from pipeline.remote import as_path
 from pipeline.train.settings_file import read_settings
 
 AUTO = "auto"  # chosen by what the images look like
@@ -115,7 +115,7 @@ def read_recipe(name: str) -> dict[str, Any]:
     """
     if name in RECIPES:
         return RECIPES[name]
-    path = pathlib.Path(name)
+    path = as_path(name)
     try:
         content = read_settings(path, Recipe, "a recipe")
         recipe = Recipe(**content)

@@ -105,7 +105,7 @@ class RunPlan:
             precision_remark(self.precision, devices.accelerator),
         ]
         return [
-            f"{devices.describe()}; {self.precision}; run directory {as_given(self.config.run_dir)}",
+            f"{devices.describe()}; {self.precision}; run directory {self.config.run_dir}",
             *filter(None, remarks),
             self.feed_plan.describe(),
             f"network {self.config.model}; augmentation {self.augmentation.text()}",
