@@ -51,8 +51,9 @@ def as_path(path: str | os.PathLike) -> pathlib.Path:
     scheme = str(path).partition("://")[0]
     extra = _EXTRAS.get(scheme, "s3")
     try:
-        # gcsfs logs with a traceback what it then raises.
-        logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
+        # gcsfs logs with a traceback what it then raises, and asyncio the requests that the end of a program cuts off.
+        for name in ("gcsfs", "asyncio"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         from upath import UPath  # here, because it takes longer to import than what most commands do before
 
         remote = UPath(str(path).rstrip("/"))

@@ -2,6 +2,8 @@
 
 import pytest
 
+from pipeline.api.functions import TrainResult
+from pipeline.errors import InputError
 from pipeline.remote import as_path
 from tests.helpers.datasets import bars, write_csv
 from tools import csv_to_tfrecord, inspect_tfrecord, predict
@@ -78,6 +80,9 @@ def test_a_run_in_the_store_resumes_and_predicts(data, tmp_path, capsys):
     assert {"config.json", "model.keras", "report.html", "checkpoint-000000008.npz"} <= stored
     assert data.encode() in as_path(f"{run}/config.json").read_bytes()
 
+    assert TrainResult(as_path(run), {}, []).load_model().output_shape == (None, 3)
+    with pytest.raises(InputError, match="given twice"):
+        predict.main(["--run", run, "--run", f"{run}/", "--data", data, "--out", submission])
     predict.main(["--run", run, "--data", data, "--out", submission])
     predict.main(["--run", run, "--csv", f"{BUCKET}/csv/test.csv", "--out", str(tmp_path / "local.csv")])
     lines = as_path(submission).read_text().splitlines()

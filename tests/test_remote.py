@@ -14,6 +14,7 @@ from pipeline.convert.csv.reader import CsvFile
 from pipeline.data_audit.audit import audit
 from pipeline.data_audit.drop import write_without_duplicates
 from pipeline.errors import InputError, TryAgainError
+from pipeline.feed.resident import load_split
 from pipeline.files import write_text
 from pipeline.format.local_copy import copy_to_cache
 from pipeline.format.manifest import load_manifest
@@ -226,6 +227,27 @@ def test_a_conversion_that_another_one_replaces_removes_nothing(store, tmp_path)
     with pytest.raises(InputError, match="another conversion"):
         convert(config, begin_another)
     assert [problem for problem in inspect(str(store / "data"), load_manifest(str(store / "data"))).lines()] == []
+
+
+def test_a_source_that_is_replaced_meanwhile_is_refused(store, tmp_path):
+    (store / "train.csv").write_bytes(table(60).encode())
+    config = make_config([("train", str(store / "train.csv"))], str(store / "data"), shards=3)
+
+    def replace(*_):
+        (store / "train.csv").write_bytes(table(60).replace("1", "2").encode())
+
+    with pytest.raises(InputError, match="train.csv: the file changed while it was read"):
+        convert(config, replace)
+    assert not list((store / "data").rglob("*"))
+
+
+def test_a_truncated_shard_is_to_be_repaired_locally(store, tmp_path):
+    convert(make_config(write_sources(tmp_path, {"train": table(60)}), str(store / "data")))
+    manifest = load_manifest(str(store / "data"))
+    shard = store / "data" / manifest.all_shards[0].name
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with pytest.raises(InputError, match="expected .*; repair a local copy with: python .* repair data --from"):
+        load_split(store / "data", manifest, "train")
 
 
 def test_a_cache_is_filled_once_with_what_was_written(store, tmp_path):

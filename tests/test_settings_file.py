@@ -6,7 +6,9 @@ import pathlib
 import numpy as np
 import pytest
 
+from pipeline.convert.config import ConvertConfig
 from pipeline.errors import InputError
+from pipeline.remote import as_path
 from pipeline.train.config import TrainConfig
 from pipeline.train.settings_file import read_settings, typed_settings
 from train import parse_config
@@ -83,3 +85,12 @@ def test_a_program_gives_paths_and_numbers_of_numpy():
     }
     settings = typed_settings(given, TrainConfig, "a training")
     assert settings == {"data": pathlib.Path("d"), "epochs": 3, "ema": 0.5, "callback": ("a:b",)}
+
+
+@pytest.mark.parametrize("kind", [str, as_path])
+def test_paths_may_be_in_object_stores(kind):
+    url = kind("memory://bucket/x")
+    settings = typed_settings({"splits": (("train", url),), "out": url}, ConvertConfig, "a conversion")
+    assert settings == {"splits": [("train", as_path("memory://bucket/x"))], "out": as_path("memory://bucket/x")}
+    with pytest.raises(InputError, match="splits: s3:/bucket/x: not a URL; give it as text"):
+        typed_settings({"splits": (("train", pathlib.Path("s3://bucket/x")),)}, ConvertConfig, "a conversion")

@@ -35,7 +35,7 @@ class TrainResult:
         """The exported model, RUN_DIR/model.keras: uint8 images [n, H, W, C] to probabilities."""
         import keras
 
-        return keras.saving.load_model(self.run_dir / "model.keras", compile=False)
+        return keras.saving.load_model(local_copy(self.run_dir, ["checkpoints"]) / "model.keras", compile=False)
 
 
 def load(data: _Path, split: str = "train", batch_size: int = 256, **options: Any) -> "tf.data.Dataset":

@@ -6,7 +6,8 @@ import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.mirror import Mirror
+from pipeline.errors import InputError
+from pipeline.mirror import Mirror, with_urls
 from pipeline.remote import is_remote
 from pipeline.status import doing, reported_to
 from pipeline.train.config import TrainConfig, check_patience
@@ -35,8 +36,10 @@ def train(config: TrainConfig, callbacks: "Sequence[keras.callbacks.Callback]" =
         raise InputError(f"{config.run_dir}: --fresh renames a run, which a store cannot; choose another --run-dir")
     try:
         code = _train(dataclasses.replace(config, run_dir=mirror.path), callbacks, mirror)
-    except BaseException:
+    except BaseException as error:
         mirror.try_push()
+        if isinstance(error, InputError):
+            raise InputError(with_urls(str(error))) from error
         raise
     mirror.push()
     return code

@@ -21,7 +21,7 @@ from pipeline.feed.normalize import Normalization
 from pipeline.files import replacing, write_text
 from pipeline.format.manifest import Reading
 from pipeline.format.manifest_rules import is_class_name
-from pipeline.mirror import CONFIG_NAME, local_copy
+from pipeline.mirror import CONFIG_NAME, as_given, local_copy
 from pipeline.remote import as_path
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ def read_runs(directories: Sequence[str | pathlib.Path]) -> list[SavedRun]:
     copies = (local_copy(as_path(directory), [_CHECKPOINTS]) for directory in directories)
     for directory in itertools.chain.from_iterable(map(_runs_in, copies)):
         run = read_run(directory)
-        if any(run.directory.samefile(other.directory) for other in runs):
+        if any(_is_same(run.directory, other.directory) for other in runs):
             raise InputError(f"{directory}: given twice, which would count it twice; name different runs")
         runs.append(run)
         first = runs[0]
@@ -252,6 +252,10 @@ def read_runs(directories: Sequence[str | pathlib.Path]) -> list[SavedRun]:
                 "averaged"
             )
     return runs
+
+
+def _is_same(run: pathlib.Path, other: pathlib.Path) -> bool:
+    return run.samefile(other) or as_given(run) == as_given(other)  # two copies of one stored run
 
 
 def _runs_in(directory: pathlib.Path) -> list[pathlib.Path]:

@@ -106,7 +106,8 @@ class ShardReader:
         self.page_rows = page_rows(manifest.stride)
         self._layout = manifest.layout
         self._labels = range(manifest.num_classes) if split.labelled else range(UNLABELLED, 0)
-        self._remedy = f"repair with: {repair_command(manifest, directory, split.name)}"
+        where, place = ("a local copy ", directory.name) if is_remote(directory) else ("", directory)
+        self._remedy = f"repair {where}with: {repair_command(manifest, place, split.name)}"
         size = file_size(self.path)
         if size is None:
             raise InputError(f"{self.path}: missing, though the manifest lists it; {self._remedy}")

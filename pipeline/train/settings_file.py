@@ -3,11 +3,14 @@
 import argparse
 import dataclasses
 import difflib
+import functools
+import operator
 import pathlib
 import sys
+import types
 import typing
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -48,7 +51,8 @@ def typed_settings(
     Raises:
         InputError: a name is unknown, or a value of another type.
     """
-    types = {name: kind for name, kind in typing.get_type_hints(cls).items() if not name.startswith("_")}
+    hints = typing.get_type_hints(cls).items()
+    kinds = {name: _with_any_path(kind) for name, kind in hints if not name.startswith("_")}
     fields = {field.name: field for field in dataclasses.fields(cls)}
     settings = {}
     for key, value in given.items():
@@ -62,7 +66,7 @@ def typed_settings(
         if hasattr(value, "item"):  # a number of NumPy, such as a sweep's
             value = value.item()
         try:
-            kind, option = (types[name], fields[name].metadata) if name in fields else (str, {})
+            kind, option = (kinds[name], fields[name].metadata) if name in fields else (str, {})
             # With nargs the type is that of one of several values.
             read_text = option.get("type") if isinstance(value, str) and "nargs" not in option else None
             settings[name] = read_text(value) if read_text else msgspec.convert(value, kind, dec_hook=_from_text)
@@ -84,9 +88,27 @@ def _content(path: pathlib.Path, fields: Collection[str], of: str) -> dict[str, 
     return content
 
 
-def _from_text(kind: type, value: Any) -> Any:
-    if isinstance(value, kind) or (kind is pathlib.Path and is_remote(value)):
-        return as_path(value) if kind is pathlib.Path else value
-    if not isinstance(value, str):
+class _AnyPathKind(type):
+    def __instancecheck__(cls, value: object) -> bool:
+        return isinstance(value, pathlib.Path) or (not isinstance(value, str) and is_remote(cast(Any, value)))
+
+
+class _AnyPath(metaclass=_AnyPathKind):
+    """In place of pathlib.Path, of which paths in object stores are no instances, where msgspec checks types."""
+
+
+def _with_any_path(kind: Any) -> Any:
+    if kind is pathlib.Path:
+        return _AnyPath
+    origin, kinds = typing.get_origin(kind), tuple(map(_with_any_path, typing.get_args(kind)))
+    if kinds == typing.get_args(kind):
+        return kind
+    return functools.reduce(operator.or_, kinds) if origin in (types.UnionType, typing.Union) else origin[kinds]
+
+
+def _from_text(kind: Any, value: Any) -> Any:
+    if isinstance(value, kind) and kind is not _AnyPath:
+        return value
+    if not isinstance(value, (str, kind)):
         raise ValueError(f"Expected `str`, got `{type(value).__name__}`")  # msgspec makes it a ValidationError
-    return kind(value)
+    return as_path(value) if kind is _AnyPath else kind(value)
