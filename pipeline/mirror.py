@@ -5,6 +5,7 @@ A `Mirror` is a directory that is worked on locally and stored as it changes; `l
 """
 
 import atexit
+import functools
 import pathlib
 import shutil
 import sys
@@ -54,7 +55,11 @@ class Mirror:
         if not url.name:
             raise InputError(f"{url}: the bucket itself; name a directory in it")
         self.url = url
-        self.path = _temporary(url.name)
+        folder = tempfile.mkdtemp(prefix="kannada-")
+        self._remove = functools.partial(shutil.rmtree, folder, ignore_errors=True)
+        atexit.register(self._remove)
+        self.path = pathlib.Path(folder) / url.name
+        self.path.mkdir()
         note_copy(self.path, url)
         self._local: dict[str, tuple[int, int]] = {}  # what both sides have, by relative path
         self._remote: dict[str, tuple] = {}
@@ -103,6 +108,19 @@ class Mirror:
             self.push()
         except (InputError, TryAgainError) as error:
             print(f"warning: not stored yet: {error}", file=sys.stderr)
+
+    def finish(self) -> None:
+        """`push`, and if that fails, keep the local directory when the program ends.
+
+        Raises:
+            TryAgainError: it failed; the message names the local directory.
+        """
+        try:
+            self.push()
+        except (InputError, TryAgainError) as error:
+            atexit.unregister(self._remove)
+            del _origins[self.path]
+            raise TryAgainError(f"{error}; {self.path} has what is not stored: copy it to {self.url} first") from error
 
     def _files(self) -> dict[str, tuple[int, int]]:
         """Time of the last change and bytes of each local file; those that come and go meanwhile are left out."""
@@ -153,11 +171,3 @@ def local_copy(path: pathlib.Path, ignored: Iterable[str] = ()) -> pathlib.Path:
     if not any(mirror.path.iterdir()):
         raise InputError(f"{path}: nothing is stored there; check bucket and name")
     return mirror.path
-
-
-def _temporary(name: str) -> pathlib.Path:
-    folder = tempfile.mkdtemp(prefix="kannada-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    path = pathlib.Path(folder) / name
-    path.mkdir()
-    return path

@@ -2,6 +2,8 @@
 
 import argparse
 import pathlib
+import subprocess
+import sys
 
 import botocore.session
 import numpy as np
@@ -300,6 +302,29 @@ def test_what_could_not_be_stored_is_stored_by_the_next_push(store, monkeypatch,
     mirror.pull()
     mirror.push()
     assert (store / "run/config.json").read_bytes() == b"a"
+
+
+def test_what_cannot_be_stored_at_the_end_is_kept(store, tmp_path):
+    code = f"""
+import tempfile, pipeline.mirror
+from pipeline.errors import TryAgainError
+from pipeline.remote import as_path
+def refuse(*_):
+    raise TryAgainError("no answer")
+tempfile.tempdir = {str(tmp_path)!r}
+done, lost = (pipeline.mirror.Mirror(as_path("memory://b/" + name)) for name in ("done", "lost"))
+done.finish()
+pipeline.mirror.upload = refuse
+(lost.path / "config.json").write_text("a")
+try:
+    lost.finish()
+except TryAgainError as error:
+    print(error)
+"""
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    (kept,) = tmp_path.glob("kannada-*/*")
+    assert out == f"no answer; {kept} has what is not stored: copy it to memory://b/lost first\n"
+    assert (kept / "config.json").read_text() == "a"
 
 
 def test_a_copy_of_nothing_is_refused(store):

@@ -5,6 +5,7 @@ from pipeline.feed.order import Steps
 from pipeline.feed.stream import SplitReader, _spread, plan_pages, read_sample
 from pipeline.format.manifest import load_manifest
 from pipeline.format.records import page_rows
+from pipeline.format.shards import ShardReader
 from tests.helpers.datasets import bars
 
 
@@ -46,3 +47,16 @@ def test_a_sample_is_spread_over_the_split_and_meets_labels_that_repeat_in_a_cyc
     assert len(read_sample(digits, manifest, "train", 1000)) == 203
     rows = _spread(60_000, 300)
     assert set(rows % 10) == set(range(10)) and (np.diff(rows) > 0).all()
+
+
+def test_each_page_of_a_sample_is_read_once(digits, monkeypatch):
+    manifest = load_manifest(digits)
+    whole = SplitReader(digits, manifest, "train").read_rows(0, 203)
+    read, calls = ShardReader.read, []
+    monkeypatch.setattr(ShardReader, "read", lambda self, *run: calls.append((self.path, *run)) or read(self, *run))
+    rows = np.array([0, 1, 5, 150, 202])
+    picked = SplitReader(digits, manifest, "train").pick(rows)
+    assert (picked.images == whole.images[rows]).all()
+    assert picked.labels.tolist() == whole.labels[rows].tolist()
+    assert picked.ids.tolist() == whole.ids[rows].tolist()
+    assert len(calls) == len({path for path, _, _ in calls}) == 2

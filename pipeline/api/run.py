@@ -35,14 +35,11 @@ def train(config: TrainConfig, callbacks: "Sequence[keras.callbacks.Callback]" =
     if config.fresh and any(mirror.path.iterdir()):
         raise InputError(f"{config.run_dir}: --fresh renames a run, which a store cannot; choose another --run-dir")
     try:
-        code = _train(dataclasses.replace(config, run_dir=mirror.path), callbacks, mirror)
-    except BaseException as error:
-        mirror.try_push()
-        if isinstance(error, InputError):
-            raise InputError(with_urls(str(error))) from error
-        raise
-    mirror.push()
-    return code
+        return _train(dataclasses.replace(config, run_dir=mirror.path), callbacks, mirror)
+    except InputError as error:
+        raise InputError(with_urls(str(error))) from error
+    finally:
+        mirror.finish()
 
 
 def _train(

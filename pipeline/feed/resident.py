@@ -60,10 +60,11 @@ class SplitArrays:
     def _columns(self) -> tuple[np.ndarray, ...]:
         return self.images, self.labels, self.ids
 
-    def read_from(self, shard: ShardReader, first: int, target: slice) -> None:
-        """Fill the rows `target` with the records of a shard from `first` on."""
-        values = shard.read(first, target.stop - target.start)
-        self.images[target], self.labels[target], self.ids[target] = values
+    def read_from(self, shard: ShardReader, first: int, target: slice, picked: np.ndarray | None = None) -> None:
+        """Fill the rows `target` with the records of a shard from `first` on, or those `picked` of them, ascending."""
+        values = shard.read(first, target.stop - target.start if picked is None else int(picked[-1]) + 1)
+        for column, read in zip(self._columns, values, strict=True):
+            column[target] = read if picked is None else read[picked]
 
 
 def load_split(directory: str | pathlib.Path, manifest: Manifest, *split_names: str) -> SplitArrays:
@@ -87,19 +88,19 @@ def load_split(directory: str | pathlib.Path, manifest: Manifest, *split_names: 
     return arrays
 
 
-def read_all(arrays: SplitArrays, jobs: Sequence[tuple[ShardReader, int, slice]], threads: int) -> None:
-    """`read_from` for each job, (shard, first record, target), by so many threads.
+def read_all(arrays: SplitArrays, jobs: Sequence[tuple], threads: int) -> None:
+    """`read_from` for each job, a tuple of its arguments, by so many threads.
 
     Raises:
-        InputError: that of the first job that has one.
+        InputError: that of the first job that has one; jobs that have not begun then are not run.
     """
     if threads == 1:
         for job in jobs:
             arrays.read_from(*job)
         return
     with ThreadPoolExecutor(threads) as pool:
-        for loading in [pool.submit(arrays.read_from, *job) for job in jobs]:
-            loading.result()
+        for _ in pool.map(lambda job: arrays.read_from(*job), jobs):
+            pass
 
 
 def open_shards(directory: str | pathlib.Path, manifest: Manifest, split_name: str) -> list[ShardReader]:

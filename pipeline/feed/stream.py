@@ -1,5 +1,6 @@
 """Reading parts of a split that does not fit in memory: runs of whole records, decoded block by block."""
 
+import itertools
 import pathlib
 from collections.abc import Sequence
 
@@ -56,9 +57,26 @@ class SplitReader:
             start += count
             jobs.append((self._shards[shard], first, target))
             rows[target] = np.arange(first, first + count) + self._starts[shard]
+        self._run(arrays, jobs)
+        return arrays, rows
+
+    def pick(self, rows: np.ndarray) -> SplitArrays:
+        """These rows of the split, int64 [n] ascending; each page is read once."""
+        arrays = SplitArrays.empty(len(rows), self.image_bytes)
+        shards = np.searchsorted(self._starts, rows, side="right") - 1
+        records, page_rows = rows - self._starts[shards], self._shards[0].page_rows
+        pages = np.column_stack([shards, records // page_rows])
+        edges = [0, *(np.flatnonzero((pages[1:] != pages[:-1]).any(1)) + 1).tolist(), len(rows)]
+        jobs = [
+            (self._shards[shards[low]], int(records[low]), slice(low, high), records[low:high] - records[low])
+            for low, high in itertools.pairwise(edges)
+        ]
+        self._run(arrays, jobs)
+        return arrays
+
+    def _run(self, arrays: SplitArrays, jobs: Sequence[tuple]) -> None:
         # A disk reads ahead while a page is decoded; a store answers one request after another only if it must.
         read_all(arrays, jobs, REQUESTS if is_remote(self._shards[0].path) else 1)
-        return arrays, rows
 
     def reads_of(self, low: int, high: int) -> np.ndarray:
         """int64 [m, 3]: shard, first record, count - rows low .. high - 1 of the split."""
@@ -74,11 +92,8 @@ class SplitReader:
 
 def read_sample(directory: str | pathlib.Path, manifest: Manifest, split_name: str, limit: int) -> SplitArrays:
     """Up to `limit` rows of a split, spread over it: always the same ones; only their pages are read."""
-    split = manifest.split(split_name)
-    rows = _spread(split.num_examples, limit)
-    shards = np.searchsorted(split.shard_starts, rows, side="right") - 1
-    reads = np.column_stack([shards, rows - split.shard_starts[shards], np.ones_like(rows)])
-    return SplitReader(directory, manifest, split_name).read(reads)[0]
+    rows = _spread(manifest.split(split_name).num_examples, limit)
+    return SplitReader(directory, manifest, split_name).pick(rows)
 
 
 def _spread(num_rows: int, limit: int) -> np.ndarray:
