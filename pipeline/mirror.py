@@ -21,6 +21,7 @@ from pipeline.remote import REQUESTS, as_path, explained, is_remote, upload
 
 _VERSION_KEYS = ("ETag", "etag", "md5Hash", "LastModified", "mtime", "created")  # of file systems
 CONFIG_NAME = "config.json"  # of each run
+RESULTS_NAME = "evaluation.json"  # by which a series takes a run for complete, so it is stored last
 
 _origins: dict[pathlib.Path, str] = {}  # what the user calls a local copy
 
@@ -97,7 +98,10 @@ class Mirror:
         """
         with self._lock, explained(self.url):
             files = self._files()
-            self._each(self._upload, [name for name, state in files.items() if self._local.get(name) != state])
+            changed = [name for name, state in files.items() if self._local.get(name) != state]
+            last = [name for name in changed if PurePosixPath(name).name == RESULTS_NAME]
+            self._each(self._upload, [name for name in changed if name not in last])
+            self._each(self._upload, last)
             for name in self._local.keys() - files.keys():
                 (self.url / name).unlink(missing_ok=True)
             self._local, self._remote = files, self._list()

@@ -292,6 +292,16 @@ def test_a_mirror_stores_what_changes_and_another_takes_it(store):
     assert [path.name for path in local_copy(store / "run", ["folder"]).iterdir()] == ["config.json"]
 
 
+def test_results_are_stored_after_the_model(store, monkeypatch):
+    mirror, stored = Mirror(store / "run"), []
+    monkeypatch.setattr(Mirror, "_upload", lambda _, name: stored.append(name))
+    for name in ("config.json", "evaluation.json", "model.keras", "report.html"):
+        (mirror.path / name).write_text(name)
+    mirror.push()
+    assert len(stored) == 4
+    assert stored[-1] == "evaluation.json"
+
+
 def test_what_could_not_be_stored_is_stored_by_the_next_push(store, monkeypatch, capsys):
     mirror = Mirror(store / "run")
     (mirror.path / "config.json").write_text("a")

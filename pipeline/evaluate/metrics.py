@@ -13,9 +13,10 @@ from pipeline.evaluate.calibration import Calibration, expected_calibration_erro
 from pipeline.evaluate.groups import GroupFigures
 from pipeline.evaluate.predict import Predictions
 from pipeline.files import write_text
+from pipeline.mirror import RESULTS_NAME
 from pipeline.splits import TRAIN
 
-FILE_NAME = "evaluation.json"
+FILE_NAME = RESULTS_NAME
 MAX_MATRIX_CLASSES = 200  # a confusion matrix grows with their square; above it there are only the pairs that occur
 
 # Keras clips probabilities here before it takes the logarithm (keras.config.epsilon()), so both losses agree.
