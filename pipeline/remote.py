@@ -25,9 +25,10 @@ _URL = re.compile(r"[a-z][a-z0-9+.-]+://")
 _MISSPELT = re.compile(r"(s3a?|gs|gcs|file):/", re.IGNORECASE)  # such as s3:/x, which pathlib makes of s3://x
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 # Packages whose errors are the network's, the store's or the credentials', not ours.
-_CLIENTS = ("botocore", "aiobotocore", "aiohttp", "gcsfs", "google", "requests", "urllib3", "fsspec")
+_CLIENTS = ("asyncio", "botocore", "aiobotocore", "aiohttp", "gcsfs", "google", "requests", "urllib3", "fsspec")
 # Their errors, besides OSErrors, that a retry may cure; by name, because a base class is imported with its package.
-_LOST = ("HTTPClientError", "ConnectionError", "ClientConnectionError", "ClientPayloadError")
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_LOST = ("TimeoutError", "HTTPClientError", "ConnectionError", "ClientConnectionError", "ClientPayloadError")
 _MAX_REASON = 200  # characters; a store's error may be a web page
 
 
@@ -56,7 +57,7 @@ def as_path(path: str | os.PathLike) -> pathlib.Path:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         from upath import UPath  # here, because it takes longer to import than what most commands do before
 
-        remote = UPath(str(path).rstrip("/"))
+        remote = UPath(re.sub(r"(?<=[^:/])/+$", "", str(path)))
         _ = remote.fs  # imports the package
     except ImportError as error:
         raise InputError(f"{path}: needs another package; pip install 'kannada-pipeline[{extra}]'") from error
@@ -158,16 +159,22 @@ def explained(path: object) -> Iterator[None]:
     except OSError as error:
         if error.filename is not None or error.errno in _OF_THE_DISK or not is_remote(cast(Any, path)):
             raise  # about a local file: fsspec's errors have no file name
-        raise _explain(path, error) from error
+        if isinstance(error, FileNotFoundError):
+            raise InputError(f"{path}: no such file; check bucket and name") from error
+        if isinstance(error, PermissionError):
+            raise InputError(f"{path}: access denied; check the credentials and the rights of the bucket") from error
+        raise TryAgainError(f"{path}: {_reason(error)}; run the command again") from error
     except Exception as error:
-        reason = " ".join(str(error).split())[:_MAX_REASON] or type(error).__name__
-        if isinstance(error, (OSError, TimeoutError)) and is_remote(cast(Any, path)):
-            raise TryAgainError(f"{path}: {reason}; run the command again") from error
+        reason = _reason(error)
         if not _is_clients(error):
             raise
         if any(kind.__name__ in _LOST for kind in type(error).__mro__):
             raise TryAgainError(f"{path}: {reason}; check the address, and run the command again") from error
         raise InputError(f"{path}: {reason}; check the address and the credentials") from error
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:_MAX_REASON] or type(error).__name__
 
 
 def _is_clients(error: Exception) -> bool:

@@ -1,6 +1,8 @@
 """Paths in object stores, by fsspec's file system in memory: reading, writing, and errors as one line."""
 
 import argparse
+import asyncio
+import errno
 import pathlib
 import subprocess
 import sys
@@ -74,6 +76,7 @@ def test_a_replaced_file_has_another_fingerprint(store):
         (TimeoutError(), TryAgainError, "TimeoutError; run the command again"),
         (EndpointConnectionError(endpoint_url="x"), TryAgainError, "check the address, and run the command again"),
         (NoCredentialsError(), InputError, "check the address and the credentials"),
+        (asyncio.TimeoutError(), TryAgainError, "TimeoutError; .*run the command again"),
     ],
 )
 def test_errors_of_a_store_are_one_line(error, kind, text):
@@ -87,6 +90,8 @@ def test_errors_of_a_store_are_one_line(error, kind, text):
 def test_errors_that_are_not_the_stores_stay_as_they_are(tmp_path):
     with pytest.raises(ZeroDivisionError), explained("s3://bucket/x"):
         _ = 1 // 0
+    with pytest.raises(OSError, match="No space left"), explained("s3://bucket/x"):
+        raise OSError(errno.ENOSPC, "No space left on device")
     with pytest.raises(FileNotFoundError), explained("s3://bucket/x"):
         (tmp_path / "missing").read_bytes()
 
@@ -358,3 +363,16 @@ def test_a_bucket_itself_is_not_a_run_directory():
 def test_a_stored_run_is_not_set_aside():
     with pytest.raises(InputError, match="--fresh cannot rename memory://b/run, .*; choose another --run-dir"):
         TrainConfig(data=pathlib.Path("data"), run_dir=as_path("memory://b/run"), fresh=True)
+
+
+def test_a_slash_at_the_end_changes_nothing(store, tmp_path):
+    splits = write_sources(tmp_path, {"train": table(20)})
+    assert convert(make_config(splits, as_path(f"{store}/data/"))).name == "data"
+
+
+def test_duplicates_are_dropped_from_a_store_to_a_store(store, tmp_path):
+    rows = table(20) + "0,0,0,7,255\n"
+    convert(make_config(write_sources(tmp_path, {"train": rows}), store / "data"))
+    found = audit(store / "data", load_manifest(store / "data"))
+    assert write_without_duplicates(found, store / "clean") == 1
+    assert load_manifest(store / "clean").split("train").num_examples == 20

@@ -26,7 +26,6 @@ from pipeline.errors import InputError
 from pipeline.feed.plan import FEEDS
 from pipeline.files import check_writable_file, write_text
 from pipeline.format.manifest import load_manifest
-from pipeline.remote import as_path
 from pipeline.train.config import PRECISIONS, SCALES, STRATEGIES, TrainConfig
 from pipeline.train.environment import import_tensorflow
 from pipeline.train.recipe import read_recipe

@@ -32,8 +32,6 @@ def train(config: TrainConfig, callbacks: "Sequence[keras.callbacks.Callback]" =
         return _train(config, callbacks)
     mirror = Mirror(config.run_dir)
     mirror.pull()
-    if config.fresh and any(mirror.path.iterdir()):
-        raise InputError(f"{config.run_dir}: --fresh renames a run, which a store cannot; choose another --run-dir")
     try:
         return _train(dataclasses.replace(config, run_dir=mirror.path), callbacks, mirror)
     except InputError as error:

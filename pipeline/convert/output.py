@@ -89,7 +89,9 @@ def _marked(target: pathlib.Path, overwrite: bool) -> Iterator[pathlib.Path]:
                 raise InputError(f"{target}: another conversion began to write there meanwhile, and replaces this one")
         except (SystemExit, TryAgainError):
             raise
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                error.filename = tempfile.gettempdir()  # where shards are written before they are stored
             if is_ours():
                 for path in [mark] if file_size(manifest) is not None else target.iterdir():
                     path.unlink()

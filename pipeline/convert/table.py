@@ -22,6 +22,7 @@ from pipeline.convert.source import Mark, Scan, changed_error, check_unchanged, 
 from pipeline.errors import InputError
 from pipeline.files import sha256_of
 from pipeline.format.manifest import Source
+from pipeline.remote import file_size
 
 
 class RawRows(NamedTuple):
@@ -111,7 +112,7 @@ class TableFile:
             self._reading = dataclasses.replace(options, layout=None, transpose=False, image_size=None, channels=None)
         self._classes = classes or {}
         file, _ = split_member(self.path)
-        self._identity = identify(file) if file.is_file() else None
+        self._identity = identify(file) if file_size(file) is not None else None
         self.num_bytes = self._identity[2] if self._identity else 0
         known, stored = reader.image_shape, reader.image_shape
         if known is None or self._reading.layout is not None:
