@@ -5,7 +5,9 @@ A `Mirror` is a directory that is worked on locally and stored as it changes; `l
 """
 
 import atexit
+import contextlib
 import functools
+import os
 import pathlib
 import shutil
 import sys
@@ -129,12 +131,13 @@ class Mirror:
     def _files(self) -> dict[str, tuple[int, int]]:
         """Time of the last change and bytes of each local file; those that come and go meanwhile are left out."""
         found = {}
-        for path in sorted(self.path.rglob("*")):
-            name = path.relative_to(self.path)
-            if not any(part.startswith(".") for part in name.parts) and path.is_file():
-                status = path.stat()
-                found[name.as_posix()] = status.st_mtime_ns, status.st_size
-        return found
+        for folder, folders, names in os.walk(self.path):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            for path in (pathlib.Path(folder, name) for name in names if not name.startswith(".")):
+                with contextlib.suppress(FileNotFoundError):
+                    status = path.stat()
+                    found[path.relative_to(self.path).as_posix()] = status.st_mtime_ns, status.st_size
+        return dict(sorted(found.items()))
 
     def _list(self) -> dict[str, tuple]:
         """What tells one version of a stored file from another, by relative path."""
@@ -155,7 +158,12 @@ class Mirror:
         store.fs.get_file(store.path, str(target))
 
     def _upload(self, name: str) -> None:
-        upload(self.path / name, self.url / name)
+        source = self.path / name
+        try:
+            upload(source, self.url / name)
+        except (FileNotFoundError, InputError):
+            if source.exists():  # else the training has removed it meanwhile, as an older checkpoint
+                raise
 
     def _each(self, function: Any, names: list[str]) -> None:
         with ThreadPoolExecutor(REQUESTS) as pool:

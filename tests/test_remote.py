@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from botocore.exceptions import EndpointConnectionError, NoCredentialsError
 
+from pipeline import mirror as mirror_module
 from pipeline.cli import any_path, local_path
 from pipeline.convert.converter import convert
 from pipeline.convert.csv.reader import CsvFile
@@ -305,6 +306,20 @@ def test_results_are_stored_after_the_model(store, monkeypatch):
     mirror.push()
     assert len(stored) == 4
     assert stored[-1] == "evaluation.json"
+
+
+def test_a_file_removed_while_others_are_stored_is_left_out(store, monkeypatch):
+    mirror, upload = Mirror(store / "removing"), mirror_module.upload
+    for name in ("kept", "removed"):
+        (mirror.path / name).write_text(name)
+
+    def remove_then_upload(source, path):
+        (mirror.path / "removed").unlink(missing_ok=True)
+        upload(source, path)
+
+    monkeypatch.setattr(mirror_module, "upload", remove_then_upload)
+    mirror.push()
+    assert [path.name for path in (store / "removing").iterdir()] == ["kept"]
 
 
 def test_what_could_not_be_stored_is_stored_by_the_next_push(store, monkeypatch, capsys):

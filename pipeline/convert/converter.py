@@ -80,7 +80,9 @@ def write_dataset(
         plan = make_plan(inputs, rules, pool)
         finished = _load_results(plan, directory, pool)
         left = {path.name for path in directory.iterdir()} - {MARK}
-        if left and FILE_NAME not in left and on_notice is not None:
+        # With a manifest, a stored directory holds the data set to replace, not an interrupted conversion.
+        resumed = left and not (is_remote(directory) and FILE_NAME in left)
+        if resumed and on_notice is not None:
             done = f"{len(finished)} of {pluralize(len(plan.tasks), 'task')} done"
             on_notice(f"resuming an interrupted conversion of {out}: {done}" if finished else f"restarting {out}")
         _remove_others(directory, finished)
