@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pipeline.train.progress import Reporter
     from pipeline.train.run_plan import RunPlan
     from pipeline.train.state import TrainState
+    from pipeline.train.stored import StoredRun
 
 
 def train(config: TrainConfig, callbacks: "Sequence[keras.callbacks.Callback]" = ()) -> int:
@@ -40,9 +41,7 @@ def train(config: TrainConfig, callbacks: "Sequence[keras.callbacks.Callback]" =
         mirror.finish()
 
 
-def _train(
-    config: TrainConfig, callbacks: "Sequence[keras.callbacks.Callback]" = (), mirror: Mirror | None = None
-) -> int:
+def _train(config: TrainConfig, callbacks: "Sequence[keras.callbacks.Callback]", mirror: Mirror | None = None) -> int:
     # Imported here, so that --help and wrong options are answered without waiting seconds for TensorFlow.
     from pipeline.format.local_copy import copy_to_cache
     from pipeline.format.manifest import load_manifest
@@ -54,8 +53,7 @@ def _train(
     manifest = load_manifest(config.data)  # a wrong --data is reported before TensorFlow is imported
     check_patience(config, manifest)
     is_series = kind_of(config) is not None
-    for run in runs_of(config):
-        check_resume(run, manifest, is_series)
+    earlier = [check_resume(run, manifest, is_series) for run in runs_of(config)]
     if is_series:
         check_directory(config)
     # Which worker this is becomes known with TensorFlow.
@@ -71,12 +69,12 @@ def _train(
         if config.cache_dir is not None:
             with doing(f"copying {manifest.name} to {config.cache_dir}"):
                 config = dataclasses.replace(config, data=copy_to_cache(config.data, manifest, config.cache_dir))
-        for run in runs_of(config):
+        for run, before in zip(runs_of(config), earlier, strict=True):
             if is_series:
                 reporter.line(f"run {run.run_dir.name} of {config.run_dir}", event="run", run_dir=str(run.run_dir))
             # Keras numbers the names of layers in a process; checkpoints of a run must not depend on the runs before.
             keras.utils.clear_session()
-            if code := train_run(run, manifest, devices, reporter, callbacks, is_series, mirror):
+            if code := train_run(run, manifest, devices, reporter, before, callbacks, is_series, mirror):
                 return code
         if is_series:
             try:
@@ -92,9 +90,10 @@ def train_run(
     manifest: "Manifest",
     devices: "Devices",
     reporter: "Reporter",
-    callbacks: "Sequence[keras.callbacks.Callback]" = (),
-    skip_finished: bool = False,
-    mirror: Mirror | None = None,
+    earlier: "StoredRun | None",
+    callbacks: "Sequence[keras.callbacks.Callback]",
+    skip_finished: bool,
+    mirror: Mirror | None,
 ) -> int:
     """Train one run and write its results; returns 0, or 128 plus the signal that stopped it."""
     from pipeline.evaluate.metrics import FILE_NAME
@@ -106,7 +105,7 @@ def train_run(
     from pipeline.train.run_plan import make_run_plan
 
     with RunDirectory(config.run_dir) as run:
-        plan = make_run_plan(config, manifest, devices, None if config.fresh else run.earlier())
+        plan = make_run_plan(config, manifest, devices, earlier)
         listeners = [*callbacks, *make_callbacks(plan, devices.is_chief)]
         with doing("building the network"):
             model, optimizer = setup.make_model(plan, devices)

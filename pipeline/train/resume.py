@@ -4,10 +4,11 @@ from pipeline.errors import InputError
 from pipeline.format.manifest import Manifest
 from pipeline.train.config import TrainConfig
 from pipeline.train.run_dir import RunDirectory, newest_checkpoint
+from pipeline.train.stored import StoredRun
 
 
-def check_resume(config: TrainConfig, manifest: Manifest, in_series: bool = False) -> None:
-    """Raise InputError for a run directory with a run on other data, or one that so many epochs cannot continue.
+def check_resume(config: TrainConfig, manifest: Manifest, in_series: bool = False) -> StoredRun | None:
+    """The earlier start of this run, or None; InputError if it was on other data, or so many epochs cannot continue it.
 
     Missing `weights_from` are refused too, for a run that has not begun.
 
@@ -18,7 +19,7 @@ def check_resume(config: TrainConfig, manifest: Manifest, in_series: bool = Fals
     if earlier is None:
         if config.weights_from is not None:
             newest_checkpoint(config.weights_from)
-        return
+        return None
     identity, run = earlier.identity, config.run_dir
     if identity.data != manifest.sha256:
         given = f"{config.data} ({manifest.split('train').num_examples:,} rows of train)"
@@ -36,3 +37,4 @@ def check_resume(config: TrainConfig, manifest: Manifest, in_series: bool = Fals
             f"{config.schedule} spreads the learning rate, so {config.epochs} would be another run from its first step "
             f"on; {'give the series another --run-dir, or --fresh' if in_series else train_on}"
         )
+    return earlier
