@@ -14,13 +14,16 @@ verify reads every byte and reports what happened to each file that differs from
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pipeline.cli import Parser, any_path, run_command, with_command_names
-from pipeline.errors import pluralize
+from pipeline.errors import list_few, pluralize, size_text
 from pipeline.status import doing
 
-_BAR_WIDTH = 16
+if TYPE_CHECKING:
+    from pipeline.format.manifest import Manifest
+
+_MAX_CLASSES = 20  # that are named
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -128,69 +131,20 @@ def _repair(directory: str, sources: Sequence[str]) -> int:
     return 0
 
 
-def _show(manifest: Any) -> None:
-    from rich.console import Console
-
-    from pipeline.format.summary import pixels_text, validation_text
+def _show(manifest: "Manifest") -> None:
+    from pipeline.format.summary import summary_text, validation_text
     from pipeline.format.text_ids import id_files
 
-    # Without markup, because names are data: a class "[red]" is not a colour.
-    console = Console(highlight=False, markup=False)
-    shape = " x ".join(map(str, manifest.image_shape))
-    classes = f"{manifest.num_classes} classes" if manifest.class_names else "no labels"
-    console.print(f"{manifest.name}: images of {shape}, {classes}", style="bold")
-    console.print(_splits_table(manifest))
-    if any(split.labelled for split in manifest.splits.values()):
-        console.print(_classes_table(manifest))
-    console.print(_sources_table(manifest))
-    console.print(pixels_text(manifest))
-    console.print(validation_text(manifest.validation))
-    for name in id_files(manifest):
-        console.print(f"ids are text, in {name}")
-
-
-def _table(title: str, *columns: str) -> Any:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column(columns[0])
-    for name in columns[1:]:
-        table.add_column(name, justify="right")
-    return table
-
-
-def _splits_table(manifest: Any) -> Any:
-    from pipeline.errors import size_text
-
-    table = _table("Splits", "split", "examples", "shards", "bytes", "size")
-    for name, split in manifest.splits.items():
-        total = sum(shard.num_bytes for shard in split.shards)
-        table.add_row(name, f"{split.num_examples:,}", f"{len(split.shards):,}", f"{total:,}", size_text(total))
-    return table
-
-
-def _classes_table(manifest: Any) -> Any:
-    labelled = [split for split in manifest.splits.values() if split.labelled]
-    table = _table("Examples per class", "class", "label", *(split.name for split in labelled))
-    table.add_column("of all", justify="right")
-    table.add_column("", no_wrap=True)
-    totals = [sum(split.class_counts[k] for split in labelled) for k in range(manifest.num_classes)]
-    for k, name in enumerate(manifest.class_names):
-        counts = (f"{split.class_counts[k]:,}" for split in labelled)
-        bar = "#" * round(_BAR_WIDTH * totals[k] / max(totals))
-        table.add_row(str(k), name, *counts, f"{totals[k] / sum(totals):.1%}", bar)
-    return table
-
-
-def _sources_table(manifest: Any) -> Any:
-    from pipeline.errors import size_text
-
-    table = _table("Sources", "file", "split", "rows", "size", "digest")
+    lines = [validation_text(manifest.validation)]
+    if manifest.class_names:
+        lines.append(f"classes: {list_few(manifest.class_names, _MAX_CLASSES)}")
     for source in manifest.sources:
         size = size_text(source.num_bytes)
-        table.add_row(source.name, source.split, f"{source.num_rows:,}", size, source.sha256[:16])
-    return table
+        lines.append(
+            f"{source.split} from {source.name}: {source.num_rows:,} rows, {size}, digest {source.sha256[:16]}"
+        )
+    lines += [f"ids are text, in {name}" for name in id_files(manifest)]
+    print("\n  ".join([summary_text(manifest), *lines]))
 
 
 def cli() -> None:
