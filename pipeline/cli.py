@@ -45,11 +45,15 @@ _Settings = TypeVar("_Settings")
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser with `--version`, whose errors are InputErrors: one line, like any other mistake."""
+    """An argument parser with `--version`, whose errors are InputErrors: one line, like any other mistake.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    Of a description, such as a module's docstring, help begins with the first paragraph and ends with the others.
+    """
+
+    def __init__(self, *args: Any, description: str = "", **kwargs: Any) -> None:
+        summary, _, usage = description.partition("\n\n")
         kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, description=summary, epilog=usage, **kwargs)
         if self.add_help:
             self.add_argument("--version", action="version", version=f"%(prog)s {pipeline.__version__}")
 

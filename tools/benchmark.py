@@ -158,7 +158,7 @@ def _run_all(args: argparse.Namespace) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """A parser with one command per kind of measurement."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     commands = parser.add_subparsers(required=True, dest="command", metavar="|".join(_COMMANDS))
     for name, text in _COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text)

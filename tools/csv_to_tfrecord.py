@@ -78,8 +78,7 @@ def _parse_meaning(text: str) -> tuple[str, str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    summary, _, usage = __doc__.partition("\n\n")
-    parser = Parser(description=summary, epilog=usage, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     add(
         "--split",

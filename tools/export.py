@@ -45,8 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    summary, _, usage = __doc__.partition("\n\n")
-    parser = Parser(description=summary, epilog=usage, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     add, path = parser.add_argument, any_path
     add("--run", type=path, required=True, help="a run directory, written by train.py")
     add("--data", type=path, required=True, help="a data set with images of the run's shape, to compare with Keras")

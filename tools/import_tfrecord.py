@@ -43,8 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     from pipeline.convert.read_options import ImageOptions
     from pipeline.convert.tfrecords.config import ImportConfig
 
-    summary, _, usage = __doc__.partition("\n\n")
-    parser = Parser(description=summary, epilog=usage, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument(
         "directory", metavar="DIR", nargs="?", help="holds TFRecords, or folders train, test, ... of them"
     )

@@ -47,8 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    summary, _, usage = __doc__.partition("\n\n")
-    parser = Parser(description=summary, epilog=usage, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="show|audit|verify|repair")
     show = commands.add_parser("show", help="splits, classes, files and where they came from")
     audit = commands.add_parser("audit", help="duplicates, leaks between splits, and differences of splits")

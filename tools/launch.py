@@ -8,7 +8,6 @@ its own, or 75 (start again to resume) if it was killed or lost another worker. 
 saves a checkpoint; a second one kills them.
 """
 
-import argparse
 import contextlib
 import os
 import pathlib
@@ -31,7 +30,7 @@ _STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if h
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the workers that the command line describes; returns the exit code of them all."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     add("--workers", type=int, required=True, metavar="N", help="processes to start")
     add("--log-dir", type=local_path, default="worker-logs", help="worker-K.log go here (default: %(default)s)")

@@ -6,7 +6,6 @@
 Draws about 2,000 rows per second. The same numbers give the same rows; another seed has other writers.
 """
 
-import argparse
 from collections.abc import Sequence
 
 from pipeline.cli import Parser, run_command
@@ -15,7 +14,7 @@ from pipeline.sample.dataset import write_sample_csv
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the CSV that the command line describes."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     add("out", metavar="OUT", help="the CSV file to write; an old one is replaced")
     add("--rows", type=int, default=12_000, help="number of images (default: %(default)s)")

@@ -75,8 +75,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _parser() -> argparse.ArgumentParser:
-    summary, _, usage = __doc__.partition("\n\n")
-    parser = Parser(description=summary, epilog=usage, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     path = any_path
     run_help = "a run directory, written by train.py; repeat it to average the probabilities of several runs"
     parser.add_argument("--run", type=path, required=True, action="append", help=run_help)

@@ -8,7 +8,6 @@ optimizer, history and evaluation must be equal bit for bit. One more run is kil
 its weights must agree to 1e-3. Each epoch must be audited as complete. The exit code is 0 if all of this holds, else 1.
 """
 
-import argparse
 import contextlib
 import csv
 import json
@@ -249,7 +248,7 @@ def _compare(run: Run, whole: Run, exact: bool) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the proof; returns the exit code."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     add("--kills", type=int, default=5, metavar="N", help="per run (default: %(default)s)")
     add("--runs", type=int, default=1, metavar="N", help="runs to kill, at other times each (default: %(default)s)")
