@@ -36,7 +36,6 @@ COMMANDS = {
     "tools/make_sample_csv.py": "kannada-sample",
     "tools/predict.py": "kannada-predict",
     "tools/prove_resume.py": "kannada-prove-resume",
-    "tools/simulate.py": "kannada-simulate",
 }
 # Not in a longer path, and not a file that a message is about.
 _SCRIPT = re.compile(rf"(?<![\w/.\\-])(?:python )?({'|'.join(map(re.escape, COMMANDS))})(?![\w/:])")

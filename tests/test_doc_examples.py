@@ -41,7 +41,7 @@ def command_lines() -> list[str]:
     return sorted({line.partition("  #")[0] for line in lines})
 
 
-# They work without files: one starts workers, one simulates.
+# launch.py works without files: it starts workers.
 @pytest.mark.parametrize("line", [line for line in command_lines() if "launch.py" not in line])
 def test_commands_of_the_docs_have_valid_options(line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -3,9 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pipeline.errors import InputError
-from tools import simulate
-from tools.simulate import Cluster, deal_epoch, simulate_waits
+from tests.helpers.simulation import Cluster, deal_epoch, dealing_table, simulate_waits, waiting_table
 
 SMALL = Cluster(epoch_rows=700_001, per_replica=16, window_calls=4)
 NO_PAUSE, FAST = (0.0, 0.0), [10.0] * 8
@@ -35,20 +33,10 @@ def test_a_host_that_reads_half_of_its_need_halves_the_speed_of_all():
     assert waits.rows == pytest.approx(0.5, abs=0.02)
 
 
-def test_the_command_prints_the_same_tables_for_the_same_seed(capsys):
-    def printed(seed):
-        simulate.main(["--epoch-rows", "200000", "--steps", "200", "--seed", seed])
-        return capsys.readouterr().out
+def test_the_tables_are_the_same_for_the_same_seed():
+    def tables(seed):
+        cluster = Cluster(epoch_rows=200_000, steps=200, seed=seed)
+        return [*dealing_table(cluster), *waiting_table(cluster)]
 
-    first = printed("1")
-    assert "| 0 | 200,000 | 200,000 | 25,000 to 25,000 |" in first
-    assert printed("1") == first != printed("2")
-
-
-@pytest.mark.parametrize(
-    ("option", "message"),
-    [(["--hosts", "0"], "--hosts 0: it must be at least 1"), (["--epoch-rows", "9"], "fewer than a step's 16384")],
-)
-def test_what_cannot_be_simulated_is_refused(option, message):
-    with pytest.raises(InputError, match=message):
-        simulate.main(option)
+    assert any(line.startswith("| 0 | 200,000 | 200,000 | 25,000 to 25,000 |") for line in tables(1))
+    assert tables(1) == tables(1) != tables(2)

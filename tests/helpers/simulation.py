@@ -1,11 +1,10 @@
-"""Simulate a training on many hosts: how pages are dealt to them, and how long they wait for each other.
+"""A training on many hosts, simulated: how pages are dealt to them, and how long they wait for each other.
 
-    python tools/simulate.py --hosts 8 --replicas 8 --step-ms 13.2 --epoch-rows 20000000
+    python -m tests.helpers.simulation  # prints the tables of docs/many-hosts.md
 
 Dealing runs the feed's own arithmetic for an epoch and counts every row. Waiting is a seeded discrete-event simulation:
 a step ends when the slowest replica of all hosts has, and begins when every host has its rows in memory. Step times are
-lognormal, and so are those of reads; a host reads up to two windows ahead, as the stream feed does. The output is
-Markdown.
+lognormal, and so are those of reads; a host reads up to two windows ahead, as the stream feed does.
 """
 
 import dataclasses
@@ -14,8 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.cli import Parser, add_settings, check_settings, run_command, setting, settings_from
-from pipeline.errors import InputError
 from pipeline.feed.order import PageOrder, Steps
 
 _AHEAD = 2  # windows read before one is needed: the one that waits, and the one being read
@@ -28,25 +25,24 @@ _READ_NOISE = 0.2
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-    """What is simulated.
+    """What is simulated; times in milliseconds.
 
-    Raises:
-        InputError: a value is out of its bounds.
+    Args:
+        per_replica: images per replica and step.
+        page_rows: of a page of 256 KiB.
+        window_calls: calls of 8 steps that a window holds.
     """
 
-    hosts: int = setting(8, "workers, each of which streams its share", minimum=1, below=1 << 12)
-    replicas: int = setting(8, "GPUs per host", minimum=1, below=1 << 12)
-    per_replica: int = setting(256, "images per replica and step", minimum=1, below=1 << 20)
-    step_ms: float = setting(13.2, "milliseconds of a step on one replica", minimum=1e-3, below=1e6)
-    reduce_ms: float = setting(1.1, "milliseconds of the all-reduce", minimum=0, below=1e6)
-    epoch_rows: int = setting(20_000_000, "rows that are dealt", minimum=1, below=1 << 31)
-    page_rows: int = setting(301, "rows of a page of 256 KiB", minimum=1, below=1 << 20)
-    window_calls: int = setting(4, "calls of 8 steps that a window holds", minimum=1, below=1 << 20)
-    steps: int = setting(20_000, "steps to simulate", minimum=100, below=1 << 24)
-    seed: int = setting(0, "of all random numbers", minimum=0, below=2**63)
-
-    def __post_init__(self) -> None:
-        check_settings(self)
+    hosts: int = 8
+    replicas: int = 8
+    per_replica: int = 256
+    step_ms: float = 13.2
+    reduce_ms: float = 1.1
+    epoch_rows: int = 20_000_000
+    page_rows: int = 301
+    window_calls: int = 4
+    steps: int = 20_000
+    seed: int = 0
 
     @property
     def window_steps(self) -> int:
@@ -149,22 +145,11 @@ def _slowest_replicas(
         yield from times.max(axis=1).tolist()
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Simulate what the command line describes."""
-    parser = Parser(prog="simulate.py", description=__doc__)
-    add_settings(parser, Cluster)
-    cluster = settings_from(Cluster, parser.parse_args(argv))
-    if cluster.epoch_rows < cluster.batch_size:
-        raise InputError(f"--epoch-rows {cluster.epoch_rows}: fewer than a step's {cluster.batch_size}")
-    for line in (*dealing_table(cluster), "", *waiting_table(cluster)):
-        print(line)
-
-
-def dealing_table(cluster: Cluster, epochs: int = 2) -> Iterator[str]:
+def dealing_table(cluster: Cluster) -> Iterator[str]:
     """The lines of the table of dealing."""
     yield "| epoch | rows | dealt once | rows per host | windows per host | rows read per row trained on |"
     yield "| ---: | ---: | ---: | ---: | ---: | ---: |"
-    for epoch in range(epochs):
+    for epoch in range(2):
         hosts, seen = deal_epoch(cluster, epoch)
         rows, windows, ratios = zip(*hosts, strict=True)
         once = int((seen == 1).sum())
@@ -188,10 +173,5 @@ def waiting_table(cluster: Cluster) -> Iterator[str]:
         yield f"| {noise:.0%} | {text} | {rate:g} times its need | {shares} |"
 
 
-def cli() -> None:
-    """Entry point of the console script."""
-    run_command(main)
-
-
 if __name__ == "__main__":
-    cli()
+    print("\n".join([*dealing_table(Cluster()), "", *waiting_table(Cluster())]))
