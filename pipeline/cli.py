@@ -51,8 +51,8 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, *args: Any, description: str = "", **kwargs: Any) -> None:
         summary, _, usage = description.partition("\n\n")
-        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-        super().__init__(*args, description=summary, epilog=usage, **kwargs)
+        more = {"description": summary, "epilog": usage, "formatter_class": argparse.RawDescriptionHelpFormatter}
+        super().__init__(*args, **{**more, **kwargs})
         if self.add_help:
             self.add_argument("--version", action="version", version=f"%(prog)s {pipeline.__version__}")
 
@@ -102,7 +102,7 @@ def add_settings(parser: argparse.ArgumentParser, cls: type) -> None:
             continue
         if option["group"] not in groups:
             groups[option["group"]] = parser.add_argument_group(option["group"])
-        automatic = any(field.default is value for value in (None, False, True, (), dataclasses.MISSING))
+        automatic = any(field.default is value for value in (None, False, True, (), "", dataclasses.MISSING))
         text = option["help"] if automatic else f"{option['help']} (default: {field.default})"
         annotation = types[field.name]
         kind = (typing.get_args(annotation) or (annotation,))[0]  # int of int | None

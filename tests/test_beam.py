@@ -100,7 +100,7 @@ def test_beam_that_is_not_installed_is_named_with_its_extra(tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"runner": "spark"}, "--runner 'spark' must be local or beam"),
+        ({"runner": "spark"}, "--runner 'spark': choose one of local, beam"),
         ({"beam_args": "--x"}, "--beam-args needs --runner beam"),
         ({"runner": "beam", "workers": 2}, "--workers is for this machine"),
     ],

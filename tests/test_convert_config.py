@@ -17,10 +17,13 @@ from pipeline.format.manifest import Validation
         ({"val_fraction": float("nan")}, "--val-fraction nan"),
         ({"val_fraction": 1e-9}, "validation fraction 1e-09"),
         ({"val_group_size": 10}, "--val-group-size needs"),
-        ({"val_fraction": 0.1, "val_group_size": 0}, "--val-group-size 0 must be 1"),
-        ({"val_fraction": 0.1, "val_group_size": 2**63}, "must be 1 to 9,223,372,036,854,775,807"),
-        ({"val_fraction": 0.1, "splits": (("test", "a"),)}, "no --split train=FILE"),
-        ({"val_fraction": 0.1, "splits": (("train", "a"), ("val", "b"))}, "'val', but --split gives one"),
+        ({"val_fraction": 0.1, "val_group_size": 0}, "--val-group-size 0: it must be at least 1"),
+        ({"val_fraction": 0.1, "val_group_size": 2**63}, "it must be below 9,223,372,036,854,775,808"),
+        (
+            {"val_fraction": 0.1, "splits": (("test", "a"),)},
+            "out of 'train' for a new split 'val'; the data have: test",
+        ),
+        ({"val_fraction": 0.1, "splits": (("train", "a"), ("val", "b"))}, "the data have: train, val"),
         ({"splits": ()}, "no split given"),
         ({"splits": (("tr ain", "a"),)}, "'tr ain'"),
         ({"splits": (("../up", "a"),)}, "'../up'"),
@@ -54,4 +57,4 @@ def test_name_of_the_working_directory(tmp_path, monkeypatch):
 
 def test_validation_is_taken_from_train():
     config = ConvertConfig(splits=(("train", "x"),), out="data", val_fraction=0.1, val_group_size=2**63 - 1, seed=3)
-    assert config.validation == Validation(0.1, 2**63 - 1, "train", 3)
+    assert config.validation(["train"]) == Validation(0.1, 2**63 - 1, "train", 3)

@@ -12,7 +12,7 @@ from pipeline.errors import InputError
         ({"directory": "no/where"}, "no/where: no such directory"),
         ({"tfds": "mnist", "data_dir": "no/where"}, "--data-dir no/where: no such directory"),
         ({"directory": ".", "data_dir": "."}, "--data-dir .: it is for --tfds only"),
-        ({"tfds": "mnist", "val_fraction": 1.5}, "validation fraction 1.5 must lie between 0 and 1"),
+        ({"tfds": "mnist", "val_fraction": 1.5}, "--val-fraction 1.5: it must be below 1"),
         ({"directory": ".", "split": ("train",)}, "--split 'train' must be NAME=PATTERN, as train='part-.'"),
     ],
 )

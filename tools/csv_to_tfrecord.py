@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from pipeline.cli import Parser, add_settings, any_path, run_command, settings_from, with_command_names
+from pipeline.convert.config import ConvertConfig
 from pipeline.convert.read_options import ReadOptions
 from pipeline.data_audit.options import AuditOptions, ConversionAudit
 from pipeline.errors import InputError
@@ -25,28 +26,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Convert as the command line says."""
     started = time.perf_counter()
     args = _parser().parse_args(argv)
-    # After parsing, so that --help and wrong options do not wait for NumPy.
-    from pipeline.convert.config import ConvertConfig
+    # After parsing, so that --help and wrong options are answered sooner.
     from pipeline.convert.converter import convert
     from pipeline.format.summary import summary_text, validation_text
 
-    if args.val_fraction == 0:  # to ConvertConfig it means no validation; typed, it is rather a mistake
-        raise InputError("--val-fraction 0 must lie between 0 and 1; omit it to take no rows")
-    config = ConvertConfig(
+    config = settings_from(
+        ConvertConfig,
+        args,
         splits=tuple(parse_split(text, nameless=args.split_column is not None) for text in args.split),
-        out=args.out,
         read=settings_from(ReadOptions, args),
         labels=tuple(parse_split(text, "--labels") for text in args.labels),
-        split_column=args.split_column,
         split_map=tuple(map(_parse_meaning, args.split_map)),
-        shards=args.shards,
-        workers=args.workers,
-        seed=args.seed,
-        val_fraction=args.val_fraction or 0.0,
-        val_group_size=args.val_group_size,
-        overwrite=args.overwrite,
-        runner=args.runner,
-        beam_args=args.beam_args,
     )
     audit = ConversionAudit(settings_from(AuditOptions, args))
     with stopping("the conversion, which leaves nothing"), _progress_bar() as on_progress:
@@ -90,24 +80,15 @@ def _parser() -> argparse.ArgumentParser:
         "(docs/inputs.md)",
     )
     add("--out", type=any_path, required=True, metavar="DIR", help="the directory to create")
-    splits = parser.add_argument_group("where splits and labels come from").add_argument
-    splits("--split-column", metavar="COLUMN", help="the column that names the split of each row; then --split FILE")
-    splits(
+    add("--labels", action="append", default=[], metavar="NAME=FILE", help="labels of a split in a second file")
+    add(
         "--split-map",
         nargs="+",
         default=[],
         metavar="VALUE=NAME",
-        help="splits that values of that column mean; NAME none ignores rows (default: Training=train, ...)",
+        help="splits that values of --split-column mean; NAME none ignores rows (default: Training=train, ...)",
     )
-    splits("--labels", action="append", default=[], metavar="NAME=FILE", help="labels of a split in a second file")
-    add("--val-fraction", type=float, metavar="F", help="share of each class in train to move to the split val")
-    add("--val-group-size", type=int, metavar="G", help="draw val in groups of G rows, such as those of one writer")
-    add("--seed", type=int, default=0, help="which rows become val (default: %(default)s)")
-    add("--shards", type=int, metavar="N", help="files per split (default: about 128 MiB each)")
-    add("--workers", type=int, metavar="N", help="cores to use (default: all; small files use two threads)")
-    add("--runner", default="local", metavar="NAME", help="local, or beam for Apache Beam (default: %(default)s)")
-    add("--beam-args", default="", metavar="TEXT", help="options of Beam, as --beam-args='--runner FlinkRunner'")
-    add("--overwrite", action="store_true", help="replace the data set in DIR once the new one is complete")
+    add_settings(parser, ConvertConfig)
     add_settings(parser, ReadOptions)
     add_settings(parser, AuditOptions)
     return parser

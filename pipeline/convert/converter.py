@@ -58,7 +58,7 @@ def convert(
     """
     inputs = open_inputs(config, on_notice)
     shape, reading = inputs.image_shape, config.read.reading
-    rules = Rules(config.name, shape, config.shards, config.validation, inputs.classes, reading)
+    rules = Rules(config.name, shape, config.shards, config.validation(inputs.files), inputs.classes, reading)
     workers = _beam_maker(config, on_notice) if config.runner == BEAM else config.workers
     return write_dataset(inputs.files, rules, config.out, config.overwrite, workers, on_progress, on_notice, on_written)
 

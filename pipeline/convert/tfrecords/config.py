@@ -2,23 +2,21 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
 
 from pipeline.cli import setting
-from pipeline.convert.config import MAX_SEED, check_range
+from pipeline.convert.config import DatasetOptions
 from pipeline.convert.read_options import ReadOptions
 from pipeline.convert.tfrecords.files import find_tfrecords
 from pipeline.convert.tfrecords.keys import Keys
 from pipeline.errors import InputError
-from pipeline.format.manifest import MAX_SHARDS, SPLIT_NAME, Validation
+from pipeline.format.manifest import SPLIT_NAME
 from pipeline.remote import is_remote
-from pipeline.splits import TRAIN, VAL, ValidationSampler
 
 _FEATURES = "features of a record"
 
 
 @dataclasses.dataclass(frozen=True)
-class ImportConfig:
+class ImportConfig(DatasetOptions):
     """Options of an import; tools/import_tfrecord.py explains them.
 
     `directory` holds TFRecords; or `tfds` names a data set of TensorFlow Datasets or is its directory. `read` says how
@@ -56,21 +54,14 @@ class ImportConfig:
         choices=("uint8", "uint16", "int32", "int64", "float32", "float64"),
         group=_FEATURES,
     )
-    val_fraction: float | None = setting(None, "share of each class in train to move to the split val", metavar="F")
-    seed: int = setting(0, "which rows become val")
-    shards: int | None = setting(None, "files per split (default: about 128 MiB each)")
-    overwrite: bool = setting(False, "replace the data set in --out, once the new one is complete")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if (self.directory is None) == (self.tfds is None):
             raise InputError("give either a directory of TFRecords or --tfds NAME")
         if self.data_dir is not None and (self.tfds is None or not pathlib.Path(self.data_dir).is_dir()):
             reason = "no such directory" if self.tfds else "it is for --tfds only"
             raise InputError(f"--data-dir {self.data_dir}: {reason}")
-        check_range("--shards", self.shards, MAX_SHARDS)
-        check_range("--seed", self.seed, MAX_SEED, least=0)
-        if self.val_fraction is not None:
-            ValidationSampler(self.val_fraction, self.seed)  # checks the fraction
         if self.directory is not None:
             self.files()
 
@@ -89,12 +80,3 @@ class ImportConfig:
         if is_remote(self.directory or ""):
             raise InputError(f"{self.directory}: TFRecords are imported from local folders only; copy them here first")
         return find_tfrecords(pathlib.Path(self.directory or ""), patterns)
-
-    def validation(self, splits: Sequence[str]) -> Validation:
-        """The rule by which rows move from `train` to `val`."""
-        if self.val_fraction is None:
-            return Validation()
-        if VAL in splits or TRAIN not in splits:
-            held = ", ".join(splits)
-            raise InputError(f"--val-fraction takes rows out of 'train' for a new split 'val'; the data have: {held}")
-        return Validation(self.val_fraction, None, TRAIN, self.seed)
