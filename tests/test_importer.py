@@ -165,8 +165,8 @@ def test_names_as_labels_become_classes_over_all_splits(tmp_path):
     assert read_split(tmp_path / "out", "val")[1].tolist() == [1]
     assert notices == [
         "images from feature image, labels from class, ids from none",
-        "labels are names, which become classes in this order: 'ant', 'bee', 'cat'",
         "split 'validation' is stored as 'val', the name that train.py looks for",
+        "labels are names, which become classes in this order: 'ant', 'bee', 'cat'",
     ]
 
 

@@ -55,6 +55,15 @@ def open_inputs(config: ConvertConfig, on_notice: OnNotice | None = None) -> Inp
     _check_splits(config, opened, note)
     if any(not isinstance(file, CsvFile) and has_class_names(file) for _, file in opened):
         opened = [(name, with_text_labels(file)) for name, file in opened]
+    return agree(opened, config.read, note)
+
+
+def agree(opened: Sequence[tuple[str, Opened]], options: ReadOptions, note: OnNotice) -> Inputs:
+    """Opened files of splits, in the order given, as the sources of one data set.
+
+    Raises:
+        InputError: they have other images, labels or ids than the first.
+    """
     names = find_class_names([file for _, file in opened if not isinstance(file, CsvFile)])
     if names is not None:
         note(class_note(names))
@@ -62,14 +71,14 @@ def open_inputs(config: ConvertConfig, on_notice: OnNotice | None = None) -> Inp
     shapes: list[Shape] = []
     files: dict[str, list[SourceFile]] = {name: [] for name, _ in opened}
     for name, file in opened:
-        source = file if isinstance(file, CsvFile) else TableFile(file, config.read, classes)
-        shapes.append(image_shape_of(source, config.read))
+        source = file if isinstance(file, CsvFile) else TableFile(file, options, classes)
+        shapes.append(image_shape_of(source, options))
         if shapes[-1] != shapes[0]:
             own, first = (" x ".join(map(str, shape)) for shape in (shapes[-1], shapes[0]))
             raise InputError(f"{file.path}: images of {own}, but {opened[0][1].path} has {first}; all need one shape")
         files[name].append(source)
     for name, group in files.items():
-        check_same_roles(name, group)
+        _check_same_roles(name, group)
     return Inputs(files, shapes[0], names)
 
 
@@ -84,7 +93,7 @@ def image_shape_of(file: CsvFile | TableFile, options: ReadOptions) -> Shape:
     return infer_image_shape(file.first_line, file.columns.num_pixels, options.image_shape)
 
 
-def check_same_roles(split: str, files: Sequence[SourceFile]) -> None:
+def _check_same_roles(split: str, files: Sequence[SourceFile]) -> None:
     """Refuse files of one split of which some have labels, or ids, and some have none."""
     for role, given in (("label", [file.has_labels for file in files]), ("id", [file.has_ids for file in files])):
         if len(set(given)) > 1:

@@ -8,12 +8,10 @@ import functools
 import pathlib
 from typing import Any
 
-from pipeline.convert.classes import class_note, find_class_names
 from pipeline.convert.config import dataset_name
 from pipeline.convert.converter import OnNotice, OnWritten, write_dataset
-from pipeline.convert.inputs import check_same_roles
+from pipeline.convert.inputs import agree
 from pipeline.convert.plan import Labels, Rules
-from pipeline.convert.table import TableFile
 from pipeline.convert.tfrecords.config import ImportConfig
 from pipeline.errors import InputError
 from pipeline.format.manifest import MAX_CLASSES, Manifest
@@ -36,33 +34,24 @@ def import_dataset(
     """
     note = on_notice or (lambda _: None)
     readers = (_open_records if config.tfds is None else _open_tfds)(config)
-    every = [reader for group in readers.values() for reader in group]
-    for line in dict.fromkeys([*config.read.notes, *(line for reader in every for line in reader.notes)]):
+    opened = [(stored_name(split), reader) for split, group in readers.items() for reader in group]
+    for line in dict.fromkeys([*config.read.notes, *(line for _, reader in opened for line in reader.notes)]):
         note(line)
-    names = find_class_names(every)
-    if names is not None:
-        note(class_note(names))
-    places = {name: place for place, name in enumerate(names or ())}
-    inputs: dict[str, list[TableFile]] = {}
-    for line in split_notes(readers, any(reader.has_labels for reader in every)):
+    for line in split_notes(readers, any(reader.has_labels for _, reader in opened)):
         note(line)
     of_train = readers.get(TRAIN, [])
     if of_train and config.label_key is None and not any(reader.has_labels for reader in of_train):
         raise InputError(f"{of_train[0].path}: no labels, which {TRAIN!r} needs; {of_train[0].label_advice}")
-    for split, group in readers.items():
-        files = [TableFile(reader, config.read, places) for reader in group]
-        inputs.setdefault(stored_name(split), []).extend(files)
-    for split, files in inputs.items():
-        check_same_roles(split, files)
+    inputs = agree(opened, config.read, note)
     rules = Rules(
         dataset_name(config.out),
-        next(iter(inputs.values()))[0].image_shape,
+        inputs.image_shape,
         config.shards,
-        config.validation(tuple(inputs)),
-        functools.partial(_classes, names or _names_beside(config.directory)),
+        config.validation(inputs.files),
+        functools.partial(_classes, inputs.class_names or _names_beside(config.directory)),
     )
     return write_dataset(
-        inputs, rules, config.out, config.overwrite, workers=1, on_notice=on_notice, on_written=on_written
+        inputs.files, rules, config.out, config.overwrite, workers=1, on_notice=on_notice, on_written=on_written
     )
 
 
