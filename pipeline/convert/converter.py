@@ -13,22 +13,21 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
-import numpy as np
 
 from pipeline.convert.config import BEAM, ConvertConfig
+from pipeline.convert.ids import check_ids, write_text_ids
 from pipeline.convert.inputs import OnNotice, open_inputs
 from pipeline.convert.output import MARK, check_space, new_directory
 from pipeline.convert.pixel_stats import PixelStats
 from pipeline.convert.plan import Plan, Rules, make_plan
-from pipeline.convert.source import SourceFile, changed_error
+from pipeline.convert.source import SourceFile
 from pipeline.convert.task import TaskResult, load_result, result_path, run_tasks
-from pipeline.convert.text_ids import write_text_ids
 from pipeline.convert.workers import Workers, available_cores
-from pipeline.errors import InputError, pluralize
+from pipeline.errors import pluralize
 from pipeline.files import remove
 from pipeline.format.manifest import FILE_NAME, Manifest, Split
 from pipeline.format.tfds_metadata import metadata_files
-from pipeline.remote import file_bytes, is_remote
+from pipeline.remote import is_remote
 from pipeline.splits import TRAIN
 
 OnProgress = Callable[[int, int], None]  # rows done, rows in all
@@ -92,7 +91,7 @@ def write_dataset(
         # Incomplete shards, of workers that Beam replaced; a store has only complete ones.
         for path in [] if is_remote(directory) else directory.glob(".*"):
             remove(path)
-        _check_ids(plan, inputs, results, directory)
+        check_ids(plan, inputs, results, directory)
         stats = _stats(plan, results)
         if 0 < stats.largest <= _DIM and on_notice is not None:
             on_notice(
@@ -161,47 +160,6 @@ def _run(
 
     results = run_tasks(left, directory, workers, advance)
     return [finished[task.index] if task.index in finished else next(results) for task in plan.tasks]
-
-
-def _check_ids(
-    plan: Plan, inputs: Mapping[str, Sequence[SourceFile]], results: Sequence[TaskResult], directory: pathlib.Path
-) -> None:
-    """Refuse an id that occurs twice in an input split."""
-    layout = plan.rules.layout
-    for split, files in inputs.items():
-        of_split = [result for task, result in zip(plan.tasks, results, strict=True) if task.split == split]
-        # The usual case: ascending ids are distinct, so no shard needs to be read.
-        if functools.reduce(operator.add, (result.ids for result in of_split)).increasing:
-            continue
-        ids = []
-        for shard in (shard for result in of_split for shard in result.all_shards):
-            ids.append(layout.decode(file_bytes(directory / shard.name).reshape(-1, layout.stride))[2])
-        values, counts = np.unique(np.concatenate(ids), return_counts=True)
-        if (counts > 1).any():
-            raise _duplicate_error(files, values[counts > 1])
-
-
-def _duplicate_error(files: Sequence[SourceFile], values: np.ndarray) -> InputError:
-    """The error for the first row whose id, one of `values`, an earlier row has."""
-    # Reading everything again for this rare error is cheaper than keeping the place of every id.
-    seen: dict[int, tuple[SourceFile, int]] = {}
-    for file in files:
-        first = 0
-        for block in file.read(file.first_row, None):
-            rows = file.parse(block)
-            ids = np.empty(0, np.int64) if rows.ids is None else rows.ids
-            for row in np.flatnonzero(np.isin(ids, values)).tolist():
-                place, value = (file, first + row), int(ids[row])
-                if value in seen:
-                    here, there = (source.place_of(number) for source, number in (place, seen[value]))
-                    option = getattr(getattr(file, "reader", file), "id_option", "--id-column")
-                    return InputError(
-                        f"{here}: id {value} is a duplicate, also used on {there}; "
-                        f"if these are not ids, give {option} none"
-                    )
-                seen[value] = place
-            first += len(rows.images)
-    return changed_error(files[0].path)  # the shards have a duplicate, the files no longer do
 
 
 def _stats(plan: Plan, results: Sequence[TaskResult]) -> PixelStats:

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import InputError, shorten
+from pipeline.convert.ids import duplicate_id
+from pipeline.errors import InputError
 from pipeline.evaluate import image_grids
 from pipeline.evaluate.predict import Predictions, Predictor, average_predictors, make_predictor
 from pipeline.evaluate.sample_submission import Form
@@ -119,11 +120,7 @@ def _check_distinct(source: Source, ids: np.ndarray) -> None:
     first: dict[Any, int] = {}
     for row, row_id in enumerate(ids.tolist()):
         if first.setdefault(row_id, row) != row:
-            here, there = source.place_of(row), source.place_of(first[row_id])
-            raise InputError(
-                f"{here}: id {shorten(row_id)} is a duplicate, also used on {there}; if these are not ids, give "
-                "--id-column none"
-            )
+            raise duplicate_id(row_id, source.place_of(row), source.place_of(first[row_id]))
 
 
 def _table(ids: np.ndarray, predictions: Predictions, names: Sequence[str]) -> list[str]:
