@@ -51,7 +51,9 @@ class DatasetOptions:
             return Validation()
         if VAL in splits or TRAIN not in splits:
             given = ", ".join(splits)
-            raise InputError(f"--val-fraction takes rows out of 'train' for a new split 'val'; the data have: {given}")
+            raise InputError(
+                f"--val-fraction takes rows out of 'train' for a new split 'val'; the data have: {given}; omit it"
+            )
         return Validation(self.val_fraction, self.val_group_size, TRAIN, self.seed)
 
 
