@@ -213,7 +213,7 @@ def _check_splits(config: ConvertConfig, opened: Sequence[tuple[str, Opened]], n
     given = opened if config.split_column is not None else config.splits
     for line in split_notes((name for name, _ in given), any(file.has_labels for _, file in opened)):
         note(line)
-    config.validation({name for name, _ in opened})  # checks that there is such a split
+    config.validation(dict(opened))  # checks that there is such a split
     of_train = [file for name, file in opened if name == TRAIN]
     if of_train and not any(file.has_labels for file in of_train):
         raise InputError(

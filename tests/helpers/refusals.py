@@ -89,7 +89,7 @@ REFUSALS = {
     "a column of splits has val, and a fraction is to be drawn": (
         TRAINING,
         ["--split-column=Usage", "--val-fraction=0.5"],
-        ["--val-fraction takes rows out of 'train' for a new split 'val'", "the data have: val, train; omit it"],
+        ["--val-fraction takes rows out of 'train' for a new split 'val'", "the data have: train, val; omit it"],
         None,
     ),
     "no row of a split is left": (
