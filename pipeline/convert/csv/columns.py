@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pipeline.convert.csv.pixel_names import channel_order, check_pixel_names
-from pipeline.errors import InputError, shorten
+from pipeline.errors import InputError, list_few, shorten
 from pipeline.format.manifest import MAX_NAME
 
 LABEL_NAMES = ("label", "labels", "class", "target", "digit", "y", "character", "letter", "emotion", "category")
@@ -125,6 +125,17 @@ def find_columns(
     if names and only_images:
         check_pixel_names(where, columns.pixel_names or ())
     return columns
+
+
+def named_column(where: object, role: str, given: str | None, names: Sequence[str]) -> str | None:
+    """The column that the option of a role names, by name or 0-based index; None for "none" and if it is not given."""
+    if given is None or (given.lower() == NONE and given not in names):
+        return None
+    if given not in names and given.isdigit() and int(given) < len(names):
+        return names[int(given)]
+    if given not in names:
+        raise InputError(f"{where}: no column {given!r} for --{role}-column; it has {list_few(names, 8)}")
+    return given
 
 
 def unwanted_columns(names: Sequence[str] | None, label_column: str | None, id_column: str | None) -> list[int]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.convert.compressed import open_text
-from pipeline.convert.csv.columns import ID_NAMES, INDEX_NAME, LABEL_NAMES, NONE
+from pipeline.convert.csv.columns import ID_NAMES, INDEX_NAME, LABEL_NAMES, named_column
 from pipeline.convert.csv.layout import place_of
 from pipeline.convert.csv.strict import is_number
 from pipeline.convert.kinds import PICTURE_SUFFIXES
@@ -110,7 +110,7 @@ def open_list(path: pathlib.Path, options: ReadOptions, split: str, split_column
         splits = {split_column: columns[names[place]]}
         used = [*used, names[place]]
     left = [name for name in names if name not in options.drop_column]
-    identity = _given(path, "id", options.id_column, names)
+    identity = named_column(path, "id", options.id_column, names)
     if options.id_column is None:
         identity = next((name for name in left if name.lower() in ID_NAMES), None)
     # Neither the index that pandas writes nor a separator at the end of each row is a label.
@@ -214,7 +214,7 @@ def _fields(path: pathlib.Path, pattern: str, names: Sequence[str]) -> list[str]
 def _label(path: pathlib.Path, candidates: Sequence[str], given: str | None, names: Sequence[str]) -> str | None:
     """The label's column: as given, by its name, or the only one that is left."""
     if given is not None:
-        return _given(path, "label", given, names)
+        return named_column(path, "label", given, names)
     found = [name for name in candidates if name.lower() in LABEL_NAMES]
     others = found or [name for name in candidates if name.lower() not in ID_NAMES]
     if len(others) > 1:
@@ -239,14 +239,3 @@ def _one_hot(
             )
         labels += ones
     return labels
-
-
-def _given(path: pathlib.Path, role: str, given: str | None, names: Sequence[str]) -> str | None:
-    """The column that an option names, by its name or index."""
-    if given is None or (given.lower() == NONE and given not in names):
-        return None
-    if given not in names and given.isdigit() and int(given) < len(names):
-        return names[int(given)]
-    if given not in names:
-        raise InputError(f"{path}: no column {given!r} for --{role}-column; it has {list_few(names, 5)}")
-    return given

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.convert.csv.columns import ID_NAMES, LABEL_NAMES, NONE, find_columns
+from pipeline.convert.csv.columns import ID_NAMES, LABEL_NAMES, NONE, find_columns, named_column
 from pipeline.convert.read_options import ReadOptions
 from pipeline.convert.readers.column_reader import Block, ColumnReader
 from pipeline.convert.readers.labels import as_labels, as_names
@@ -158,11 +158,9 @@ def _features(schema: Any) -> dict[str, dict]:
 
 def _role(path: pathlib.Path, role: str, given: str | None, known: tuple[str, ...], names: list[str]) -> str | None:
     """The column of a role: as given, or by its usual names."""
-    if given is not None and given not in names:
-        if given.lower() == NONE:
-            return None
-        raise InputError(f"{path}: no column {given!r} for --{role}-column; it has {list_few(names, 8)}")
-    found = [name for name in names if name.lower() in known] if given is None else [given]
+    if given is not None:
+        return named_column(path, role, given, names)
+    found = [name for name in names if name.lower() in known]
     if len(found) > 1:
         raise InputError(f"{path}: columns {list_few(found, 5)} could each be the {role}; choose with --{role}-column")
     return found[0] if found else None

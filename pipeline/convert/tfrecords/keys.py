@@ -1,7 +1,7 @@
 """Which features of foreign tf.train.Examples are image, label and id: by their usual names, or as given."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from pipeline.errors import InputError, list_few, size_text
@@ -53,16 +53,7 @@ def find_keys(where: str, features: Features, given: Keys) -> Keys:
     Raises:
         InputError: there is no image, or a given key is missing; the message lists the keys.
     """
-    image = _find(where, features, "image", given.image, IMAGE_KEYS)
-    if image is None:
-        raise InputError(
-            f"{where}: no feature is known to be an image; choose with --image-key: {list_features(features)}"
-        )
-    keys = Keys(
-        image,
-        _find(where, features, "label", given.label, LABEL_KEYS),
-        _find(where, features, "id", given.id, ID_KEYS),
-    )
+    keys = choose_keys(where, features, given, list_features(features))
     _check_kinds(where, features, keys)
     return keys
 
@@ -82,14 +73,24 @@ def list_features(features: Features) -> str:
     return list_few([f"{key} ({feature.text})" for key, feature in sorted(features.items())], 20) or "it has none"
 
 
-def _find(where: str, features: Features, role: str, given: str | None, known: Sequence[str]) -> str | None:
-    if given is None:
-        return next((key for key in known if key in features), None)
-    if given in features:
-        return given
-    if given.lower() == NONE and role != "image":
-        return None
-    raise InputError(f"{where}: no feature {given!r} for --{role}-key; it has {list_features(features)}")
+def choose_keys(where: str, names: Collection[str], given: Keys, listed: str) -> Keys:
+    """The keys of image, label and id among the names of features, as given or usual; `listed` is how errors list them.
+
+    Raises:
+        InputError: a given key is missing, or no feature is known to be an image.
+    """
+    found = []
+    for role, own, known in (
+        ("image", given.image, IMAGE_KEYS),
+        ("label", given.label, LABEL_KEYS),
+        ("id", given.id, ID_KEYS),
+    ):
+        if own is not None and own not in names and (own.lower() != NONE or role == "image"):
+            raise InputError(f"{where}: no feature {own!r} for --{role}-key; it has {listed}")
+        found.append(next((key for key in (known if own is None else [own]) if key in names), None))
+    if found[0] is None:
+        raise InputError(f"{where}: no feature is known to be an image; choose with --image-key: {listed}")
+    return Keys(*found)
 
 
 def _check_kinds(where: str, features: Features, keys: Keys) -> None:

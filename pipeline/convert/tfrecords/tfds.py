@@ -1,5 +1,6 @@
 """Data sets of TensorFlow Datasets, in whatever format it stored them. Importing this module imports TensorFlow."""
 
+import dataclasses
 import itertools
 import logging
 import math
@@ -15,7 +16,7 @@ from pipeline.convert.read_options import ReadOptions
 from pipeline.convert.readers.column_reader import Block, ColumnReader
 from pipeline.convert.readers.labels import as_labels
 from pipeline.convert.readers.pictures import fit_picture
-from pipeline.convert.tfrecords.keys import ID_KEYS, IMAGE_KEYS, LABEL_KEYS, NONE, Keys
+from pipeline.convert.tfrecords.keys import Keys, choose_keys
 from pipeline.errors import InputError, list_few
 
 _BLOCK_BYTES = 8 << 20
@@ -45,11 +46,8 @@ class TfdsReader(ColumnReader):
         features = dict(info.features)
         pair = info.supervised_keys if info.supervised_keys and len(info.supervised_keys) == 2 else (None, None)
         image, label = (key if isinstance(key, str) else None for key in pair)
-        found = self._find("image", keys.image or image, features, IMAGE_KEYS)
-        self._label = self._find("label", keys.label or label, features, LABEL_KEYS)
-        self._id = self._find("id", keys.id, features, ID_KEYS)
-        if found is None:
-            raise InputError(f"{self.path}: no feature is known to be an image; give --image-key: {_list(features)}")
+        given = Keys(keys.image or image, keys.label or label, keys.id)
+        found, self._label, self._id, _ = dataclasses.astuple(choose_keys(directory, features, given, _list(features)))
         self.label_advice = f"choose with --label-key, or none: {_list(features)}"
         self._images = [found]
         names = getattr(features.get(self._label), "names", None)
@@ -101,13 +99,6 @@ class TfdsReader(ColumnReader):
 
     def _column(self, block: Block, name: str) -> np.ndarray:
         return as_labels(f"{self.path}, feature {name}", np.array([example[name] for example in block.rows]))
-
-    def _find(self, role: str, given: str | None, features: dict[str, Any], known: tuple[str, ...]) -> str | None:
-        if given is None:
-            return next((key for key in known if key in features), None)
-        if given not in features and given.lower() != NONE:
-            raise InputError(f"{self.path}: no feature {given!r} for --{role}-key; it has {_list(features)}")
-        return given if given in features else None
 
     def _find_shape(self, feature: Any) -> Shape:
         shape = (*feature.shape, 1)[:3] if feature.shape is not None and len(feature.shape) in (2, 3) else ()
