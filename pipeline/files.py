@@ -8,7 +8,6 @@ import pathlib
 import re
 import secrets
 import shutil
-import stat
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 
@@ -20,13 +19,6 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # of some network file 
 _WORKSPACE = re.compile(r"\.(?P<name>.+)\.partial-[0-9a-f]{8}")
 _LOCK, _OLD = ".writer-lock", ".replaced"  # in a workspace
 _READ_BYTES = 4 << 20
-_KINDS = {
-    stat.S_IFREG: "a regular file",
-    stat.S_IFDIR: "a directory",
-    stat.S_IFLNK: "a symbolic link",
-    stat.S_IFIFO: "a FIFO",
-    stat.S_IFSOCK: "a socket",
-}
 
 
 @contextlib.contextmanager
@@ -182,7 +174,8 @@ def locked(path: str | os.PathLike, busy: str) -> Iterator[bool]:
         at_path: list[bool] = []
 
         def look(handle: int, seen: list[bool] = at_path) -> None:
-            seen.append(_is_at(handle, path))
+            with contextlib.suppress(FileNotFoundError):
+                seen.append(os.path.samestat(os.fstat(handle), pathlib.Path(path).stat()))
 
         lock = filelock.FileLock(
             path,
@@ -202,7 +195,7 @@ def locked(path: str | os.PathLike, busy: str) -> Iterator[bool]:
             yield False
             return
         try:
-            if at_path[0]:  # else its last holder removed or moved it between the lock's open and its lock
+            if any(at_path):  # else its last holder removed or moved it between the lock's open and its lock
                 yield True
                 return
         finally:
@@ -225,7 +218,8 @@ def full_disk_explained(path: pathlib.Path, written: pathlib.Path, size: int | N
         # The words, because HDF5 and TensorFlow do not pass on the number.
         reason = next((text for text in map(os.strerror, _FULL) if text in str(error)), None)
         if reason is not None:
-            needed = f"{size:,} bytes" if size is not None else f"more than {_bytes_in(written):,} bytes"
+            so_far = sum(file.stat().st_size for file in (written, *written.rglob("*")) if file.is_file())
+            needed = f"{size:,} bytes" if size is not None else f"more than {so_far:,} bytes"
             remove(written)  # first, so that what it took counts as free
             free = shutil.disk_usage(path.parent).free
             raise InputError(
@@ -281,21 +275,10 @@ def _move_back(old: pathlib.Path, path: pathlib.Path) -> None:
         raise InputError(f"{path}: replaced by another program meanwhile; its earlier content is now {kept}") from error
 
 
-def _is_at(handle: int, path: str | os.PathLike) -> bool:
-    with contextlib.suppress(FileNotFoundError):
-        return os.path.samestat(os.fstat(handle), pathlib.Path(path).stat())
-    return False
-
-
 def _kind(path: pathlib.Path) -> str | None:
-    with contextlib.suppress(FileNotFoundError):
-        return _KINDS.get(stat.S_IFMT(path.lstat().st_mode), "a device")
-    return None
-
-
-def _bytes_in(path: pathlib.Path) -> int:
-    files = path.rglob("*") if path.is_dir() else [path]
-    return sum(file.stat().st_size for file in files if file.is_file())
+    if path.is_symlink() or not path.exists():
+        return "a symbolic link" if path.is_symlink() else None
+    return "a directory" if path.is_dir() else "a regular file" if path.is_file() else "a device or a FIFO"
 
 
 def _sync(path: pathlib.Path) -> None:

@@ -18,8 +18,8 @@ from tools import benchmark, csv_to_tfrecord, make_sample_csv
         ("step --batch-size 16 15 --devices 2", "--batch-size 15 does not divide among 2 replicas"),
         ("step --rounds 0", "^--rounds 0: it must be at least 1$"),
         ("step --seconds nan", "^--seconds nan: it must be above 0 and below 3600$"),
-        ("feed --json .", r"^--json \.: give a file in an existing directory$"),
-        ("feed --json absent/results.json", "^--json absent/results.json: give a file in an existing directory$"),
+        ("feed --json .", r"^\.: a directory, not a regular file; choose another path$"),
+        ("feed --json absent/results.json", "^absent/results.json: no directory absent; create it first$"),
         ("all --out absent", "absent: not a directory; create it first"),
     ],
 )

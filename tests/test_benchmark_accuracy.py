@@ -150,7 +150,7 @@ def test_the_tutorial_s_program_draws_the_split_val_as_the_conversion_did(tmp_pa
         ("--seeds 0", "^--seeds 0: it must be at least 1$"),
         ("--recipe fast slow", "^--recipe slow: choose one of tutorial, fast, best, or name a TOML or JSON file$"),
         ("--csv absent.csv", "^--csv absent.csv: no such file$"),
-        ("--out absent/results.json", "^--out absent/results.json: give a file in an existing directory$"),
+        ("--out absent/results.json", "^absent/results.json: no directory absent; create it first$"),
         ("--holdout some", "^--holdout 'some': give split, "),
         ("--holdout none", "^--holdout none: hold out rows to validate, such as random:0.1$"),
     ],

@@ -104,7 +104,7 @@ def test_the_cases_ask_for_the_aims_first_and_for_nothing_twice():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--out .", r"--out \.: give a file in an existing directory"),
+        ("--out .", r"^\.: a directory, not a regular file"),
         ("--out new.json --budget 0", "--budget 0.0: it must be above 0 and below 86400"),
     ],
 )

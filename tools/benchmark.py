@@ -24,7 +24,7 @@ from pipeline.benchmark.tutorial_program import check_target
 from pipeline.cli import Parser, any_path, local_path, run_command
 from pipeline.errors import InputError
 from pipeline.feed.plan import FEEDS
-from pipeline.files import check_writable_file, write_text
+from pipeline.files import check_output_file, write_text
 from pipeline.format.manifest import load_manifest
 from pipeline.train.config import PRECISIONS, SCALES, STRATEGIES, TrainConfig
 from pipeline.train.environment import import_tensorflow
@@ -61,19 +61,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.json = args.out
         if not 0 < args.budget < 86400:
             raise InputError(f"--budget {args.budget}: it must be above 0 and below 86400")
-    _check_output("--out" if args.command == "gpu" else "--json", args.json)
+    if args.json is not None:
+        check_output_file(args.json)
     results = _measure_gpu(args) if args.command == "gpu" else _measure(args)
     print(results.to_markdown())
     if args.json is not None and args.command != "gpu":
         write_text(args.json, results.to_json())
     return 0
-
-
-def _check_output(option: str, path: pathlib.Path | None) -> None:
-    if path is not None and (path.is_dir() or not path.parent.is_dir()):
-        raise InputError(f"{option} {path}: give a file in an existing directory")
-    if path is not None:
-        check_writable_file(path)
 
 
 def _measure(args: argparse.Namespace) -> Any:
@@ -114,7 +108,8 @@ def _run_accuracy(args: argparse.Namespace) -> int:
         raise InputError(f"--seeds {args.seeds}: it must be at least 1")
     if args.csv is not None and not args.csv.is_file():
         raise InputError(f"--csv {args.csv}: no such file")
-    _check_output("--out", args.out)
+    if args.out is not None:
+        check_output_file(args.out)
     names = ("data", "holdout", "strategy", "devices", "precision")
     common = {name: getattr(args, name) for name in names}
     common["run_dir"] = pathlib.Path("benchmark")  # runs get temporary directories
