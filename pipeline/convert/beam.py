@@ -5,7 +5,6 @@ result is a file in the output directory that appears as a whole: a retried elem
 """
 
 import contextlib
-import importlib.util
 import os
 import pathlib
 import pickle
@@ -21,7 +20,7 @@ from typing import Any
 from pipeline.convert.source import Scan
 from pipeline.convert.task import TaskResult
 from pipeline.convert.workers import Item, Result, Workers
-from pipeline.errors import InputError, TryAgainError, shorten
+from pipeline.errors import InputError, TryAgainError
 from pipeline.remote import as_path, is_remote
 
 _SUFFIX = ".pickle"
@@ -35,16 +34,12 @@ class BeamWorkers(Workers):
         directory: the output's, which all workers see under this path.
         arguments: Beam's options as its command line has them, such as "--runner FlinkRunner".
         on_notice: called with a line of the counters at the end.
-
-    Raises:
-        InputError: apache-beam is not installed, or it rejects an option.
     """
 
     def __init__(
         self, directory: pathlib.Path, arguments: str = "", on_notice: Callable[[str], None] | None = None
     ) -> None:
         super().__init__(1)
-        check_beam(arguments)
         self.processes = True  # a task per element, not blocks of one
         self.counters: dict[str, int] = {}
         self._directory, self._arguments, self._on_notice = directory, shlex.split(arguments), on_notice
@@ -104,16 +99,6 @@ class BeamWorkers(Workers):
                 if counter.key.metric.namespace == "convert":
                     name = counter.key.metric.name
                     self.counters[name] = self.counters.get(name, 0) + counter.result
-
-
-def check_beam(arguments: str) -> None:
-    """Raise InputError if Beam is not installed or its options cannot be split into words."""
-    if importlib.util.find_spec("apache_beam") is None:
-        raise InputError("--runner beam needs apache-beam: pip install 'kannada-pipeline[beam]'")
-    try:
-        shlex.split(arguments)
-    except ValueError as error:
-        raise InputError(f"--beam-args {shorten(arguments)}: {error}; close the quotes") from error
 
 
 @contextlib.contextmanager

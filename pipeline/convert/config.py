@@ -1,14 +1,16 @@
 """Options of a conversion, checked before anything is read."""
 
 import dataclasses
+import importlib.util
 import os
 import pathlib
 import re
+import shlex
 from collections.abc import Collection, Sequence
 
 from pipeline.cli import check_settings, setting
 from pipeline.convert.read_options import ReadOptions
-from pipeline.errors import InputError
+from pipeline.errors import InputError, shorten
 from pipeline.format.manifest import MAX_SHARDS, SPLIT_NAME, Validation
 from pipeline.remote import as_path, is_remote
 from pipeline.splits import TRAIN, VAL, ValidationSampler, stored_name
@@ -91,15 +93,26 @@ class ConvertConfig(DatasetOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_splits()
-        if self.runner == BEAM and self.workers is not None:
-            raise InputError("--workers is for this machine; give Beam's own option in --beam-args")
-        if self.beam_args and self.runner != BEAM:
-            raise InputError("--beam-args needs --runner beam")
+        self._check_runner()
         if not self.name:  # "/", or a name without a single letter or digit
             raise InputError(f"--out {str(self.out)!r}: the directory needs a name")
         longest = max(map(len, self.split_names)) + len(self.name)
         if longest > _MAX_NAME_BYTES:
             raise InputError(f"--out and a split's name have {longest} characters; file names allow {_MAX_NAME_BYTES}")
+
+    def _check_runner(self) -> None:
+        if self.beam_args and self.runner != BEAM:
+            raise InputError("--beam-args needs --runner beam")
+        if self.runner != BEAM:
+            return
+        if self.workers is not None:
+            raise InputError("--workers is for this machine; give Beam's own option in --beam-args")
+        if importlib.util.find_spec("apache_beam") is None:
+            raise InputError("--runner beam needs apache-beam: pip install 'kannada-pipeline[beam]'")
+        try:
+            shlex.split(self.beam_args)
+        except ValueError as error:
+            raise InputError(f"--beam-args {shorten(self.beam_args)}: {error}; close the quotes") from error
 
     def _check_splits(self) -> None:
         if not self.splits:

@@ -58,7 +58,11 @@ def convert(
     inputs = open_inputs(config, on_notice)
     shape, reading = inputs.image_shape, config.read.reading
     rules = Rules(config.name, shape, config.shards, config.validation(inputs.files), inputs.classes, reading)
-    workers = _beam_maker(config, on_notice) if config.runner == BEAM else config.workers
+    workers: int | MakePool | None = config.workers
+    if config.runner == BEAM:
+        from pipeline.convert.beam import BeamWorkers
+
+        workers = functools.partial(BeamWorkers, arguments=config.beam_args, on_notice=on_notice)
     return write_dataset(inputs.files, rules, config.out, config.overwrite, workers, on_progress, on_notice, on_written)
 
 
@@ -107,13 +111,6 @@ def write_dataset(
         for task in plan.tasks:  # the results served resuming, and are not part of a data set
             result_path(task.index, directory).unlink(missing_ok=True)
     return manifest
-
-
-def _beam_maker(config: ConvertConfig, on_notice: OnNotice | None) -> MakePool:
-    from pipeline.convert.beam import BeamWorkers, check_beam
-
-    check_beam(config.beam_args)  # before anything is created
-    return lambda directory: BeamWorkers(directory, config.beam_args, on_notice)
 
 
 def make_workers(inputs: Mapping[str, Sequence[SourceFile]], workers: int | None) -> Workers:

@@ -117,7 +117,7 @@ def make_plan(inputs: Mapping[str, Sequence[SourceFile]], rules: Rules, workers:
         InputError: a file has no rows, too many classes, or a split would have no rows.
     """
     scans = _scan(inputs, workers)
-    values = _distinct(np.concatenate([_distinct(scan.labels) for group in scans.values() for scan in group]))
+    values = np.unique(np.concatenate([np.unique(scan.labels) for group in scans.values() for scan in group]))
     labels, names = rules.classes(tuple(values[values >= 0].tolist()))
     if len(labels) > MAX_CLASSES:
         file = next(scan.file for group in scans.values() for scan in group if scan.file.has_labels)
@@ -164,12 +164,6 @@ def _join(file: SourceFile, stretches: Sequence[Scan]) -> _FileScan:
         raise InputError(f"{file.path}: has no rows")
     digest = hashlib.sha256(b"".join(stretch.digest for stretch in stretches)).hexdigest()
     return _FileScan(file, tuple(marks), np.concatenate([stretch.labels for stretch in stretches]), digest)
-
-
-def _distinct(values: np.ndarray) -> np.ndarray:
-    """`np.unique`, whose first call imports numpy.ma, which takes as long as sorting a million labels."""
-    ordered = np.sort(values)
-    return ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])]
 
 
 def _draw(rule: Validation, split: str, group: Sequence[_FileScan]) -> np.ndarray | None:
