@@ -136,7 +136,7 @@ def _do(payload: bytes, scratch: str) -> None:
     try:
         result = function(item)
     except InputError as error:
-        result = error
+        result = InputError(str(error))  # without its cause, which some packages let pickle take along
     _count(result)
     if is_remote(directory):
         _path(directory, index).write_bytes(pickle.dumps(result))
