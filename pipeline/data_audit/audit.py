@@ -167,7 +167,8 @@ def audit(directory: str | os.PathLike, manifest: Manifest, near_duplicates: boo
     base = TRAIN if TRAIN in table.names else table.names[0]
     counts = {name: np.array(split.class_counts) for name, split in manifest.splits.items() if split.labelled}
     others = [name for name in table.names if name != base]
-    sampled = {name: values[~np.isnan(values[:, 0])] for name, values in _by_split(table).items()}
+    intensity = {name: table.intensity[table.rows_of(name)] for name in table.names}
+    sampled = {name: values[~np.isnan(values[:, 0])] for name, values in intensity.items()}
     return Audit(
         table=table,
         base=base,
@@ -176,10 +177,6 @@ def audit(directory: str | os.PathLike, manifest: Manifest, near_duplicates: boo
         classes={name: class_drift(counts[name], counts[base]) for name in others if name in counts and base in counts},
         intensity={name: intensity_drift(sampled[name], sampled[base]) for name in others},
     )
-
-
-def _by_split(table: RowTable) -> dict[str, np.ndarray]:
-    return {name: table.intensity[table.rows_of(name)] for name in table.names}
 
 
 def _rows(count: int) -> str:

@@ -16,7 +16,7 @@ from pipeline.convert.inputs import notes_of
 from pipeline.convert.open_file import open_file
 from pipeline.convert.read_options import ReadOptions
 from pipeline.convert.readers.pictures import read_picture
-from pipeline.convert.table import Reader, TableFile
+from pipeline.convert.table import Block, Reader, TableFile
 from pipeline.errors import InputError, pluralize
 from pipeline.evaluate.predict import Rows
 from pipeline.evaluate.saved_run import SavedRun, shape_text
@@ -73,16 +73,16 @@ def open_csv(run: SavedRun, path: pathlib.Path, options: ReadOptions = ReadOptio
     """
     added = {} if as_is else _as_trained(run, options)
     options = dataclasses.replace(options, **added)
-    file = open_file(path, options, split="test")
+    file: Any = open_file(path, options, split="test")
     notes = notes_of(file)
     if added:
         given = " ".join(_option_text(name, value) for name, value in added.items())
         notes = [*notes, f"read as the training data were, with {given}; --as-is reads the file without"]
     if isinstance(file, CsvFile):
         _check_num_pixels(run, path, file.columns.num_pixels)
-        return Source(path.name, _csv_rows(file, run), None, not file.has_ids, None, file.place_of, False, notes)
-    table = _open_table(run, file, options)
-    return Source(path.name, _table_rows(table, run), None, not file.has_ids, None, table.place_of, False, notes)
+    else:
+        file = _open_table(run, file, options)
+    return Source(path.name, _rows_of(file, run), None, not file.has_ids, None, file.place_of, False, notes)
 
 
 def _as_trained(run: SavedRun, options: ReadOptions) -> dict[str, Any]:
@@ -174,26 +174,25 @@ def _open_table(run: SavedRun, reader: Reader, options: ReadOptions) -> TableFil
     return table
 
 
-def _csv_rows(file: CsvFile, run: SavedRun) -> Iterator[Rows]:
-    first = 0
-    # One block at a time, so that a CSV of any size is predicted in little memory.
-    for rows in file.read_blocks():
-        end = first + len(rows.images)
-        ids = np.arange(first, end) if rows.ids is None else rows.ids
-        yield rows.images, _classes_of(rows.labels, first, end, file, run), ids
+def _rows_of(file: CsvFile | TableFile, run: SavedRun) -> Iterator[Rows]:
+    first, block = 0, None  # type: int, Any
+    # One block at a time, so that a file of any size is predicted in little memory.
+    for block in file.read(file.first_row, None):
+        images, labels, ids = file.parse(block) if isinstance(file, CsvFile) else _parse(file, block)
+        end = first + len(images)
+        yield images, _classes_of(labels, first, end, file, run), np.arange(first, end) if ids is None else ids
         first = end
+    if not first:
+        raise InputError(f"{file.path}: has no rows")
 
 
-def _table_rows(table: TableFile, run: SavedRun) -> Iterator[Rows]:
-    names = table.reader.class_names
-    for block in table.read(table.first_row, None):
-        # Without labels: their names are compared with the run's here, not with other files of a conversion.
-        images = table.parse(block._replace(rows=block.rows._replace(labels=None))).images
-        labels, end = block.rows.labels, block.first + len(images)
-        if labels is not None and names is not None:
-            labels = np.array([names[label] for label in labels.tolist()], object)
-        ids = np.arange(block.first, end) if block.rows.ids is None else block.rows.ids
-        yield images, _classes_of(labels, block.first, end, table, run), ids
+def _parse(table: TableFile, block: Block) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """Images, labels and ids; the labels are compared with the run's classes, not with other files of a conversion."""
+    images = table.parse(block._replace(rows=block.rows._replace(labels=None))).images
+    labels, names = block.rows.labels, table.reader.class_names
+    if labels is not None and names is not None:
+        labels = np.array([names[label] for label in labels.tolist()], object)
+    return images, labels, block.rows.ids
 
 
 def _classes_of(

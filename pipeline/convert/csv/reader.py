@@ -112,20 +112,6 @@ class CsvFile:
         yield from self._blocks(start.offset, stop)
         check_unchanged(self.path, self.identity)
 
-    def read_blocks(self) -> Iterator[Rows]:
-        """All rows of the file in order.
-
-        Raises:
-            InputError: at the first invalid line, or if there are no rows.
-        """
-        num_rows = 0
-        for block in self.read(self.first_row, None):
-            rows = self.parse(block)
-            num_rows += len(rows.images)
-            yield rows
-        if not num_rows:
-            raise InputError(f"{self.path}: has no rows")
-
     def parse(self, block: Block) -> Rows:
         """The rows of a block.
 
@@ -209,12 +195,9 @@ class CsvFile:
 
     def _split_first_line(self, line: bytes) -> list[str]:
         try:
-            fields = split_line(0, line)
+            return split_line(0, line)
         except LineError as error:
             raise InputError(f"{self.first_line}: {error}") from error
-        if len(fields) == 1 and (separator := next((mark for mark in ";\t|" if mark in fields[0]), None)):
-            raise InputError(f"{self.first_line}: values are separated by {separator!r}; separate them by commas")
-        return fields
 
 
 def _cut_lines(stream: io.RawIOBase, offset: int, stop: int | None, block_bytes: int, max_line: int) -> Iterator[Block]:
