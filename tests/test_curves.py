@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from pipeline.evaluate.curves import CURVES, curves
 from pipeline.evaluate.figures import BLUE
@@ -39,3 +40,17 @@ def test_a_curve_has_a_point_per_step(tmp_path):
     before = count_pixels(tmp_path / "curve_loss.png", blue)
     curves(history, steps, tmp_path)
     assert count_pixels(tmp_path / "curve_loss.png", blue) > 5 * before > 0 and BLUE == "#0072B2"
+
+
+@pytest.mark.parametrize(("first", "last"), [(0.37, 0.31), (2.6, 0.36), (2.3, 0.0001)])
+def test_the_axis_of_the_loss_has_plain_numbers(tmp_path, monkeypatch, first, last):
+    labels, save = [], Figure.savefig
+
+    def read_and_save(figure, *args, **kwargs):
+        labels.extend(label.get_text() for label in figure.axes[0].yaxis.get_ticklabels(which="both"))
+        save(figure, *args, **kwargs)
+
+    monkeypatch.setattr(Figure, "savefig", read_and_save)
+    curves([{"epoch": k, "step": 40 * k, "loss": loss} for k, loss in ((1, first), (2, last))], [], tmp_path)
+    values = [float(label.replace("\N{MINUS SIGN}", "-")) for label in labels if label]
+    assert sum(last <= value <= first for value in values) > 1

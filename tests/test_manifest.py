@@ -212,6 +212,14 @@ def test_directory_of_tensorflow_datasets_is_named_with_the_command_that_imports
         load_manifest(directory.parent if depth else directory)
 
 
+def test_a_directory_above_a_data_set_of_ours_is_refused_with_its_name(tmp_path):
+    for name in ("features.json", "manifest.json"):
+        (tmp_path / "mine").mkdir(exist_ok=True)
+        (tmp_path / "mine" / name).touch()
+    with pytest.raises(InputError, match=f"no manifest.json, so not a data set; did you mean {tmp_path}/mine\\?$"):
+        load_manifest(tmp_path)
+
+
 def test_directory_of_other_tfrecords_is_named_with_the_command_that_imports_it(tmp_path):
     (tmp_path / "train.tfrecord").touch()
     with pytest.raises(InputError, match=rf"it holds TFRecords; run: .*import_tfrecord.py {tmp_path} --out data/NAME"):

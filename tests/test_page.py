@@ -11,7 +11,7 @@ from pipeline.api.page import write_page
 from pipeline.errors import InputError
 from tests.helpers import browser
 
-SECTIONS = ["summary", "results", "training", "errors", "data", "again"]
+SECTIONS = ["summary", "results", "training", "errors", "data", "reproduce"]
 
 
 class Page(html.parser.HTMLParser):

@@ -40,7 +40,7 @@ def test_more_epochs_at_a_constant_rate_are_those_of_a_longer_run(digits, tmp_pa
 def test_more_epochs_of_a_schedule_are_refused_with_the_way_on(digits, tmp_path, schedule):
     stored(SmallRun(digits, tmp_path, epochs=1, schedule=schedule))
     more = SmallRun(digits, tmp_path, epochs=2, schedule=schedule)
-    message = f"a run of 1 epoch, over which --schedule {schedule} .*--weights-from {tmp_path} --run-dir {tmp_path}-2$"
+    message = f"a run of 1 epoch, over which --schedule {schedule} .*--weights-from {tmp_path} --run-dir {tmp_path}-2 "
     with pytest.raises(InputError, match=message):
         check_resume(more.config, more.plan.manifest)
     with pytest.raises(InputError, match="give the series another --run-dir, or --fresh$"):

@@ -67,7 +67,7 @@ def test_split_is_matched_before_tensorflow_is_needed(home, tmp_path, monkeypatc
     ("ids", "message"),
     [
         ([*range(1000, 1022), 7], r"s\.csv, line 24: id '7' is not among the 23 rows to predict \(1 in all\)"),
-        (range(1000, 1022), r"s\.csv: has no id 1022, which is a row to predict \(1 too many\)"),
+        (range(1000, 1022), r"s\.csv: lacks 1 of the 23 rows to predict, such as id 1022"),
         ([*range(1000, 1023), 1003], r"s\.csv, line 25: id '1003' is a duplicate, also on line 5"),
         (
             [f"a{k}" for k in range(23)],
@@ -83,7 +83,7 @@ def test_other_ids_than_those_of_the_sample_are_refused(tmp_path, ids, message):
 
 
 def test_ids_of_a_csv_that_the_sample_lacks_write_nothing(home, tmp_path):
-    with pytest.raises(InputError, match=r"s\.csv: has no id 22, which is a row to predict \(1 too many\)"):
+    with pytest.raises(InputError, match=r"s\.csv: lacks 1 of the 23 rows to predict, such as id 22"):
         predict_csv(home, tmp_path, write_sample(tmp_path / "s.csv", range(22)), ids=range(23))
     assert not (tmp_path / "out.csv").exists()
 

@@ -98,9 +98,11 @@ def write_dataset(
         check_ids(plan, inputs, results, directory)
         stats = _stats(plan, results)
         if 0 < stats.largest <= _DIM and on_notice is not None:
+            low, high = getattr(rules.reading, "pixel_range", None) or (0, 255)
+            white = f"{low:g} {low + (high - low) * stats.largest / 255:.4g}"
             on_notice(
                 f"the largest pixel is {stats.largest}, far below 255; if white is that, convert again with "
-                f"--pixel-range 0 {stats.largest} --overwrite"
+                f"--pixel-range {white} --overwrite"
             )
         manifest = _make_manifest(plan, results, stats, text_ids)
         if on_written is not None:

@@ -42,7 +42,7 @@ def curves(history: Sequence[Mapping[str, Any]], steps: Sequence[Mapping[str, An
 def _plot_training(
     axes: "Axes", history: Sequence[Mapping[str, Any]], steps: Sequence[Mapping[str, Any]], key: str
 ) -> None:
-    from matplotlib.ticker import PercentFormatter
+    from matplotlib.ticker import LogLocator, PercentFormatter
 
     epochs, values = ([row[name] for row in history] for name in ("epoch", key))
     style: dict[str, Any] = {"marker": "o", "markersize": 3}
@@ -52,6 +52,9 @@ def _plot_training(
     axes.plot(epochs, values, color=BLUE, label="train", **style)
     if key == "loss":
         axes.set(yscale="log", ylabel="mean cross-entropy (nats)")
+        # Matplotlib labels the minor ticks of less than a decade in TeX, which figures do not parse.
+        axes.minorticks_off()
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter("{x:g}")
     elif key == "accuracy":
         low = np.nanmin([np.quantile(values, _CUT), *_validation(history, key)])

@@ -41,14 +41,14 @@ class Sample:
             kind = "" if ids.dtype == object or self.numbers is not None else ", whose ids are numbers"
             raise InputError(
                 f"{self.path}, line {self.lines[missing[0]]}: id {shorten(self.ids[missing[0]])} is not among the "
-                f"{len(ids):,} rows to predict{kind} ({len(missing):,} in all); predict the rows of this sample"
+                f"{len(ids):,} rows to predict{kind} ({len(missing):,} in all); give the sample of these rows"
             )
         if len(places) > len(wanted):
             listed = set(wanted)
             extra = next(row_id for row_id in ids.tolist() if row_id not in listed)
             raise InputError(
-                f"{self.path}: has no id {shorten(extra)}, which is a row to predict ({len(places) - len(wanted):,} "
-                "too many); predict the rows of this sample"
+                f"{self.path}: lacks {len(places) - len(wanted):,} of the {len(places):,} rows to predict, such as id "
+                f"{shorten(extra)}; give the sample of these rows"
             )
         return np.array([places[row_id] for row_id in wanted], np.int64)
 

@@ -228,11 +228,13 @@ def _advice(directory: pathlib.Path) -> str:
     """How to make a data set of ours from what a directory holds."""
     if is_remote(directory):
         return "create one with tools/csv_to_tfrecord.py, which writes this file last"
-    # TensorFlow Datasets keeps NAME/VERSION, or NAME/CONFIG/VERSION.
+    # TensorFlow Datasets keeps NAME/VERSION, or NAME/CONFIG/VERSION. Ours have its metadata, too.
     for pattern in ("features.json", "*/features.json", "*/*/features.json"):
         path = next(iter(sorted(directory.glob(pattern))), None) if directory.is_dir() else None
         if path is not None:
             source = shlex.quote(str(path.parent))
+            if path.with_name(FILE_NAME).exists():
+                return f"did you mean {source}?"
             option = "" if any(path.parent.glob("*.tfrecord*")) else "--tfds "  # which reads its other formats too
             return f"it is TensorFlow Datasets'; run: python tools/import_tfrecord.py {option}{source} --out data/NAME"
     if any(directory.glob("*.tfrec*")):

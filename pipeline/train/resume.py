@@ -29,12 +29,12 @@ def check_resume(config: TrainConfig, manifest: Manifest, in_series: bool = Fals
         )
     if identity.epochs not in (None, config.epochs) and identity.schedule == config.schedule:
         train_on = (
-            f"to train {config.epochs} more, start a run from its weights: add --weights-from {run} "
-            f"--run-dir {run}-{config.epochs}"
+            f"give --fresh to start again, or --weights-from {run} --run-dir {run}-{config.epochs} to train its "
+            f"weights for {config.epochs} more"
         )
         raise InputError(
             f"{run} holds a run of {identity.epochs} epoch{'s' * (identity.epochs != 1)}, over which --schedule "
-            f"{config.schedule} spreads the learning rate, so {config.epochs} would be another run from its first step "
-            f"on; {'give the series another --run-dir, or --fresh' if in_series else train_on}"
+            f"{config.schedule} spreads the learning rate, so it cannot become one of {config.epochs}; "
+            f"{'give the series another --run-dir, or --fresh' if in_series else train_on}"
         )
     return earlier

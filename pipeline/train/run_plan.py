@@ -97,7 +97,7 @@ class RunPlan:
         """The plan in lines for people."""
         steps = self.steps
         unseen = devices.accelerator == "CPU" and pathlib.Path("/proc/driver/nvidia").exists()
-        padding = f"; the last one has {steps.padding} places of padding, with weight 0" if steps.padding else ""
+        padding = f"; the last is filled up with {steps.padding} rows of weight 0" if steps.padding else ""
         remarks = [
             "NVIDIA driver found, but TensorFlow detects no GPU; python -m pip install -e '.[cuda]'"
             if unseen

@@ -39,6 +39,14 @@ def _(folder):
     return Case([write(folder, text_of(HEADER, rows))], small.astype(np.uint8), NUMBERS, says=says)
 
 
+@layout("a range that is too wide")
+def _(folder):
+    rows = labelled(LABELS, (IMAGES // 16).reshape(NUM_ROWS, -1).tolist())
+    images = np.rint(IMAGES // 16 * (255 / 51)).astype(np.uint8)
+    says = ("the largest pixel is 75, far below 255", "--pixel-range 0 15 ")
+    return Case([write(folder, text_of(HEADER, rows)), "--pixel-range", "0", "51"], images, NUMBERS, says=says)
+
+
 @layout("UCI digits: 0 to 16, scaled; no header, label last")
 def _(folder):
     small = (IMAGES // 16).reshape(NUM_ROWS, -1).tolist()

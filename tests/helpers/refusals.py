@@ -133,7 +133,7 @@ REFUSALS = {
     "columns of several kinds": (
         text_of(["writer", "page", *HEADER], [[3, 4, *row] for row in TABLE]),
         [],
-        ["extra columns 'writer', 'page': not pixels like 'pixel0'"],
+        ["extra columns 'writer', 'page': not pixels like 'pixel0'", "--drop-column 'writer' --drop-column 'page', or"],
         ["--drop-column=writer", "--drop-column=page"],
     ),
     "an index that repeats": (

@@ -149,7 +149,9 @@ def has_names(column: int | None, head: Head, columns: Columns, options: ReadOpt
 def _notes(head: Head, layout: Layout, options: ReadOptions) -> tuple[str, ...]:
     columns, notes = layout.columns, list(layout.columns.notes)
     if head.separator != "," and options.separator is None:
-        notes.append(f"{head.where}: values are separated by {SEPARATOR_NAMES[head.separator]}; else give --separator")
+        notes.append(
+            f"{head.where}: values are separated by {SEPARATOR_NAMES[head.separator]}; if not, give --separator"
+        )
     if layout.ends_empty:
         notes.append(f"{head.where}: a separator ends every row, so the empty column {columns.count - 1} is ignored")
     if layout.in_one_cell:

@@ -47,8 +47,9 @@ def check_pixel_names(where: str, names: Sequence[str]) -> None:
     if extra:
         example = shorten(names[patterns.index(pattern)])
         what = f"column {extra[0]}: not a pixel" if len(extra) == 1 else f"columns {list_few(extra, 4)}: not pixels"
+        drop = " ".join(f"--drop-column {name}" for name in extra[:4])
         raise InputError(
-            f"{where}: extra {what} like {example}; ignore with --drop-column, or select with --label-column, "
+            f"{where}: extra {what} like {example}; ignore with {drop}, or select with --label-column, "
             "--one-hot-labels, --id-column or --split-column"
         )
     numbers = [tuple(map(int, _NUMBER.findall(name))) for name in names]
