@@ -12,15 +12,12 @@ before it does something, named by Python's audit event (`os.rename`, `open`, `o
     done = faults.run(faults.dying("os.rename", "*/checkpoint-*", 2, "train.py", "--data", data), cwd=tmp_path)
     assert done.killed  # also: done.returncode, done.out, done.err
 
-or when something is seen from outside, or at a random time, which a loop over seeds spreads:
+or when something is seen from outside:
 
     faults.kill_when([sys.executable, "train.py", ...], faults.appears(run_dir, "checkpoints/*.npz"))
-    faults.kill_after_line([sys.executable, "train.py", "--log-json", ...], '"event": "epoch"')
-    faults.kill_after([sys.executable, "train.py", ...], seconds=random.Random(seed).uniform(0, 9))
 
 A process was killed before it: `leave_stale_temporary(path)`, `leave_stale_lock(path)`; the disk is full:
-`with faults.full_disk(tmp_path, 1 << 20) as disk: faults.run(command, cwd=disk.path, **disk.options)`; reading is slow,
-or a file changes while it is read: `slow_reads(monkeypatch, "*.csv", 0.01)`, `on_read(...)`.
+`with faults.full_disk(tmp_path, 1 << 20) as disk: faults.run(command, cwd=disk.path, **disk.options)`.
 """
 
 import contextlib
@@ -28,7 +25,6 @@ import dataclasses
 import errno
 import fcntl
 import fnmatch
-import io
 import itertools
 import os
 import pathlib
@@ -37,7 +33,6 @@ import runpy
 import shutil
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 
 from tests.helpers.commands import WatchedCommand
@@ -153,24 +148,10 @@ def dying(event: str, pattern: str, nth: int, script: str | pathlib.Path, *argum
     return [sys.executable, "-c", code, event, pattern, str(nth), str(ROOT / script), *map(str, arguments)]
 
 
-def kill_after(command: list, seconds: float, **options) -> WatchedCommand:
-    """Kill a command so many seconds after its start, if it still runs."""
-    with WatchedCommand(command, **options) as process:
-        process.wait_until(lambda: process.seconds >= seconds)
-    return process
-
-
 def kill_when(command: list, seen: Callable[[], bool], **options) -> WatchedCommand:
     """Kill a command, and all that it started, as soon as `seen()` is true; it is called every 2 ms."""
     with WatchedCommand(command, **options) as process:
         process.wait_until(seen)
-    return process
-
-
-def kill_after_line(command: list, text: str, **options) -> WatchedCommand:
-    """Kill a command as soon as it has printed a line with `text` on stdout."""
-    with WatchedCommand(command, **options) as process:
-        process.wait_until(lambda: any(text in line for line in process.lines))
     return process
 
 
@@ -193,7 +174,7 @@ def _die_at(event: str, pattern: str, nth: int) -> None:
     sys.addaudithook(hook)
 
 
-# ---- disks and reads -------------------------------------------------------------------------------------------------
+# ---- disks ---------------------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
@@ -241,32 +222,6 @@ def small_files(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def slow_reads(monkeypatch, pattern: str, seconds: float) -> None:
-    """Let every read of files whose path matches, opened by Path.open in this process, take so much longer."""
-    on_read(monkeypatch, pattern, lambda _: time.sleep(seconds))
-
-
-def on_read(monkeypatch, pattern: str, act: Callable[[int], None]) -> None:
-    """Call `act(n)` before the nth read (from 0) of files whose path matches, opened by Path.open in this process."""
-    opened, numbers = pathlib.Path.open, itertools.count()
-
-    class Reader(io.BufferedReader):
-        def read(self, *size):
-            act(next(numbers))
-            return super().read(*size)
-
-        def readinto(self, buffer):
-            act(next(numbers))
-            return super().readinto(buffer)
-
-    def open_watched(path: pathlib.Path, mode: str = "r", *args, **kwargs):
-        if mode == "rb" and fnmatch.fnmatchcase(str(path), pattern):
-            return Reader(io.FileIO(path))
-        return opened(path, mode, *args, **kwargs)
-
-    monkeypatch.setattr(pathlib.Path, "open", open_watched)
 
 
 def run_dying(event: str, pattern: str, nth: str, script: str, *arguments: str) -> None:
