@@ -119,7 +119,7 @@ def test_settings_of_a_callback_are_python_values_or_text():
 
 
 def read_board(folder):
-    """(tags of scalars and images, steps of `step_loss`) of all event files."""
+    """(tags, steps of `step_loss`) of all event files."""
     tags, steps = set(), []
     for path in folder.rglob("events*"):
         for record in tf.data.TFRecordDataset(str(path)):
@@ -135,6 +135,7 @@ def test_tensorboard_gets_steps_images_and_a_profile(digits, tmp_path):
     tags, steps = read_board(tmp_path / "tensorboard")
     assert steps == [4, 8, 12, 13, 17, 21, 25, 26]
     assert {"step_loss", "step_learning_rate", "step_images_per_second", "augmented", "epoch_accuracy"} <= tags
+    assert any("kernel" in tag and "histogram" in tag for tag in tags)
     assert list((tmp_path / "tensorboard/plugins/profile").rglob("*.xplane.pb"))
 
 

@@ -150,19 +150,6 @@ def test_checkpoints_inside_an_epoch_come_at_the_calls_that_pass_their_steps(sta
     assert saved == [8, 12, 13]
 
 
-def test_keras_callbacks_see_the_run(start):
-    seen = []
-    recorder = keras.callbacks.LambdaCallback(
-        on_train_begin=lambda logs: seen.append("begin"),
-        on_train_batch_end=lambda batch, logs: seen.append(batch),
-        on_epoch_end=lambda epoch, logs: seen.append((epoch, sorted(logs))),
-        on_train_end=lambda logs: seen.append("end"),
-    )
-    start(epochs=1).fit([recorder])
-    keys = ["accuracy", "images_per_second", "learning_rate", "loss", "seconds", "val_accuracy", "val_loss"]
-    assert seen == ["begin", 3, 7, 11, 12, (0, keys), "end"]
-
-
 def test_keras_early_stopping_stops_it(start):
     stopping = keras.callbacks.EarlyStopping("val_loss", patience=0, min_delta=100.0)
     assert len(start(epochs=5).fit([stopping]).history) == 2
@@ -180,13 +167,3 @@ def test_patience_ends_a_run_and_follows_from_its_history(start):
 def test_a_run_that_has_more_epochs_than_are_wanted_now_is_finished(start):
     start(schedule="constant", epochs=3).fit()
     assert start(schedule="constant", epochs=2).fit().epoch == 3
-
-
-def test_tensorboard_gets_scalars_and_weight_histograms(start, tmp_path):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    start(epochs=1).fit([keras.callbacks.TensorBoard(str(tmp_path / "tb"), histogram_freq=1, write_graph=False)])
-    read = EventAccumulator(str(tmp_path / "tb" / "train"), size_guidance={"tensors": 0})
-    tags = set(read.Reload().Tags()["tensors"])
-    assert {"epoch_loss", "epoch_accuracy", "epoch_images_per_second"} <= tags
-    assert any("kernel" in tag and "histogram" in tag for tag in tags)
