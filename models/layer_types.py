@@ -24,6 +24,15 @@ def layers_that_mix_rows(model: Any) -> list[str]:
     ]
 
 
+def state_of_replicas(model: Any) -> list[Any]:
+    """Variables that layers of a user's own network, such as Keras's normalization, update on each replica by its rows.
+
+    Ours are read from one replica, because they are equal on all.
+    """
+    floats = (variable for variable in model.non_trainable_variables if variable.dtype == "float32")
+    return [variable for variable in floats if variable.value.synchronization.name != "ON_READ"]
+
+
 def training_layers() -> LayerTypes:
     """Layers whose results do not depend on the number of replicas, on padding rows or on a resume."""
     from models.dropout import StepDropout

@@ -70,11 +70,13 @@ def resample(images: tf.Tensor, box: Box | None, strengths: Augmentation, draws:
     # The kernel maps a point of the output to the input: the inverse of shift * rotation * shear * scale.
     inverse = (cosine + slant * sine) / across, (sine - slant * cosine) / across, -sine / down, cosine / down
     transforms = _about_middle(inverse, right, lower, height, width)
+    with tf.device("CPU:0"):  # where the kernel reads it, on a GPU too, which would have to be waited for
+        fill_value = tf.constant(0.0)
     result = tf.raw_ops.ImageProjectiveTransformV3(
         images=images,
         transforms=transforms,
         output_shape=tf.constant([height, width]),
-        fill_value=tf.constant(0.0),
+        fill_value=fill_value,
         interpolation="BILINEAR",
         fill_mode="REFLECT" if box is None else "CONSTANT",
     )

@@ -10,11 +10,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models.layer_types import layers_that_mix_rows
+from models.layer_types import layers_that_mix_rows, state_of_replicas
 from models.step_state import StepState, step_state
 from pipeline.feed.resident import host_tensor
 from pipeline.train.audit import EpochAudit
 from pipeline.train.devices import Devices
+from pipeline.train.loss import balanced_weights, cross_entropy
 from pipeline.train.optimizer import WeightAverage
 from pipeline.train.prefetch import Feeds
 from pipeline.train.run_plan import RunPlan
@@ -69,8 +70,8 @@ class CompiledSteps:
         mixes = model.non_trainable_variables or layers_that_mix_rows(model)
         self._trims = can_trim and plan.steps.padding > 0 and bool(mixes)
         self._average = WeightAverage(model, optimizer)
-        self._replica_state = _replica_state(model) if devices.replicas.total > 1 else []
-        self._class_weights = _class_weights(plan, feeds.class_counts)
+        self._replica_state = state_of_replicas(model) if devices.replicas.total > 1 else []
+        self._class_weights = balanced_weights(feeds.class_counts) if plan.config.class_weights != "none" else None
         with devices.strategy.scope():
             self._totals = tf.Variable(
                 tf.zeros(_SUMS + self._per_call),
@@ -103,8 +104,8 @@ class CompiledSteps:
             first_step: global number of the first step.
             stop: whether a stop was requested on this worker.
         """
-        vector = self._train_call(parts, count, tf.constant(first_step, tf.int64), tf.constant(float(stop)))
-        return _unpack(vector.numpy())
+        first, stops = tf.constant(first_step, tf.int64), tf.constant(float(stop))
+        return _unpack(self._train_call(parts, count, first, stops, self._trims_call(count)).numpy())
 
     def evaluate(self, parts: Any, count: tf.Tensor) -> CallResult:
         """Evaluate one element, without training."""
@@ -126,7 +127,7 @@ class CompiledSteps:
         try:
             if statistics:
                 for element, (parts, count) in enumerate(elements()):
-                    self._statistics_call(parts, count, tf.constant(element * self._per_call))
+                    self._statistics_call(parts, count, tf.constant(element * self._per_call), self._trims_call(count))
             yield
         finally:
             self._average.exchange()
@@ -137,13 +138,23 @@ class CompiledSteps:
         """Whether every variable of the model and the optimizer is finite; all workers get the same answer."""
         return bool(self._finite_call())
 
-    def _train(self, parts, count, first_step, stop):
+    def _trims_call(self, count: tf.Tensor) -> bool:
+        """Whether the steps of a call drop padding: on a GPU only if they have some, in a trace of their own.
+
+        If the sizes of batches vary, a GPU computes shapes of gradients, and the host waits for it in each step.
+        """
+        if not self._trims or self._devices.accelerator == "CPU":
+            return self._trims
+        examples = count.numpy()
+        return bool(np.any((examples > 0) & (examples < self._plan.steps.batch_size)))
+
+    def _train(self, parts, count, first_step, stop, trims):
         strategy = self._devices.strategy
         strategy.run(self._reset, args=(stop,))
         # Metrics stay on the device until the call ends; a step that reports to the host would wait for it.
         for k in tf.range(_number_of_steps(count)):  # type: ignore[attr-defined]
             step = first_step + tf.cast(k, tf.int64)
-            strategy.run(self._train_step, args=(parts, k, count[k], step))
+            strategy.run(self._train_step, args=(parts, k, count[k], step, _rows(count, k, trims)))
         strategy.run(self._average_state)
         # A loss can stay finite on weights that are not: relu takes NaN for 0.
         weights = tf.cast(_are_finite(self.model.weights), tf.float32)
@@ -152,17 +163,17 @@ class CompiledSteps:
         return tf.concat([self._totals.read_value(), [weights, rate]], axis=0)
 
     def _evaluate(self, parts, count):
-        strategy = self._devices.strategy
-        strategy.run(self._reset, args=(tf.constant(0.0),))
+        self._devices.strategy.run(self._reset, args=(tf.constant(0.0),))
         for k in tf.range(_number_of_steps(count)):  # type: ignore[attr-defined]
-            strategy.run(self._evaluate_step, args=(parts, k))
+            self._devices.strategy.run(self._evaluate_step, args=(parts, k))
         return self._totals.read_value()
 
-    def _collect_statistics(self, parts, count, first):
+    def _collect_statistics(self, parts, count, first, trims):
         """Make the layers' moving statistics the mean over the steps of all elements; `first` is this one's first."""
         for k in tf.range(_number_of_steps(count)):  # type: ignore[attr-defined]
             share = 1 / (1 + tf.cast(first + k, tf.float32))
-            self._devices.strategy.run(self._statistics_step, args=(parts, k, count[k], first + k, share))
+            args = parts, k, first + k, share, _rows(count, k, trims)
+            self._devices.strategy.run(self._statistics_step, args=args)
         self._devices.strategy.run(self._average_state)
 
     @_as_written
@@ -174,8 +185,8 @@ class CompiledSteps:
                 variable.assign(mean)
 
     @_as_written
-    def _train_step(self, part, k, count, step):
-        index, image, label, state = self._training_batch(part, k, count, step)
+    def _train_step(self, part, k, count, step, rows):
+        index, image, label, state = self._training_batch(part, k, step, rows)
         weight = tf.cast(index >= 0, tf.float32)
         losses, correct = self._update(image, label, count, weight, step, state.first_row)
         self._add(k, losses, correct, weight)
@@ -200,8 +211,8 @@ class CompiledSteps:
         return tape.gradient(scaled, self.model.trainable_variables), losses, correct
 
     @_as_written
-    def _statistics_step(self, part, k, count, step, share):
-        _, image, _, state = self._training_batch(part, k, count, tf.cast(step, tf.int64))
+    def _statistics_step(self, part, k, step, share, rows):
+        _, image, _, state = self._training_batch(part, k, tf.cast(step, tf.int64), rows)
         with step_state(dataclasses.replace(state, statistics_share=share)):
             self._logits(image, training=True)
 
@@ -213,9 +224,9 @@ class CompiledSteps:
         losses, correct = self._losses(image, label, weight, training=False)
         self._add(k, losses, correct, weight)
 
-    def _training_batch(self, part, k, count, step):
+    def _training_batch(self, part, k, step, rows):
         """Index [n], augmented and normalized images in the compute dtype, labels [n], and the state of the step."""
-        index, image, label = self._batch(part, k, tf.cast(count, tf.int32) if self._trims else None)
+        index, image, label = self._batch(part, k, rows)
         first_row = tf.distribute.get_replica_context().replica_id_in_sync_group * tf.shape(index)[0]
         state = self._state(tf.cast(index >= 0, tf.float32), step, tf.cast(first_row, tf.int32))
         if _is_bytes(image):
@@ -243,13 +254,8 @@ class CompiledSteps:
 
     def _losses(self, image, label, weight, training):
         logits, known = tf.cast(self._logits(image, training=training), tf.float32), tf.maximum(label, 0)
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(known, logits)
-        smoothing = self._plan.config.label_smoothing
-        if training and smoothing:
-            uniform = tf.reduce_logsumexp(logits, axis=1) - tf.reduce_mean(logits, axis=1)
-            losses = (1 - smoothing) * losses + smoothing * uniform
-        if training and self._class_weights is not None:
-            losses *= tf.gather(self._class_weights, known)
+        settings = (self._plan.config.label_smoothing, self._class_weights) if training else ()
+        losses = cross_entropy(logits, known, *settings)
         correct = tf.cast(tf.argmax(logits, axis=1, output_type=label.dtype) == label, tf.float32) * weight
         return losses * weight, correct
 
@@ -270,22 +276,17 @@ def _number_of_steps(count: tf.Tensor) -> tf.Tensor:
         return tf.math.count_nonzero(count, dtype=tf.int32)
 
 
+@_as_written
+def _rows(count: tf.Tensor, k: tf.Tensor, trims: bool) -> tf.Tensor | None:
+    """int32, the examples of step `k` if it drops padding; the host slices by it, so a GPU must not hold it."""
+    if not trims:
+        return None
+    with tf.device("CPU:0"):
+        return tf.cast(count[k], tf.int32)
+
+
 def _is_bytes(image: tf.Tensor) -> bool:
     return image.dtype == tf.uint8
-
-
-def _replica_state(model: keras.Model) -> list[keras.Variable]:
-    """State that layers of a user's own network, such as Keras's normalization, update on each replica by its rows."""
-    on_read = tf.VariableSynchronization.ON_READ  # ours, equal on all replicas
-    floats = (variable for variable in model.non_trainable_variables if variable.dtype == "float32")
-    return [variable for variable in floats if variable.value.synchronization != on_read]
-
-
-def _class_weights(plan: RunPlan, counts: np.ndarray) -> tf.Tensor | None:
-    """float32 [num_classes] n / (classes * n of the class), as of scikit-learn's "balanced"; None if all count 1."""
-    if plan.config.class_weights == "none":
-        return None
-    return tf.constant(counts.sum() / (len(counts) * np.maximum(counts, 1)), tf.float32)
 
 
 def _unpack(vector: np.ndarray) -> CallResult:
