@@ -123,15 +123,17 @@ def test_changes_to_all_images_are_said_once(tmp_path):
     assert notes.count("images are resized to 4 x 5 (bilinear, antialiased; proportions are not kept)") == 1
 
 
-def test_images_stored_by_columns_have_the_size_asked_for(tmp_path):
+@pytest.mark.parametrize("by_class", [True, False], ids=["a folder per class", "labels in a CSV"])
+def test_images_stored_by_columns_have_the_size_asked_for(tmp_path, by_class):
     turned = np.ascontiguousarray(IMAGES[:, :6].swapaxes(1, 2))
-    write_pictures(tmp_path / "a", turned)
+    write_pictures(tmp_path / "a", turned, by_class=by_class)
+    labels = () if by_class else (("train", write_list(tmp_path / "a.csv", "label", NAMES)),)
     options = ReadOptions(transpose=True)
     for out, image_size in (("as-stored", None), ("resized", (5, 7))):
         read = dataclasses.replace(options, image_size=image_size)
-        manifest = convert(ConvertConfig((("train", tmp_path / "a"),), tmp_path / out, read))
+        manifest = convert(ConvertConfig((("train", tmp_path / "a"),), tmp_path / out, read, labels=labels))
         assert manifest.image_shape == (*(image_size or (6, 8)), 1)
-    order = np.argsort(NAMES, kind="stable")
+    order = np.argsort(NAMES, kind="stable") if by_class else np.arange(len(NAMES))
     np.testing.assert_array_equal(read_split(tmp_path / "as-stored", "train")[0].reshape(-1, 6, 8), IMAGES[order, :6])
 
 

@@ -12,7 +12,7 @@ from pipeline.convert.csv import table as csv_table
 from pipeline.convert.open_file import open_file
 from pipeline.convert.read_options import ReadOptions
 from pipeline.convert.repair import repair
-from pipeline.convert.table import RawRows, TableFile
+from pipeline.convert.table import RawRows, Reader, TableFile
 from pipeline.errors import InputError
 from pipeline.format.manifest import load_manifest
 from tests.helpers import faults
@@ -81,10 +81,9 @@ def test_label_that_appears_later_is_a_changed_file(tmp_path):
         file.scan(0, None)
 
 
-class Arrays:
+class Arrays(Reader):
     """A reader of arrays, which states their shape if it is given."""
 
-    class_names = None
     has_labels = has_ids = False
 
     def __init__(self, values, image_shape=None):

@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.convert.plan import Plan
 from pipeline.convert.source import SourceFile, changed_error
+from pipeline.convert.table import Reader, TableFile
 from pipeline.convert.task import TaskResult
 from pipeline.errors import InputError, shorten
 from pipeline.format import text_ids
@@ -78,7 +79,7 @@ def duplicate_id(row_id: object, here: str, there: str, option: str = "--id-colu
 
 def _option(file: SourceFile) -> str:
     """The option that chooses a file's ids."""
-    return getattr(getattr(file, "reader", file), "id_option", "--id-column")
+    return file.reader.id_option if isinstance(file, TableFile) else Reader.id_option
 
 
 def _distinct_ids(files: Sequence[SourceFile]) -> dict[str, int]:

@@ -25,7 +25,6 @@ from pipeline.splits import TRAIN, split_notes, stored_name
 
 OnNotice = Callable[[str], None]
 Opened = CsvFile | Reader
-_LABEL_ADVICE = "name their column with --label-column, or several with --one-hot-labels, give a second file"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +134,8 @@ def _open_all(config: ConvertConfig, note: OnNotice) -> list[tuple[str, Opened]]
 def _identity_of(file: Opened) -> tuple[Identity | str, str | None]:
     """What two sources have in common if they are the same rows: the file, and the array or column of it."""
     path, member = split_member(file.path)
-    return identify(path) if is_remote(path) or path.is_file() else str(path), getattr(file, "part", member)
+    part = None if isinstance(file, CsvFile) else file.part
+    return identify(path) if is_remote(path) or path.is_file() else str(path), part or member
 
 
 def _parts_of(file: Opened, name: str, config: ConvertConfig, note: OnNotice) -> list[tuple[str, Opened]]:
@@ -158,11 +158,7 @@ def _parts_of(file: Opened, name: str, config: ConvertConfig, note: OnNotice) ->
 
 def notes_of(file: Opened) -> Sequence[str]:
     """What was guessed about a file, a line each."""
-    if isinstance(file, WithLabels):
-        return notes_of(file.reader)
-    if isinstance(file, CsvTable):
-        return file.layout.notes
-    return file.columns.notes if isinstance(file, CsvFile) else getattr(file, "notes", ())
+    return file.columns.notes if isinstance(file, CsvFile) else file.notes
 
 
 def _check_columns(config: ConvertConfig, opened: Sequence[tuple[str, Opened]]) -> None:
@@ -216,9 +212,9 @@ def _check_splits(config: ConvertConfig, opened: Sequence[tuple[str, Opened]], n
     config.validation(dict(opened))  # checks that there is such a split
     of_train = [file for name, file in opened if name == TRAIN]
     if of_train and not any(file.has_labels for file in of_train):
+        advice = Reader.label_advice if isinstance(of_train[0], CsvFile) else of_train[0].label_advice
         raise InputError(
-            f"{of_train[0].path}: no labels, which {TRAIN!r} needs; "
-            f"{getattr(of_train[0], 'label_advice', _LABEL_ADVICE)} "
+            f"{of_train[0].path}: no labels, which {TRAIN!r} needs; {advice} "
             f"with --labels {TRAIN}=FILE, or choose another name for a split without labels"
         )
 

@@ -9,16 +9,15 @@ import numpy as np
 from pipeline.convert.csv.layout import find_label_layout
 from pipeline.convert.csv.table import CsvTable
 from pipeline.convert.kinds import PICTURE_SUFFIXES
-from pipeline.convert.pixels import Shape
 from pipeline.convert.read_options import ReadOptions
 from pipeline.convert.readers import find_labels
 from pipeline.convert.table import RawRows, Reader
 from pipeline.errors import InputError, shorten
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class WithLabels:
-    """A `Reader` of images whose labels are in another file.
+@dataclasses.dataclass(eq=False)
+class WithLabels(Reader):
+    """A reader of images whose labels are in another file.
 
     `labels_of_rows` are int64 or texts [rows], in the order of the images or, with `labelled_ids`, by their ids.
     `label_column` is the name of their column, if it has one.
@@ -29,16 +28,11 @@ class WithLabels:
     labels_of_rows: np.ndarray
     labelled_ids: np.ndarray | None = None
     label_column: str | None = None
-    class_names: tuple[str, ...] | None = None
-    has_labels: bool = True
+    has_labels = True
 
-    @property
-    def path(self) -> pathlib.Path:
-        return self.reader.path
-
-    @property
-    def image_shape(self) -> Shape | None:
-        return self.reader.image_shape
+    def __post_init__(self) -> None:
+        self.path, self.image_shape = self.reader.path, self.reader.image_shape
+        self.is_encoded, self.notes = self.reader.is_encoded, self.reader.notes
 
     @property
     def has_ids(self) -> bool:
@@ -68,6 +62,9 @@ class WithLabels:
             yield self._labels(first, first + len(of_block), None, {})
             first += len(of_block)
         self._check_end(first)
+
+    def ids(self) -> Iterator[np.ndarray]:
+        return self.reader.ids()
 
     def place_of(self, row: int) -> str:
         """How messages name a row."""

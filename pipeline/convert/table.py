@@ -10,7 +10,7 @@ import math
 import pathlib
 import pickle
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -37,32 +37,51 @@ class RawRows(NamedTuple):
     ids: np.ndarray | None
 
 
-class Reader(Protocol):
+class Reader:
     """One file or folder of rows. Cheap to construct, and picklable: its rows follow from the pickle and the file.
 
-    `image_shape` is None unless the file states it; flat values then have the order H, W, C. With `class_names` the
-    labels are numbers, the places of names in it.
+    Attributes:
+        image_shape: None unless the file states it; flat values then have the order H, W, C.
+        class_names: with them the labels are numbers, the places of names in it.
+        is_encoded: images have an order and a shape of their own, and the reader has turned and resized them.
+        part: which array or column of the file has the images, if there may be several.
+        notes: what was guessed about the file, a line each.
+        label_advice: how to give labels to a file that has none.
+        id_option: the option that chooses the ids.
     """
 
+    path: pathlib.Path
+    image_shape: Shape | None = None
+    class_names: tuple[str, ...] | None = None
+    is_encoded: bool = False
+    part: str | None = None
+    notes: tuple[str, ...] = ()
+    label_advice: str = "name their column with --label-column, or several with --one-hot-labels, give a second file"
+    id_option: str = "--id-column"
+
     @property
-    def path(self) -> pathlib.Path: ...
+    def has_labels(self) -> bool:
+        raise NotImplementedError
+
     @property
-    def image_shape(self) -> Shape | None: ...
-    @property
-    def class_names(self) -> tuple[str, ...] | None: ...
-    @property
-    def has_labels(self) -> bool: ...
-    @property
-    def has_ids(self) -> bool: ...
+    def has_ids(self) -> bool:
+        raise NotImplementedError
 
     def blocks(self) -> Iterator[RawRows]:
         """All rows in order, a few thousand at a time."""
+        raise NotImplementedError
 
     def labels(self) -> Iterator[np.ndarray]:
         """Only the labels, in order, as cheaply as the file allows; -1 for each row of a file without labels."""
+        raise NotImplementedError
+
+    def ids(self) -> Iterator[np.ndarray]:
+        """Only the ids of a file that has them, in order."""
+        return (rows.ids for rows in self.blocks() if rows.ids is not None)
 
     def place_of(self, row: int) -> str:
         """How messages name a row, counted from 0."""
+        raise NotImplementedError
 
 
 class Block(NamedTuple):
@@ -106,9 +125,8 @@ class TableFile:
         self.reader = reader
         self.path = reader.path
         self._options = options
-        # Encoded images have an order and a shape of their own, and their readers have turned and resized them.
         self._reading = options
-        if getattr(reader, "is_encoded", False):
+        if reader.is_encoded:
             self._reading = dataclasses.replace(options, layout=None, transpose=False, image_size=None, channels=None)
         self._classes = classes or {}
         file, _ = split_member(self.path)
@@ -192,8 +210,8 @@ class TableFile:
 
     def text_ids(self) -> Iterator[np.ndarray]:
         """Ids that are text, object arrays of str in the order of the rows; nothing if they are numbers or absent."""
-        for ids in _ids_of(self.reader) if self.has_ids else ():
-            if ids is None or ids.dtype != object:
+        for ids in self.reader.ids() if self.has_ids else ():
+            if ids.dtype != object:
                 return  # the others are numbers too, and reading them may take as long as the conversion
             yield ids
 
@@ -218,9 +236,3 @@ class TableFile:
             return np.array([self._classes[name] for name in of_row], np.int64)
         except (KeyError, IndexError) as error:
             raise changed_error(self.path) from error
-
-
-def _ids_of(reader: Reader) -> Iterator[np.ndarray | None]:
-    """The ids of each block, without its pixels if the reader has a method for that."""
-    only_ids = getattr(reader, "ids", None)
-    return only_ids() if only_ids is not None else (rows.ids for rows in reader.blocks())

@@ -14,7 +14,7 @@ import numpy as np
 from pipeline.convert.config import dataset_name
 from pipeline.convert.converter import write_dataset
 from pipeline.convert.plan import Labels, Rules
-from pipeline.convert.table import RawRows, TableFile
+from pipeline.convert.table import RawRows, Reader, TableFile
 from pipeline.data_audit.audit import Audit
 from pipeline.data_audit.duplicates import rows_to_drop
 from pipeline.errors import InputError
@@ -26,17 +26,19 @@ from pipeline.splits import TRAIN
 _READ_PAGES = 16
 
 
-class KeptRows:
-    """A `Reader` of a split of a data set, of the rows whose `kept` bool [n] is True."""
+class KeptRows(Reader):
+    """The rows of a split of a data set whose `kept` bool [n] is True."""
 
     has_ids = True
 
     def __init__(self, directory: pathlib.Path, manifest: Manifest, split: str, kept: np.ndarray) -> None:
         self.path = directory
-        self.image_shape: tuple[int, int, int] | None = manifest.image_shape
-        self.class_names: tuple[str, ...] | None = manifest.class_names
-        self.has_labels = manifest.split(split).labelled
+        self.image_shape, self.class_names = manifest.image_shape, manifest.class_names
         self._manifest, self._split, self._kept = manifest, split, kept
+
+    @property
+    def has_labels(self) -> bool:
+        return self._manifest.split(self._split).labelled
 
     def blocks(self) -> Iterator[RawRows]:
         """The rows in order, their checksums compared."""

@@ -20,7 +20,7 @@ from pipeline.convert.csv.strict import is_number, whole_number
 from pipeline.convert.pixels import Shape
 from pipeline.convert.read_options import ReadOptions
 from pipeline.convert.source import changed_error
-from pipeline.convert.table import RawRows
+from pipeline.convert.table import RawRows, Reader
 from pipeline.errors import InputError, shorten
 from pipeline.format.manifest import MAX_CLASSES
 
@@ -30,9 +30,9 @@ _COLORS = 3
 _END = 1e300  # behind the last pixel of a cell, to see that all were read
 
 
-@dataclasses.dataclass(frozen=True)
-class CsvTable:
-    """A `Reader` of a text table.
+@dataclasses.dataclass
+class CsvTable(Reader):
+    """A reader of a text table.
 
     `split_column` and `split_values`: only rows with one of these values in that column.
     """
@@ -42,7 +42,9 @@ class CsvTable:
     options: ReadOptions = ReadOptions()
     split_column: int | None = None
     split_values: tuple[str, ...] = ()
-    class_names: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        self.image_shape, self.notes = self._stated_shape(), self.layout.notes
 
     @property
     def has_labels(self) -> bool:
@@ -51,20 +53,6 @@ class CsvTable:
     @property
     def has_ids(self) -> bool:
         return self.layout.columns.id is not None
-
-    @property
-    def image_shape(self) -> Shape | None:
-        """Known if columns are named after colors: (height, width, 3) as stored."""
-        if self.options.layout is not None or self.layout.columns.layout is None:
-            return None
-        if self.options.image_shape is not None:
-            height, width, _ = self.options.image_shape
-            return (width, height, _COLORS) if self.options.transpose else (height, width, _COLORS)
-        num_pixels = self.layout.columns.num_pixels
-        side = math.isqrt(num_pixels // _COLORS)
-        if side * side * _COLORS != num_pixels:
-            raise InputError(f"{self.path}: {num_pixels} pixels of 3 colors are not square; give --image-shape H W 3")
-        return side, side, _COLORS
 
     def blocks(self) -> Iterator[RawRows]:
         """All rows in order.
@@ -107,6 +95,19 @@ class CsvTable:
     def rows_with(self, column: str, values: Sequence[str]) -> "CsvTable":
         """The rows that have one of these values in a column."""
         return dataclasses.replace(self, split_column=self._place_of_column(column), split_values=tuple(values))
+
+    def _stated_shape(self) -> Shape | None:
+        """Known if columns are named after colors: (height, width, 3) as stored."""
+        if self.options.layout is not None or self.layout.columns.layout is None:
+            return None
+        if self.options.image_shape is not None:
+            height, width, _ = self.options.image_shape
+            return (width, height, _COLORS) if self.options.transpose else (height, width, _COLORS)
+        num_pixels = self.layout.columns.num_pixels
+        side = math.isqrt(num_pixels // _COLORS)
+        if side * side * _COLORS != num_pixels:
+            raise InputError(f"{self.path}: {num_pixels} pixels of 3 colors are not square; give --image-shape H W 3")
+        return side, side, _COLORS
 
     def _place_of_column(self, column: str) -> int | None:
         return place_of(column, self.layout.columns.names, self.layout.columns.count)

@@ -10,7 +10,7 @@ from pipeline.convert.compressed import ZIP_STARTS, first_bytes, split_member, z
 from pipeline.convert.readers.array_file import NPY_MAGIC, Header, is_idx, read_header, read_rows
 from pipeline.convert.readers.labels import as_labels
 from pipeline.convert.source import identify
-from pipeline.convert.table import RawRows
+from pipeline.convert.table import RawRows, Reader
 from pipeline.errors import InputError, list_few
 from pipeline.remote import open_stream
 
@@ -21,7 +21,7 @@ _SPLITS = {"val": ("val", "valid", "validation", "dev"), "train": ("train", "tra
 _NPY = ".npy"
 
 
-class ArrayReader:
+class ArrayReader(Reader):
     """The images of one array file or member, [n, pixels], [n, H, W] or [n, H, W, C], with their labels if given.
 
     `images` and `labels` are paths for `open_text`.
@@ -30,7 +30,6 @@ class ArrayReader:
         InputError: an array has no images or not one label per image.
     """
 
-    image_shape = class_names = None
     label_advice = "give a file of labels"
     has_ids = False
 

@@ -1,13 +1,11 @@
 """What readers have in common whose labels and ids are columns, or features, by name."""
 
-import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.convert.pixels import Shape
-from pipeline.convert.table import RawRows
+from pipeline.convert.table import RawRows, Reader
 
 
 class Block(NamedTuple):
@@ -17,16 +15,12 @@ class Block(NamedTuple):
     rows: Any
 
 
-class ColumnReader:
-    """A `Reader`, given how a block of rows is read and what is in it.
+class ColumnReader(Reader):
+    """A reader, given how a block of rows is read and what is in it.
 
     `_label` and `_id` are the names of their columns, None if there are none; `_images`: of all that hold the pixels.
     """
 
-    path: pathlib.Path
-    image_shape: Shape | None = None
-    class_names: tuple[str, ...] | None = None
-    notes: tuple[str, ...] = ()
     _label: str | None = None
     _id: str | None = None
     _images: Sequence[str] = ()

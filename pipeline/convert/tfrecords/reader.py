@@ -18,7 +18,7 @@ from pipeline.convert.read_options import PLANES, ReadOptions
 from pipeline.convert.readers.labels import as_labels, as_names
 from pipeline.convert.readers.pictures import gray_notes, read_picture, shape_mismatch
 from pipeline.convert.source import identify
-from pipeline.convert.table import RawRows
+from pipeline.convert.table import RawRows, Reader
 from pipeline.convert.tfrecords.files import place_of, read_records
 from pipeline.convert.tfrecords.keys import (
     BYTES,
@@ -61,7 +61,7 @@ class Batch(NamedTuple):
     records: list[bytes]
 
 
-class TfrecordReader:
+class TfrecordReader(Reader):
     """One TFRecord file, plain or compressed.
 
     The shape of raw images is that of `options.image_shape`, or as the first record states it, or a square of one
@@ -72,7 +72,6 @@ class TfrecordReader:
         InputError: the file cannot be read, holds no record, or its first record has no image of that shape.
     """
 
-    class_names = None  # those of a data set are not in its files
     id_option = "--id-key"
 
     def __init__(
@@ -93,8 +92,7 @@ class TfrecordReader:
         self._keys = _Keys(str(found.image), found.label or keys.label or LABEL, found.id or keys.id or ID)
         self._features = {self._keys.label: _NUMBER, self._keys.id: _NUMBER, **features}
         values = self._parse(first)
-        self.has_labels = bool(self._present(values, self._keys.label)[0])
-        self.has_ids = bool(self._present(values, self._keys.id)[0])
+        self._has = [key for key in (self._keys.label, self._keys.id) if self._present(values, key)[0]]
         self.notes = self._describe()
         self.label_advice = f"choose with --label-key, or none: {list_features(features)}"
         self.known_shape = known_shape
@@ -102,6 +100,14 @@ class TfrecordReader:
         self.known_shape = known_shape or self._find_shape(values[self._keys.image])
         reordered = not self.is_encoded and (options.layout == PLANES or options.transpose)
         self.image_shape = None if reordered else self.known_shape
+
+    @property
+    def has_labels(self) -> bool:
+        return self._keys.label in self._has
+
+    @property
+    def has_ids(self) -> bool:
+        return self._keys.id in self._has
 
     def blocks(self) -> Iterator[RawRows]:
         """All records.
@@ -123,11 +129,8 @@ class TfrecordReader:
         """The labels, or -1 for each record; whether each record has a label and an id is checked besides."""
         for batch in self._batches():
             values = self._parse(batch)
-            for role, key, expected in (
-                ("label", self._keys.label, self.has_labels),
-                ("id", self._keys.id, self.has_ids),
-            ):
-                if (self._present(values, key) != expected).any():
+            for role, key in (("label", self._keys.label), ("id", self._keys.id)):
+                if (self._present(values, key) != (key in self._has)).any():
                     raise InputError(f"{self.path}: only some records have {role}s; put them in a split of their own")
             labels = self._labels_of(batch.first, values)
             yield np.full(len(batch.records), UNLABELLED) if labels is None else labels
