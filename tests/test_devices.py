@@ -19,7 +19,8 @@ def test_the_strategy_follows_from_the_devices(name, count, expected, replicas):
     assert (devices.name, devices.accelerator) == (expected, "CPU")
     assert devices.replicas == Replicas(replicas, 0, replicas)
     assert devices.strategy.num_replicas_in_sync == replicas
-    assert devices.describe().startswith(f"{expected}: {replicas} CPU replica(s) (CPU:0")
+    several = "s" * (replicas > 1)
+    assert devices.describe().startswith(f"strategy {expected}: {replicas} CPU replica{several} (CPU:0")
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ INVALID = {
     "lengths": ({"pixels": [[1, 2], [3]]}, "column pixels: lists of unequal lengths"),
     "text column": (
         {"label": [1], "title": ["a"]},
-        "a.parquet: column title has texts, not pixels; give --drop-column",
+        "a.parquet: column title has texts, not pixels; give --drop-column .* or write a CSV of file names",
     ),
 }
 

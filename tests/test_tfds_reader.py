@@ -20,7 +20,12 @@ FIXED = tfds.features.Image(shape=(8, 8, 1))
 
 
 def write_tfds(
-    folder, image=FIXED, supervised=("image", "label"), pixels=lambda row: IMAGES[row][..., None], kind="tfrecord"
+    folder,
+    image=FIXED,
+    supervised=("image", "label"),
+    pixels=lambda row: IMAGES[row][..., None],
+    kind="tfrecord",
+    labels=LABELS,
 ):
     """A data set `bars`, version 1.0.0, of 20 examples in train and 10 in test, in files of 10."""
     directory = folder / "bars/1.0.0"
@@ -33,7 +38,7 @@ def write_tfds(
     writer = tfds.core.SequentialWriter(info, max_examples_per_shard=10, file_format=kind)
     writer.initialize_splits(["train", "test"])
     for split, rows in (("train", range(20)), ("test", range(20, 30))):
-        writer.add_examples({split: [{"image": pixels(row), "label": LABELS[row]} for row in rows]})
+        writer.add_examples({split: [{"image": pixels(row), "label": labels[row]} for row in rows]})
     writer.close_all()
     return directory
 
@@ -53,6 +58,16 @@ def test_prepared_data_set_is_imported_with_its_class_names(tmp_path, given):
         np.testing.assert_array_equal(images.reshape(-1, 8, 8), IMAGES[rows])
         np.testing.assert_array_equal(labels, LABELS[rows])
         assert ids.tolist() == list(range(len(images)))
+
+
+def test_labels_of_minus_one_are_hidden_ones(tmp_path):
+    hidden = [*LABELS[:20], *[-1] * 10]
+    directory = write_tfds(tmp_path / "all", labels=hidden)
+    manifest = import_dataset(ImportConfig(tmp_path / "out", tfds=str(directory)))
+    assert [manifest.split(name).labelled for name in ("train", "test")] == [True, False]
+    directory = write_tfds(tmp_path / "some", labels=[*hidden[:-1], 0])
+    with pytest.raises(InputError, match=r"example 0 .*: label -1 is negative"):
+        import_dataset(ImportConfig(tmp_path / "second", tfds=str(directory)))
 
 
 def test_validation_split_and_resizing(tmp_path):

@@ -225,12 +225,13 @@ class TableFile:
     def _to_numbers(self, first: int, labels: np.ndarray) -> np.ndarray:
         """int64 [n]: the class of each label, the first of which is that of row `first`."""
         names = self.reader.class_names
-        if labels.dtype != object and names is None:
+        if labels.dtype != object:
             invalid = labels < 0
             if invalid.any():
                 row = int(invalid.argmax())
                 raise InputError(f"{self.place_of(first + row)}: label {labels[row]} is negative")
-            return labels.astype(np.int64)
+            if names is None:
+                return labels.astype(np.int64)
         try:
             of_row = labels.tolist() if names is None else [names[label] for label in labels.tolist()]
             return np.array([self._classes[name] for name in of_row], np.int64)

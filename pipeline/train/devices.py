@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from pipeline.errors import InputError, TryAgainError, shorten
+from pipeline.errors import InputError, TryAgainError, pluralize, shorten
 from pipeline.feed.dataset import Replicas
 from pipeline.train.cluster import in_slurm_step, slurm_tf_config
 from pipeline.train.environment import processor_flags, processor_name
@@ -41,7 +41,8 @@ class Devices:
     def describe(self) -> str:
         """One line for people."""
         workers = f" on each of {self.num_workers} workers" if self.num_workers > 1 else ""
-        return f"{self.name}: {len(self.names)} {self.accelerator} replica(s){workers} ({', '.join(self.names)})"
+        replicas = pluralize(len(self.names), f"{self.accelerator} replica")
+        return f"strategy {self.name}: {replicas}{workers} ({', '.join(self.names)})"
 
     def hardware(self) -> list[str]:
         """The model of each GPU, or of the processor."""

@@ -97,7 +97,6 @@ class RunPlan:
         """The plan in lines for people."""
         steps = self.steps
         unseen = devices.accelerator == "CPU" and pathlib.Path("/proc/driver/nvidia").exists()
-        padding = f"; the last is filled up with {steps.padding} rows of weight 0" if steps.padding else ""
         remarks = [
             "NVIDIA driver found, but TensorFlow detects no GPU; python -m pip install -e '.[cuda]'"
             if unseen
@@ -110,8 +109,8 @@ class RunPlan:
             self.feed_plan.describe(),
             f"network {self.config.model}; augmentation {self.augmentation.text()}",
             self._validation_text(),
-            f"{steps.num_examples:,} images per epoch, each once, in {steps.per_epoch} steps of {steps.batch_size}"
-            f" ({steps.batch_size // devices.replicas.total} per replica), {steps.steps_per_call} per call{padding}",
+            f"{steps.num_examples:,} images per epoch in {steps.per_epoch} steps of {steps.batch_size}"
+            f" ({steps.batch_size // devices.replicas.total} per replica), {steps.steps_per_call} per call",
         ]
 
     def _validation_text(self) -> str:

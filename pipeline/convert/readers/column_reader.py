@@ -51,6 +51,11 @@ class ColumnReader(Reader):
         if self._id is not None:
             yield from self._column_blocks(self._id)
 
+    def _drop_hidden_labels(self) -> None:
+        """Count labels that are all -1, as published test splits have them, as none."""
+        if self._label is not None and all(bool((block == -1).all()) for block in self.labels()):
+            self._label, self.class_names = None, None
+
     def _column_blocks(self, name: str) -> Iterator[np.ndarray]:
         for block in self._numbered(name):
             yield self._column(block, name)

@@ -22,8 +22,7 @@ _IMAGE_NAMES = ("image", "img", "picture", "image_bytes", "jpg", "png")
 class ParquetReader(ColumnReader):
     """The rows of one Parquet file: a column of encoded images, one of lists of pixels, or a column per pixel.
 
-    `column` is that of the images, None to find it. A label column whose labels are all -1 counts as none, since the
-    hub stores a hidden test set like that.
+    `column` is that of the images, None to find it.
 
     Raises:
         InputError: pyarrow is not installed, the file is corrupt, or its columns are not images.
@@ -45,8 +44,7 @@ class ParquetReader(ColumnReader):
         self.is_encoded = self._image is not None and _is_encoded(schema.field(self._image).type)
         label = features.get(self._label or "", {})
         self.class_names = tuple(label["names"]) if label.get("names") else None
-        if self.class_names is not None and _all_hidden(self.labels()):
-            self._label, self.class_names = None, None
+        self._drop_hidden_labels()
         self.label_advice = f"choose their column with --label-column: {list_few(names, 8)}; or give a file"
         self._images = [self._image] if self._image is not None else self._find_pixels(names)
         if self.is_encoded:
@@ -105,7 +103,8 @@ class ParquetReader(ColumnReader):
         if values.dtype.kind not in "biuf":
             columns = list_few(self._images, 3)
             raise InputError(
-                f"{self.path}: column {columns} has texts, not pixels; give --drop-column for what is not the image"
+                f"{self.path}: column {columns} has texts, not pixels; give --drop-column for what is not the image, "
+                "or write a CSV of file names and labels if these are paths"
             )
         return values
 
@@ -210,7 +209,3 @@ def _even(column: Any, length: int) -> bool:
 def _to_numpy(column: Any) -> np.ndarray:
     values = column.to_numpy(zero_copy_only=False)
     return as_names([str(value) for value in values]).astype(str) if values.dtype == object else values
-
-
-def _all_hidden(blocks: Iterator[np.ndarray]) -> bool:
-    return all(bool((block == -1).all()) for block in blocks)

@@ -94,7 +94,7 @@ class TfrecordReader(Reader):
         values = self._parse(first)
         self._has = [key for key in (self._keys.label, self._keys.id) if self._present(values, key)[0]]
         self.notes = self._describe()
-        self.label_advice = f"choose with --label-key, or none: {list_features(features)}"
+        self.label_advice = f"choose with --label-key, or give --label-key none; it has {list_features(features)}"
         self.known_shape = known_shape
         self.is_encoded = self._decode(self.place_of(0), values[self._keys.image][0]) is not None
         self.known_shape = known_shape or self._find_shape(values[self._keys.image])

@@ -48,11 +48,12 @@ class TfdsReader(ColumnReader):
         image, label = (key if isinstance(key, str) else None for key in pair)
         given = Keys(keys.image or image, keys.label or label, keys.id)
         found, self._label, self._id, _ = dataclasses.astuple(choose_keys(directory, features, given, _list(features)))
-        self.label_advice = f"choose with --label-key, or none: {_list(features)}"
+        self.label_advice = f"choose with --label-key, or give --label-key none; it has {_list(features)}"
         self._images = [found]
         names = getattr(features.get(self._label), "names", None)
         self.class_names = tuple(names) if names else None
         self.image_shape = self._find_shape(features[found])
+        self._drop_hidden_labels()
 
     def place_of(self, row: int) -> str:
         """How messages name an example."""
