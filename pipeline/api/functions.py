@@ -86,7 +86,6 @@ def train(
             raise InputError(f"{network!r} is not a network; give a function that makes one, a name, or None")
         given["model"] = network if isinstance(network, str) else register(network)
     config = TrainConfig(**{**read_recipe(str(recipe)), **given})
-    _check_callbacks(callbacks, config)
     if code := run.train(config, callbacks):
         raise KeyboardInterrupt if code == _CTRL_C else SystemExit(code)
     return _result(config.run_dir)
@@ -145,22 +144,6 @@ def predict(run_dir: _Path, images: "np.ndarray") -> "np.ndarray":
     starts = range(0, len(values), _PREDICTED_AT_ONCE)
     batches = [tf.constant(values[start : start + _PREDICTED_AT_ONCE]) for start in starts]
     return np.concatenate([serve(images=batch)["probabilities"].numpy() for batch in batches])
-
-
-def _check_callbacks(callbacks: Any, config: Any) -> None:
-    if not callbacks:
-        return
-    from pipeline.train.environment import import_tensorflow
-
-    import_tensorflow()
-    import keras
-
-    from pipeline.train.callbacks import check_callback
-
-    if not (isinstance(callbacks, Sequence) and all(isinstance(one, keras.callbacks.Callback) for one in callbacks)):
-        raise InputError(f"callbacks is {callbacks!r}; give a list of objects of keras.callbacks.Callback")
-    for callback in callbacks:
-        check_callback(callback, config)
 
 
 def _result(run_dir: pathlib.Path) -> TrainResult:

@@ -106,7 +106,7 @@ def train_run(
 
     with RunDirectory(config.run_dir) as run:
         plan = make_run_plan(config, manifest, devices, earlier)
-        listeners = [*callbacks, *make_callbacks(plan, devices.is_chief)]
+        listeners = make_callbacks(plan, devices.is_chief, callbacks)
         with doing("building the network"):
             model, optimizer = setup.make_model(plan, devices)
         # Before the directory becomes this run's, which weights of another network would leave unusable.

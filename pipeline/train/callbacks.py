@@ -18,14 +18,20 @@ _SET_THE_RATE = (keras.callbacks.ReduceLROnPlateau, keras.callbacks.LearningRate
 _REPLAYED = (*_SET_THE_RATE, keras.callbacks.EarlyStopping)
 
 
-def make_callbacks(plan: RunPlan, is_chief: bool = True) -> list[keras.callbacks.Callback]:
-    """The callbacks that a configuration asks for; those that only report are the chief's alone.
+def make_callbacks(
+    plan: RunPlan, is_chief: bool = True, given: Sequence[keras.callbacks.Callback] = ()
+) -> list[keras.callbacks.Callback]:
+    """Those given and those that the configuration asks for; those that only report are the chief's alone.
 
     Raises:
         InputError: one of them needs a package that is not installed, cannot be made, or cannot work here.
     """
     config = plan.config
-    callbacks = [_load(text, config) for text in config.callback]
+    if not (isinstance(given, Sequence) and all(isinstance(one, keras.callbacks.Callback) for one in given)):
+        raise InputError(f"callbacks is {given!r}; give a list of objects of keras.callbacks.Callback")
+    for callback in given:
+        _check(callback, config, type(callback).__name__)
+    callbacks = [*given, *(_load(text, config) for text in config.callback)]
     if is_chief and config.tensorboard:
         if importlib.util.find_spec("tensorboard") is None:
             raise InputError("--tensorboard needs the package tensorboard: python -m pip install -e '.[tensorboard]'")
@@ -35,9 +41,8 @@ def make_callbacks(plan: RunPlan, is_chief: bool = True) -> list[keras.callbacks
     return callbacks + [make_tracker(name, plan) for name in config.log_to if is_chief]
 
 
-def check_callback(callback: keras.callbacks.Callback, config: TrainConfig, text: str = "") -> None:
+def _check(callback: keras.callbacks.Callback, config: TrainConfig, text: str) -> None:
     """InputError, with the option to use instead, if this loop or this configuration leaves a callback no effect."""
-    text = text or type(callback).__name__
     if isinstance(callback, keras.callbacks.BackupAndRestore):
         raise InputError(f"{text}: every run resumes by itself if its command is repeated; omit it")
     if isinstance(callback, keras.callbacks.SwapEMAWeights):
@@ -106,5 +111,5 @@ def _load(text: str, config: TrainConfig) -> keras.callbacks.Callback:
         ) from error
     if not isinstance(callback, keras.callbacks.Callback):
         raise InputError(f"--callback {text}: a {type(callback).__name__}, not a keras.callbacks.Callback")
-    check_callback(callback, config, f"--callback {text}")
+    _check(callback, config, f"--callback {text}")
     return callback
