@@ -1,11 +1,13 @@
 """The faults themselves, each on the part of the package that must withstand it."""
 
 import os
+import signal
 import sys
 
 import pytest
 
 from tests.helpers import faults
+from tests.helpers.commands import WatchedCommand
 
 
 def test_damages_change_what_they_say(tmp_path):
@@ -44,9 +46,23 @@ def test_a_command_is_killed_when_a_file_appears(tmp_path):
     assert len(list(tmp_path.glob("*.made"))) < 6000
 
 
-def test_a_command_that_was_done_before_is_not_called_killed(tmp_path):
-    done = faults.kill_when([sys.executable, "-c", "print(1); raise SystemExit(3)"], lambda: False)
-    assert (done.killed, done.returncode, done.out) == (False, 3, "1\n")
+def test_a_kill_reaches_what_the_command_started(tmp_path):
+    child = "import pathlib, time; time.sleep(2); pathlib.Path('alive').touch()"
+    code = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {child!r}]); print(1, flush=True)"
+    with WatchedCommand([sys.executable, "-c", code + "; time.sleep(60)"], cwd=tmp_path) as command:
+        command.wait_until(lambda: command.lines)
+    # Reading its output ended, so no process holds the other end any more.
+    assert command.killed
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_command_reports_its_exit_code_and_signal():
+    with WatchedCommand([sys.executable, "-c", "raise SystemExit('no')"]) as command:
+        assert (command.wait(), command.err, command.killed) == (1, "no\n", False)
+    with WatchedCommand([sys.executable, "-c", "import time; print(1, flush=True); time.sleep(60)"]) as command:
+        assert command.wait_until(lambda: command.out)
+        command.send(signal.SIGTERM)
+        assert command.wait() == -signal.SIGTERM
 
 
 WRITE = "import pathlib; pathlib.Path('file').write_bytes(bytes(1 << 20))"

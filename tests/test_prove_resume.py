@@ -2,14 +2,11 @@ import csv
 import json
 import random
 import re
-import signal
-import sys
 import tempfile
 
 import pytest
 
 from pipeline.errors import InputError
-from tests.helpers.commands import WatchedCommand
 from tests.helpers.small_run import TINY, SmallRun
 from tools import prove_resume
 from tools.prove_resume import NotProven, Run, _compare, differences, kill_schedule, max_weight_difference, newest_step
@@ -114,25 +111,3 @@ def test_a_training_killed_and_resumed_is_proven(capfd, monkeypatch):
 def test_invalid_numbers_are_refused(argv):
     with pytest.raises(InputError, match=f"^{' '.join(argv)}: must be at least"):
         prove_resume.main(argv)
-
-
-# ---- tests/helpers/commands.py --------------------------------------------------------------------------------------
-
-
-def test_a_kill_reaches_what_the_command_started(tmp_path):
-    child = "import pathlib, time; time.sleep(2); pathlib.Path('alive').touch()"
-    code = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {child!r}]); print(1, flush=True)"
-    with WatchedCommand([sys.executable, "-c", code + "; time.sleep(60)"], cwd=tmp_path) as command:
-        command.wait_until(lambda: command.lines)
-    # Reading its output ended, so no process holds the other end any more.
-    assert command.killed
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_command_reports_its_exit_code_and_signal():
-    with WatchedCommand([sys.executable, "-c", "raise SystemExit('no')"]) as command:
-        assert (command.wait(), command.err, command.killed) == (1, "no\n", False)
-    with WatchedCommand([sys.executable, "-c", "import time; print(1, flush=True); time.sleep(60)"]) as command:
-        assert command.wait_until(lambda: command.out)
-        command.send(signal.SIGTERM)
-        assert command.wait() == -signal.SIGTERM
