@@ -110,10 +110,22 @@ def test_libraries_that_cannot_be_opened_are_listed(monkeypatch):
 
 
 def test_the_extra_for_cuda_is_to_fix_only_with_a_driver(monkeypatch):
-    monkeypatch.setattr(doctor, "_version", {"nvidia-cudnn-cu12": "9.3"}.get)
+    required = [
+        "numpy>=1",
+        *(f"{name}; extra == 'and-cuda'" for name in ("nvidia-cudnn-cu12>=9.3", "nvidia-nccl-cu12<3")),
+    ]
+    monkeypatch.setattr(doctor.importlib.metadata, "requires", lambda name: required)
+    versions = {"nvidia-cudnn-cu12": "9.1", "numpy": "2.0", "tensorflow": "2.21"}
+    monkeypatch.setattr(doctor, "_version", versions.get)
     assert not doctor.check_cuda_packages(False).fix
     check = doctor.check_cuda_packages(True)
-    assert check.text == "nvidia-cudnn-cu12 9.3, nvidia-ml-py missing" and check.fix.endswith("'.[cuda]'")
+    assert check.fix.endswith("'.[cuda]'") and check.text == (
+        "cuDNN 9.1; '.[cuda]' lacks nvidia-nccl-cu12, nvidia-ml-py, nvidia-cudnn-cu12 >=9.3 (found 9.1)"
+    )
+    versions.update({"nvidia-cudnn-cu12": "9.4", "nvidia-nccl-cu12": "2.2", "nvidia-ml-py": "13"})
+    assert doctor.check_cuda_packages(True) == Check("CUDA packages", "cuDNN 9.4; all 3 packages of '.[cuda]'")
+    del versions["tensorflow"]
+    assert not doctor.check_cuda_packages(True).fix
 
 
 @pytest.mark.parametrize(

@@ -150,12 +150,23 @@ def missing_libraries() -> list[str]:
 
 
 def check_cuda_packages(gpu_machine: bool) -> Check:
-    """Whether what the extra `cuda` adds is installed, on a machine with an NVIDIA driver."""
-    versions = {name: _version(name) for name in ("nvidia-cudnn-cu12", "nvidia-ml-py")}
-    text = ", ".join(f"{name} {version or 'missing'}" for name, version in versions.items())
+    """Which packages of the extra `cuda` are missing or of another version, on a machine with an NVIDIA driver."""
+    from packaging.requirements import Requirement
+
     if not gpu_machine:
         return Check("CUDA packages", "not needed without an NVIDIA driver")
-    # cuDNN may come from elsewhere; TensorFlow tells. Without nvidia-ml-py only the counters of training are missing.
+    listed = map(Requirement, (_version("tensorflow") and importlib.metadata.requires("tensorflow")) or ())
+    extra = [item for item in listed if item.marker is not None and item.marker.evaluate({"extra": "and-cuda"})]
+    versions = {item.name: _version(item.name) for item in (*extra, Requirement("nvidia-ml-py"))}
+    lacking = [name for name, version in versions.items() if version is None]
+    lacking += [
+        f"{item.name} {item.specifier} (found {version})"
+        for item in extra
+        if (version := versions[item.name]) and not item.specifier.contains(version, prereleases=True)
+    ]
+    text = f"cuDNN {versions.get('nvidia-cudnn-cu12') or 'not from pip'}; "
+    text += f"'.[cuda]' lacks {', '.join(lacking)}" if lacking else f"all {len(versions)} packages of '.[cuda]'"
+    # CUDA may come from elsewhere; TensorFlow tells. Without nvidia-ml-py only the counters of training are missing.
     return Check("CUDA packages", text, "" if versions["nvidia-ml-py"] else f"{_INSTALL[:-1]}'.[cuda]'")
 
 

@@ -72,16 +72,12 @@ class GpuMonitor:
                 self._memory = max(self._memory, *memory)
 
 
-def make_gpu_monitor(devices: Devices, nvml: Any = None) -> GpuMonitor:
-    """A monitor of this worker's GPUs; one that reads nothing if there is none, or no NVML, or no nvidia-ml-py.
-
-    Args:
-        nvml: instead of the module pynvml, for tests.
-    """
+def make_gpu_monitor(devices: Devices) -> GpuMonitor:
+    """A monitor of this worker's GPUs; one that reads nothing if there is none, or no NVML, or no nvidia-ml-py."""
     if devices.accelerator != "GPU":
         return GpuMonitor()
     try:
-        nvml = nvml or importlib.import_module("pynvml")
+        nvml = importlib.import_module("pynvml")
         nvml.nvmlInit()
     except Exception:  # no module, no library, no driver: pynvml has an error class for each
         return GpuMonitor()
