@@ -19,7 +19,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from pipeline.errors import InputError, TryAgainError
-from pipeline.remote import REQUESTS, as_path, explained, is_remote, upload
+from pipeline.remote import REQUESTS, as_path, download, explained, is_remote, upload
 
 _VERSION_KEYS = ("ETag", "etag", "md5Hash", "LastModified", "mtime", "created")  # of file systems
 CONFIG_NAME = "config.json"  # of each run
@@ -152,10 +152,9 @@ class Mirror:
         }
 
     def _download(self, name: str) -> None:
-        store: Any = self.url / name
         target = self.path / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        store.fs.get_file(store.path, str(target))
+        download(self.url / name, target)
 
     def _upload(self, name: str) -> None:
         source = self.path / name

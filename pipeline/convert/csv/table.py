@@ -19,6 +19,7 @@ from pipeline.convert.csv.parser import parse_fast
 from pipeline.convert.csv.strict import is_number, whole_number
 from pipeline.convert.pixels import Shape
 from pipeline.convert.read_options import ReadOptions
+from pipeline.convert.readers.labels import first_not_one_hot
 from pipeline.convert.source import changed_error
 from pipeline.convert.table import RawRows, Reader
 from pipeline.errors import InputError, shorten
@@ -226,11 +227,9 @@ class CsvTable(Reader):
         values = frame.to_numpy()
         if values.dtype.kind not in "iuf":
             raise InputError(f"{self.path}: its one-hot columns are not all numbers; check --one-hot-labels")
-        valid = ((values == 1).sum(axis=1) == 1) & ((values == 0).sum(axis=1) == values.shape[1] - 1)
-        if not valid.all():
-            place = self._place(frame.index[int(np.argmin(valid))])
-            raise InputError(f"{place}: its one-hot label is not a single 1 among zeros")
-        return values.argmax(axis=1).astype(np.int64)
+        if (row := first_not_one_hot(values)) is not None:
+            raise InputError(f"{self._place(frame.index[row])}: its one-hot label is not a single 1 among zeros")
+        return values.argmax(axis=1)
 
     def _texts(self, column: Any, are_names: bool) -> np.ndarray:
         """A column of labels or ids: object array of str [n], or int64 [n]."""

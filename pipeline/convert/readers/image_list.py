@@ -8,12 +8,15 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from pipeline.convert.compressed import open_text
 from pipeline.convert.csv.columns import ID_NAMES, INDEX_NAME, LABEL_NAMES, named_column
 from pipeline.convert.csv.layout import place_of
 from pipeline.convert.csv.strict import is_number
 from pipeline.convert.kinds import PICTURE_SUFFIXES
 from pipeline.convert.read_options import BLANKS, ReadOptions
+from pipeline.convert.readers.labels import first_not_one_hot
 from pipeline.errors import InputError, list_few, shorten
 from pipeline.remote import is_remote
 
@@ -229,13 +232,10 @@ def _one_hot(
     path: pathlib.Path, names: Sequence[str], cells: Sequence[Mapping[str, str]], numbers: Sequence[int]
 ) -> list[str]:
     """For each row the name of the column that has a 1, among zeros in the others."""
-    labels = []
-    for row, number in zip(cells, numbers, strict=True):
-        ones = [name for name in names if row[name] in ("1", "1.0")]
-        if len(ones) != 1 or any(row[name] not in ("0", "0.0") for name in names if name not in ones):
-            raise InputError(
-                f"{path}, line {number}: not a single 1 among zeros in columns {list_few(names, 5)}; check "
-                "--one-hot-labels, or ignore other columns with --drop-column"
-            )
-        labels += ones
-    return labels
+    values = np.array([[float(row[name]) if is_number(row[name]) else -1 for name in names] for row in cells])
+    if (wrong := first_not_one_hot(values)) is not None:
+        raise InputError(
+            f"{path}, line {numbers[wrong]}: not a single 1 among zeros in columns {list_few(names, 5)}; check "
+            "--one-hot-labels, or ignore other columns with --drop-column"
+        )
+    return [names[place] for place in values.argmax(axis=1)]

@@ -6,8 +6,6 @@ import numpy as np
 
 from pipeline.errors import InputError, shorten
 
-ONE_HOT = "one-hot"
-
 
 def as_labels(where: str, values: np.ndarray) -> np.ndarray:
     """int64 [n], or object [n] of str, of labels [n], [n, 1] or, one-hot, [n, classes].
@@ -20,7 +18,11 @@ def as_labels(where: str, values: np.ndarray) -> np.ndarray:
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim == 2:
-        values = _one_hot(where, values)
+        if (row := first_not_one_hot(values)) is not None:
+            raise InputError(
+                f"{where}: {values.shape[1]} labels per image, and those of row {row} (from 0) are not one-hot"
+            )
+        values = values.argmax(axis=1)
     if values.ndim != 1:
         shape = " x ".join(map(str, values.shape))
         raise InputError(f"{where}: labels of {shape} values; one number or name per image is needed")
@@ -60,12 +62,7 @@ def from_texts(texts: Sequence[str], keep_zeros: bool = False) -> np.ndarray:
     return as_names(texts)
 
 
-def _one_hot(where: str, values: np.ndarray) -> np.ndarray:
-    """int64 [n]: the place of the only 1 among zeros in each row."""
-    wrong = ~((values == 1).sum(axis=1) == 1) | ~((values == 0).sum(axis=1) == values.shape[1] - 1)
-    if wrong.any():
-        row = int(wrong.argmax())
-        raise InputError(
-            f"{where}: {values.shape[1]} labels per image, and those of row {row} (from 0) are not {ONE_HOT}"
-        )
-    return values.argmax(axis=1)
+def first_not_one_hot(values: np.ndarray) -> int | None:
+    """The first row of labels [n, classes] that is not a single 1 among zeros."""
+    wrong = ((values == 1).sum(axis=1) != 1) | ((values == 0).sum(axis=1) != values.shape[1] - 1)
+    return int(wrong.argmax()) if wrong.any() else None
