@@ -71,6 +71,14 @@ class Total(keras.metrics.Sum):
         return super().update_state(tf.ones(tf.shape(y_true)), sample_weight)
 
 
+def test_several_files_of_a_split_are_a_list(tmp_path):
+    (tmp_path / "a.csv").write_text("label,pixel0\n1,2\n0,3\n")
+    (tmp_path / "b.csv").write_text("label,pixel0\n1,4\n")
+    files = [tmp_path / "a.csv", str(tmp_path / "b.csv")]
+    manifest = pipeline.convert({"train": files, "val": files[0]}, tmp_path / "out")
+    assert [manifest.split(name).num_examples for name in ("train", "val")] == [3, 2]
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -93,7 +101,8 @@ class Total(keras.metrics.Sum):
         (lambda data: pipeline.load(data, dtype="float33"), "dtype 'float33'.*uint8 or a float type"),
         (lambda data: pipeline.load(data, seed="a"), "seed 'a'.*a whole seed"),
         (lambda data: pipeline.load(data, first_epoch=-1), "first_epoch -1.*an epoch from 0"),
-        (lambda data: pipeline.train(3, data), "3 is not a network"),
+        (lambda data: pipeline.train(3, data), "3 is not a function that makes a network"),
+        (lambda data: pipeline.train(keras.Sequential(), data), "is not a function that makes a network"),
         (
             lambda data: pipeline.train(None, data, callbacks=[3]),
             r"callbacks is \[3\]; give a list of objects",
@@ -129,3 +138,5 @@ def test_a_function_of_a_program_is_trained_resumed_and_used(digits, tmp_path):
     assert (pipeline.predict(result.run_dir, images).argmax(axis=1) == labels).mean() > 0.9
     with pytest.raises(InputError, match=r"images are uint8 \[1, 3\]; give uint8 \[n, 8, 8, 1\]"):
         pipeline.predict(result.run_dir, np.zeros((1, 3), np.uint8))
+    with pytest.raises(InputError, match=r"images are uint8 \[1, 1, 8, 8\]"):
+        pipeline.predict(result.run_dir, np.zeros((1, 1, 8, 8), np.uint8))

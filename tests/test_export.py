@@ -46,7 +46,7 @@ def test_a_file_gives_the_probabilities_of_keras(home, tmp_path, capsys, kind, r
         pytest.importorskip(package, reason="needs the extra `export`")
     out = tmp_path / f"model.{kind}"
     run_export(home, kind, out)
-    assert f"{out}: as Keras on 23 images: 23 of the same class" in capsys.readouterr().out
+    assert f"{out}: 23 of 23 images in the class that Keras gives" in capsys.readouterr().out
     np.testing.assert_allclose(read(out), expected(pixels(7)), atol=1e-5)
     with pytest.raises(InputError, match="exists; name another file or use --overwrite"):
         run_export(home, kind, out)

@@ -105,7 +105,7 @@ def registered_layer(image_shape, num_classes, dtype="float32", layer_types=PLAI
         (own_activation, "model.keras could not be loaded .*twice"),
         (own_initializer, "model.keras could not be loaded .*OwnZeros"),
         (own_lambda, "model.keras could not be loaded .*lambda"),
-        (no_logits, "No such layer: logits"),
+        (no_logits, "no layer is called logits, whose softmax is the output; models/__init__.py"),
         (no_softmax, "its output is not the softmax of its layer logits"),
         (no_model, r"RuntimeError: no weights here \(.*test_setup.py, line [0-9]+\)"),
     ],

@@ -1,6 +1,7 @@
 """The functions of `import pipeline`: load, train, convert and predict. docs/api.md shows each."""
 
 import dataclasses
+import math
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -82,8 +83,8 @@ def train(
         raise InputError("folds and seeds train several runs; use train.py --folds or --seeds")
     given.setdefault("run_dir", pathlib.Path("runs") / given["data"].resolve().name)
     if network is not None:
-        if not (isinstance(network, str) or callable(network)):
-            raise InputError(f"{network!r} is not a network; give a function that makes one, a name, or None")
+        if not (isinstance(network, str) or hasattr(network, "__qualname__")):
+            raise InputError(f"{network!r} is not a function that makes a network; give one, a name, or None")
         given["model"] = network if isinstance(network, str) else register(network)
     config = TrainConfig(**{**read_recipe(str(recipe)), **given})
     if code := run.train(config, callbacks):
@@ -91,11 +92,11 @@ def train(
     return _result(config.run_dir)
 
 
-def convert(splits: Mapping[str, _Path], out: _Path, **options: Any) -> "Manifest":
+def convert(splits: Mapping[str, _Path | Sequence[_Path]], out: _Path, **options: Any) -> "Manifest":
     """Convert files to a data set: `pipeline.convert({"train": "train.csv"}, "data/mine", val_fraction=0.1)`.
 
     Args:
-        splits: file by split.
+        splits: file, or several files, by split.
         out: the directory to create.
         options: those of tools/csv_to_tfrecord.py, with _ for -: val_fraction, workers, pixel_range, id_column, ...
 
@@ -109,12 +110,14 @@ def convert(splits: Mapping[str, _Path], out: _Path, **options: Any) -> "Manifes
 
     if not isinstance(splits, Mapping):
         raise InputError(f'splits is {splits!r}; give files by split, as in {{"train": "train.csv"}}')
+    several = {name: files if isinstance(files, list | tuple) else [files] for name, files in splits.items()}
+    pairs = tuple((name, file) for name, files in several.items() for file in files)
     # The few options that are pairs may be given as a mapping, as the splits are.
     given = {name: tuple(value.items()) if isinstance(value, Mapping) else value for name, value in options.items()}
     names = [field.name for field in dataclasses.fields(ReadOptions)]
     of = "a conversion"
     read = typed_settings({name: given.pop(name) for name in names if name in given}, ReadOptions, of)
-    rest = typed_settings({**given, "splits": tuple(splits.items()), "out": out}, ConvertConfig, of, names)
+    rest = typed_settings({**given, "splits": pairs, "out": out}, ConvertConfig, of, names)
     return write(ConvertConfig(**rest, read=ReadOptions(**read)))
 
 
@@ -135,8 +138,9 @@ def predict(run_dir: _Path, images: "np.ndarray") -> "np.ndarray":
         raise InputError(f"{run_dir}: no saved_model here; name the directory of a run that has ended")
     serve = tf.saved_model.load(str(path)).signatures["serving_default"]
     (signature,) = (spec for spec in serve.structured_input_signature[1].values())
-    shape, values = signature.shape[1:], np.asarray(images)
-    if values.dtype != np.uint8 or not len(values) or values[0].size != shape.num_elements():
+    shape, values = tuple(signature.shape[1:]), np.asarray(images)
+    known = [shape, (math.prod(shape),), *([shape[:2]] if shape[2] == 1 else [])]
+    if values.dtype != np.uint8 or not len(values) or values.shape[1:] not in known:
         raise InputError(
             f"images are {values.dtype} {list(values.shape)}; give uint8 [n, {', '.join(map(str, shape))}]"
         )

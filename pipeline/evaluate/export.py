@@ -65,7 +65,7 @@ def _compare(found: np.ndarray, expected: np.ndarray) -> str:
     same = int((found.argmax(axis=1) == expected.argmax(axis=1)).sum())
     if not difference <= _TOLERANCE:  # a NaN is not within it either
         raise InputError(f"the exported model differs from Keras by {difference:.1g} in a probability; not written")
-    return f"as Keras on {len(found)} images: {same} of the same class, probabilities within {difference:.1g}"
+    return f"{same} of {len(found)} images in the class that Keras gives, probabilities within {difference:.1g} of its"
 
 
 def _write_tflite(_: SavedRun, model: "keras.Model", path: pathlib.Path) -> Probabilities:

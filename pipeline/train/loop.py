@@ -50,8 +50,7 @@ class Trainer:
         self._gpus, self._waited = make_gpu_monitor(devices), 0.0  # seconds of this epoch without a batch
         self._guard = FiniteGuard(devices, compiled, feeds.read_ids)
         self._listeners = keras.callbacks.CallbackList()
-        self._stop_signal = StopSignal()
-        self._traced = False  # whether the step is compiled
+        self._stop_signal, self._traced = StopSignal(), False  # traced: the step is compiled
         self._row_steps = -(-self._config.epochs * self._steps.per_epoch // _MAX_STEP_ROWS)
         self._on_epoch: Callable[[TrainState], None] | None = None
 
@@ -67,7 +66,8 @@ class Trainer:
         state = restored or TrainState()
         self._check_same_step(state)
         if state.global_step:
-            self._report("resumed", f"resumed at epoch {state.epoch + 1}, step {state.step}", state)
+            place = "after the last epoch" if self.finished(state) else f"at epoch {state.epoch + 1}, step {state.step}"
+            self._report("resumed", f"resumed {place}", state)
         return state
 
     def fit(

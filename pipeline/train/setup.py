@@ -88,6 +88,8 @@ def make_network(name: str, manifest: Manifest, dtype: str = "float32", layer_ty
         model = network.load()(shape, num_classes, dtype=dtype, layer_types=layer_types)
         if isinstance(model, keras.Sequential):  # which has no output of its own before it is called
             model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+        if "logits" not in [layer.name for layer in model.layers]:
+            raise ValueError("no layer is called logits, whose softmax is the output; models/__init__.py describes it")
         logits, output = model.get_layer("logits").output, model.output
     except ValueError as error:  # also Keras's, if there is no such layer or a layer does not fit the images
         raise InputError(f"--model {name}: {error}") from error
