@@ -60,7 +60,7 @@ def as_path(path: str | os.PathLike) -> pathlib.Path:
         remote = UPath(re.sub(r"(?<=[^:/])/+$", "", str(path)))
         _ = remote.fs  # imports the package
     except ImportError as error:
-        raise InputError(f"{path}: needs another package; pip install 'kannada-pipeline[{extra}]'") from error
+        raise InputError(f"{path}: needs another package: python -m pip install -e '.[{extra}]'") from error
     except ValueError as error:
         raise InputError(f"{path}: {scheme}:// is not known; use s3://, gs:// or a local path") from error
     return cast(pathlib.Path, remote)

@@ -108,7 +108,7 @@ class ConvertConfig(DatasetOptions):
         if self.workers is not None:
             raise InputError("--workers is for this machine; give Beam's own option in --beam-args")
         if importlib.util.find_spec("apache_beam") is None:
-            raise InputError("--runner beam needs apache-beam: pip install 'kannada-pipeline[beam]'")
+            raise InputError("--runner beam needs apache-beam: python -m pip install -e '.[beam]'")
         try:
             shlex.split(self.beam_args)
         except ValueError as error:

@@ -28,7 +28,7 @@ def check_packages(kind: str) -> None:
     """InputError if a format needs packages that are not installed."""
     for name in _PACKAGES.get(kind, ()):
         if importlib.util.find_spec(name) is None:
-            raise InputError(f"--format {kind} needs {name.replace('_', '-')}: python -m pip install '.[export]'")
+            raise InputError(f"--format {kind} needs {name.replace('_', '-')}: python -m pip install -e '.[export]'")
 
 
 def export(run: SavedRun, kind: str, out: pathlib.Path, images: np.ndarray) -> str:
