@@ -17,7 +17,7 @@ from pipeline.convert.plan import Labels
 from pipeline.convert.read_options import ReadOptions
 from pipeline.convert.second_labels import WithLabels, add_labels
 from pipeline.convert.source import Identity, SourceFile, identify
-from pipeline.convert.split_column import Divisible, divide
+from pipeline.convert.split_column import divide
 from pipeline.convert.table import Reader, TableFile
 from pipeline.errors import InputError, shorten
 from pipeline.remote import as_path, is_remote
@@ -142,10 +142,6 @@ def _parts_of(file: Opened, name: str, config: ConvertConfig, note: OnNotice) ->
     """(split, rows of it) of a file: all rows are of the split `name`, unless a column names their splits."""
     divided = None
     if config.split_column is not None and not isinstance(file, CsvFile):  # which has no such column
-        if not isinstance(file, Divisible):
-            raise InputError(
-                f"{file.path}: --split-column divides tables of text and lists of image files; write a file per split"
-            )
         divided = divide(file, config.split_column, config.split_map)
     if divided is None:
         if not name:

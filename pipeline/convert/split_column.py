@@ -1,8 +1,6 @@
 """A file with several splits: one of its columns names the split of each row."""
 
-import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
 
 from pipeline.convert.table import Reader
 from pipeline.errors import InputError, list_few, shorten
@@ -11,21 +9,7 @@ from pipeline.splits import split_of_value, stored_name
 _IGNORED = "none"
 
 
-@runtime_checkable
-class Divisible(Protocol):
-    """A reader whose rows a column can divide."""
-
-    @property
-    def path(self) -> pathlib.Path: ...
-
-    def values_of(self, column: str) -> list[str] | None:
-        """The different values of a column, by name or 0-based index; None if there is no such column."""
-
-    def rows_with(self, column: str, values: Sequence[str]) -> Reader:
-        """A reader of the rows that have one of these values in a column."""
-
-
-def divide(file: Divisible, column: str, split_map: Sequence[tuple[str, str]]) -> tuple[dict[str, Reader], str] | None:
+def divide(file: Reader, column: str, split_map: Sequence[tuple[str, str]]) -> tuple[dict[str, Reader], str] | None:
     """Split -> its rows of a file, and a line that says which values became which; None without such a column.
 
     Args:

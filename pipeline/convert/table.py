@@ -9,7 +9,7 @@ import io
 import math
 import pathlib
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -81,6 +81,20 @@ class Reader:
 
     def place_of(self, row: int) -> str:
         """How messages name a row, counted from 0."""
+        raise NotImplementedError
+
+    def values_of(self, column: str) -> list[str] | None:
+        """The different values of a column, by name or 0-based index; None if there is no such column.
+
+        Raises:
+            InputError: a file of this kind is of one split.
+        """
+        raise InputError(
+            f"{self.path}: --split-column divides tables of text and lists of image files; write a file per split"
+        )
+
+    def rows_with(self, column: str, values: Sequence[str]) -> "Reader":
+        """A reader of the rows that have one of these values in a column."""
         raise NotImplementedError
 
 
