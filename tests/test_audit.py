@@ -24,7 +24,7 @@ def numbered(tmp_path_factory):
 
 
 @pytest.fixture
-def start(monkeypatch, numbered, tmp_path):
+def start(numbered, tmp_path):
     """Start or resume a run on them, audited unless the settings say otherwise."""
 
     def make(**settings):

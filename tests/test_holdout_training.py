@@ -167,7 +167,7 @@ def test_the_report_has_the_rows_held_out_and_their_groups(digits, tmp_path, cap
     assert config["settings"]["group_size"] == 20
 
 
-def test_the_report_of_a_final_run_omits_the_split_it_trained_on(digits, tmp_path, capsys):
+def test_the_report_of_a_final_run_omits_the_split_it_trained_on(digits, tmp_path):
     settings = ["--data", digits, "--run-dir", tmp_path / "run", "--recipe", "fast", "--batch-size", "64", "--final"]
     assert train.main([str(setting) for setting in settings]) == 0
     splits = json.loads((tmp_path / "run/evaluation.json").read_text())["splits"]

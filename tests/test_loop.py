@@ -20,7 +20,7 @@ from tests.helpers.small_run import (
 
 
 @pytest.fixture
-def start(monkeypatch, digits, tmp_path):
+def start(digits, tmp_path):
     """Start or resume a run; `name` tells runs of one test apart."""
 
     def make(name="run", **settings):

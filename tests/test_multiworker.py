@@ -108,7 +108,7 @@ def test_killed_chief_ends_all_workers_and_they_resume_together(trained, digits,
         assert events(lines, "ended") == events(whole, "ended")
 
 
-def test_two_workers_train_what_one_machine_with_two_replicas_does(trained, monkeypatch, digits, tmp_path):
+def test_two_workers_train_what_one_machine_with_two_replicas_does(trained, digits, tmp_path):
     _, run_dir = trained
     single = SmallRun(digits, tmp_path, strategy="mirrored", devices=2, epochs=2)
     single.fit()

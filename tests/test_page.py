@@ -93,7 +93,7 @@ def test_a_browser_shows_the_page_at_any_width(run_dir, tmp_path):
     assert tab.problems == []
 
 
-def test_the_command_of_the_page_trains_the_same_again(run_dir, tmp_path):
+def test_the_command_of_the_page_trains_the_same_again(run_dir):
     (command,) = re.findall("<pre>(.*)</pre>", (run_dir / "report.html").read_text("utf-8"))
     config = train.parse_config(command.split()[2:])
     original = json.loads((run_dir / "config.json").read_text())["settings"]

@@ -24,7 +24,7 @@ def test_kills_are_spread_over_the_whole_run(kills):
         assert training[0] <= 4 and training[-1] >= 36
 
 
-def test_differences_name_what_differs_and_ignore_times(monkeypatch, digits, tmp_path):
+def test_differences_name_what_differs_and_ignore_times(digits, tmp_path):
     for name, seed in (("first", 0), ("same", 0), ("other", 1)):
         state = SmallRun(digits, tmp_path / name, epochs=1, seed=seed).fit()
         (tmp_path / name / "evaluation.json").write_text("{}")

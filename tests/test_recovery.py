@@ -19,7 +19,7 @@ TOO_HIGH = {"learning_rate": 1e19, "schedule": "constant"}
 
 
 @pytest.fixture
-def start(monkeypatch, digits, tmp_path):
+def start(digits, tmp_path):
     """Start or resume a run of one step per call; `name` tells runs of one test apart."""
 
     def make(name="run", **settings):

@@ -237,7 +237,7 @@ def test_a_conversion_that_another_one_replaces_removes_nothing(store, tmp_path)
     assert [problem for problem in inspect(str(store / "data"), load_manifest(str(store / "data"))).lines()] == []
 
 
-def test_a_source_that_is_replaced_meanwhile_is_refused(store, tmp_path):
+def test_a_source_that_is_replaced_meanwhile_is_refused(store):
     (store / "train.csv").write_bytes(table(60).encode())
     config = make_config([("train", str(store / "train.csv"))], str(store / "data"), shards=3)
 

@@ -70,7 +70,7 @@ def test_each_row_is_predicted_once_by_the_run_that_did_not_see_it(digits, folds
     assert table["predicted"].astype(str).tolist() == names[columns.argmax(axis=1)].tolist()
 
 
-def test_the_summary_of_folds_has_their_spread_and_all_groups(digits, folds):
+def test_the_summary_of_folds_has_their_spread_and_all_groups(folds):
     run_dir, out = folds
     series, table = read_json(run_dir / "series.json"), pd.read_csv(run_dir / "oof.csv")
     right = table["label"] == table["predicted"]
@@ -126,7 +126,7 @@ def test_seeds_are_ordinary_runs_and_their_ensemble_is_evaluated(digits, tmp_pat
     assert f"mean      {np.mean(own):.2%}" in out
 
 
-def test_the_table_has_a_row_per_run_and_the_worst_groups(digits):
+def test_the_table_has_a_row_per_run_and_the_worst_groups():
     runs = [{"accuracy": 0.9, "groups": {"worst": 0.5}}, {"accuracy": 0.8, "groups": {"worst": 0.7}}]
     splits = {"holdout": SplitFigures.of(runs), "val": SplitFigures.of([{"accuracy": 0.25}, {"accuracy": 0.75}])}
     correct = np.array([1, 1, 0, 1])
