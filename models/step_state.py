@@ -20,12 +20,13 @@ _PER_COUNT = 4  # uint32 numbers that one value of Philox's counter gives (Salmo
 class StepState:
     """The run's seed, the global step, and the position of this replica's first row in the global batch.
 
+    Augmentation runs for several steps at once, and then `step` is int64 [steps].
     `weight` has 1 for each of this replica's examples and 0 for padding, or is None if no row is padding.
     `statistics_share` is the share of this batch in the moving statistics, None if the layer decides.
     """
 
     seed: int
-    step: tf.Tensor  # int64 scalar
+    step: tf.Tensor  # int64 scalar, or [steps]
     first_row: tf.Tensor  # int32 scalar
     weight: tf.Tensor | None = None  # float32 [n]
     statistics_share: tf.Tensor | None = None  # float32 scalar
@@ -33,21 +34,29 @@ class StepState:
     def uniform(self, stream: str, rows: tf.Tensor, units: int) -> tf.Tensor:
         """float32 [rows, units] in [0, 1): rows `first_row ...` of this step's numbers for the whole batch.
 
+        Of several steps, those of each one after another: float32 [steps * rows, units].
+
         Args:
             stream: a name; no two share numbers.
-            rows: int32 scalar, the rows of this replica.
+            rows: int32 scalar, the rows of this replica in a step.
         """
         # Whole counts per row, so that a row's numbers start at a count of their own on any replica.
         counts = -(-units // _PER_COUNT)
         first = tf.cast(self.first_row, tf.uint64) * tf.constant(counts, tf.uint64)
-        numbers = tf.raw_ops.StatelessRandomUniformV2(
-            shape=tf.stack([rows, counts * _PER_COUNT]),
-            key=tf.constant([_mix(self.seed, stream)], tf.uint64),
-            counter=tf.stack([first, tf.cast(self.step, tf.uint64)]),
-            alg=_PHILOX,
-            dtype=tf.float32,
-        )
-        return numbers[:, :units]
+
+        def of_step(step: tf.Tensor) -> tf.Tensor:
+            return tf.raw_ops.StatelessRandomUniformV2(
+                shape=tf.stack([rows, counts * _PER_COUNT]),
+                key=tf.constant([_mix(self.seed, stream)], tf.uint64),
+                counter=tf.stack([first, tf.cast(step, tf.uint64)]),
+                alg=_PHILOX,
+                dtype=tf.float32,
+            )
+
+        if self.step.shape.rank == 0:
+            return of_step(self.step)[:, :units]
+        numbers = tf.map_fn(of_step, self.step, fn_output_signature=tf.float32)
+        return tf.reshape(numbers, (-1, counts * _PER_COUNT))[:, :units]
 
 
 _state: contextvars.ContextVar[StepState | None] = contextvars.ContextVar("step_state", default=None)

@@ -205,7 +205,7 @@ def test_directory_is_old_or_new_wherever_its_writer_was_killed(tmp_path, death,
     # The renames: old aside, new into place; then the workspace is removed.
     event, nth = ("os.rename", death) if death < 3 else ("shutil.rmtree", 1)
     environment = {**os.environ, "PYTHONPATH": str(faults.ROOT)}
-    killed = faults.run(faults.dying(event, "*", nth, script, folder / "model"), env=environment)
+    killed = faults.run(faults.dying(event, "*.partial-*", nth, script, folder / "model"), env=environment)
     assert killed.killed, killed.err
     files.remove_stale(folder)
     assert names_in(folder) == ["model"]

@@ -72,12 +72,12 @@ def test_the_device_feed_looks_up_rows_in_each_replicas_copy_of_the_split(digits
     feeds = make_feeds(plan, devices)
     compiled = make_compiled_steps(plan, devices, model, optimizer, feeds)
     part = {"index": tf.constant([[5, -1, 7]])}
-    read = tf.function(lambda: devices.strategy.run(lambda: compiled._batch(part, 0)))
+    read = tf.function(lambda: devices.strategy.run(compiled._prepare, args=(part,)))
     # A whole table as a tensor has no kernel on GPUs to gather from, so it would be copied to the host.
     tables = [op for op in read.get_concrete_function().graph.get_operations() if op.type == "ReadVariableOp"]
     for replica in devices.strategy.experimental_local_results(read()):
         _, image, label = replica
         rows = np.array([5, 0, 7])
-        np.testing.assert_allclose(image.numpy().reshape(3, -1), feeds.table.images[rows])
-        np.testing.assert_array_equal(label, feeds.table.labels[rows])
+        np.testing.assert_allclose(image.numpy().reshape(3, -1) * 255, feeds.table.images[rows], rtol=1e-6)
+        np.testing.assert_array_equal(label[0], feeds.table.labels[rows])
     assert tables == []

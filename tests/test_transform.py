@@ -83,6 +83,15 @@ def test_seed_step_and_row_each_change_every_image():
     np.testing.assert_array_equal(augmented(images, text), results[0])
 
 
+@pytest.mark.parametrize("text", ["digits", "photos"])
+def test_several_steps_at_once_are_those_steps(text):
+    images = glyphs((28, 28, 3), rows=6)
+    at_once = compiled(text, True, 5)(tf.constant(images), tf.range(7, 10, dtype=tf.int64), tf.constant(4))
+    steps = [augmented(images[2 * k : 2 * k + 2], text, step=7 + k, first_row=4) for k in range(3)]
+    # TensorFlow may rearrange the two graphs in different ways.
+    np.testing.assert_allclose(at_once, np.concatenate(steps), atol=1e-6)
+
+
 class GivenDraws(Draws):
     """Given numbers instead of random ones; 0.5, where both directions meet, by default."""
 

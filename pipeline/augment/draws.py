@@ -14,7 +14,10 @@ _NAMES = (
 
 
 class Draws:
-    """Uniform numbers [n] per name, for the rows of this replica: the same whatever the number of replicas."""
+    """Uniform numbers [n] per name, for the rows of this replica: the same whatever the number of replicas.
+
+    `rows` are those of one step; n is that times the steps of `state`.
+    """
 
     def __init__(self, state: StepState, rows: tf.Tensor, mild: float) -> None:
         self._state, self._rows = state, rows

@@ -26,8 +26,8 @@ def augment(images: tf.Tensor, strengths: Augmentation, state: StepState, dark_b
     there, so call this outside a function with jit_compile.
 
     Args:
-        images: float32 [n, H, W, C] in 0..1, with static H, W and C.
-        state: seed, step, and position of the first image in the global batch.
+        images: float32 [n, H, W, C] in 0..1, with static H, W and C; of several steps, those of one after another.
+        state: seed, step or steps, and position of the first image in the global batch.
         dark_background: whether ink is brighter than paper; else images are inverted while they are changed.
 
     Returns:
@@ -35,7 +35,7 @@ def augment(images: tf.Tensor, strengths: Augmentation, state: StepState, dark_b
     """
     if not strengths:
         return images
-    draws = Draws(state, tf.shape(images)[0], strengths.mild)
+    draws = Draws(state, tf.shape(images)[0] // tf.size(state.step), strengths.mild)
     changed = images if dark_background else 1 - images
     changed = _move(changed, strengths, draws)
     if strengths.thicken or strengths.thin or strengths.sharpen:

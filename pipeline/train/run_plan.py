@@ -33,7 +33,8 @@ from pipeline.train.stored import Identity, StoredRun
 
 # An accelerator finishes a small step in less time than the host needs to start one, so it gets many per call.
 _MAX_STEPS_PER_CALL = 16
-_GPU_CALL_BYTES = 256 << 20  # several calls wait in memory, and steps on so many bytes last long anyway
+# Several calls wait in memory, and one is augmented at once: in float32, and in several copies meanwhile.
+_GPU_CALL_BYTES = 64 << 20
 # A CPU's steps are long, and a signal or a progress line should not wait for many of them: 1,024 images of 28x28 took
 # half a second on two cores.
 _CPU_CALL_BYTES = 1024 * 28 * 28

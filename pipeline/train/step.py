@@ -14,6 +14,7 @@ from models.layer_types import layers_that_mix_rows, state_of_replicas
 from models.step_state import StepState, step_state
 from pipeline.feed.resident import host_tensor
 from pipeline.train.audit import EpochAudit
+from pipeline.train.call import batch_of, first_row_of, prepare_call, rows_of
 from pipeline.train.devices import Devices
 from pipeline.train.loss import balanced_weights, cross_entropy
 from pipeline.train.optimizer import WeightAverage
@@ -151,10 +152,11 @@ class CompiledSteps:
     def _train(self, parts, count, first_step, stop, trims):
         strategy = self._devices.strategy
         strategy.run(self._reset, args=(stop,))
+        batches = strategy.run(self._prepare, args=(parts, first_step))
         # Metrics stay on the device until the call ends; a step that reports to the host would wait for it.
         for k in tf.range(_number_of_steps(count)):  # type: ignore[attr-defined]
             step = first_step + tf.cast(k, tf.int64)
-            strategy.run(self._train_step, args=(parts, k, count[k], step, _rows(count, k, trims)))
+            strategy.run(self._train_step, args=(batches, k, count[k], step, rows_of(count, k, trims)))
         strategy.run(self._average_state)
         # A loss can stay finite on weights that are not: relu takes NaN for 0.
         weights = tf.cast(_are_finite(self.model.weights), tf.float32)
@@ -163,16 +165,19 @@ class CompiledSteps:
         return tf.concat([self._totals.read_value(), [weights, rate]], axis=0)
 
     def _evaluate(self, parts, count):
-        self._devices.strategy.run(self._reset, args=(tf.constant(0.0),))
+        strategy = self._devices.strategy
+        strategy.run(self._reset, args=(tf.constant(0.0),))
+        batches = strategy.run(self._prepare, args=(parts,))
         for k in tf.range(_number_of_steps(count)):  # type: ignore[attr-defined]
-            self._devices.strategy.run(self._evaluate_step, args=(parts, k))
+            strategy.run(self._evaluate_step, args=(batches, k))
         return self._totals.read_value()
 
     def _collect_statistics(self, parts, count, first, trims):
         """Make the layers' moving statistics the mean over the steps of all elements; `first` is this one's first."""
+        batches = self._devices.strategy.run(self._prepare, args=(parts, tf.cast(first, tf.int64)))
         for k in tf.range(_number_of_steps(count)):  # type: ignore[attr-defined]
             share = 1 / (1 + tf.cast(first + k, tf.float32))
-            args = parts, k, first + k, share, _rows(count, k, trims)
+            args = batches, k, first + k, share, rows_of(count, k, trims)
             self._devices.strategy.run(self._statistics_step, args=args)
         self._devices.strategy.run(self._average_state)
 
@@ -185,10 +190,10 @@ class CompiledSteps:
                 variable.assign(mean)
 
     @_as_written
-    def _train_step(self, part, k, count, step, rows):
-        index, image, label, state = self._training_batch(part, k, step, rows)
+    def _train_step(self, batches, k, count, step, rows):
+        index, image, label = batch_of(batches, k, rows)
         weight = tf.cast(index >= 0, tf.float32)
-        losses, correct = self._update(image, label, count, weight, step, state.first_row)
+        losses, correct = self._update(image, label, count, weight, step, first_row_of(index))
         self._add(k, losses, correct, weight)
         if self.audit is not None:
             self.audit.count(index, weight)
@@ -211,46 +216,31 @@ class CompiledSteps:
         return tape.gradient(scaled, self.model.trainable_variables), losses, correct
 
     @_as_written
-    def _statistics_step(self, part, k, step, share, rows):
-        _, image, _, state = self._training_batch(part, k, tf.cast(step, tf.int64), rows)
+    def _statistics_step(self, batches, k, step, share, rows):
+        index, image, _ = batch_of(batches, k, rows)
+        state = self._state(tf.cast(index >= 0, tf.float32), tf.cast(step, tf.int64), first_row_of(index))
         with step_state(dataclasses.replace(state, statistics_share=share)):
             self._logits(image, training=True)
 
     @_as_written
-    def _evaluate_step(self, part, k):
-        index, image, label = self._batch(part, k)
+    def _evaluate_step(self, batches, k):
+        index, image, label = batch_of(batches, k)
         weight = tf.cast(index >= 0, tf.float32)
-        image = self._plan.normalization.apply(image, self._plan.compute_dtype) if _is_bytes(image) else image
         losses, correct = self._losses(image, label, weight, training=False)
         self._add(k, losses, correct, weight)
-
-    def _training_batch(self, part, k, step, rows):
-        """Index [n], augmented and normalized images in the compute dtype, labels [n], and the state of the step."""
-        index, image, label = self._batch(part, k, rows)
-        first_row = tf.distribute.get_replica_context().replica_id_in_sync_group * tf.shape(index)[0]
-        state = self._state(tf.cast(index >= 0, tf.float32), step, tf.cast(first_row, tf.int32))
-        if _is_bytes(image):
-            image = self._plan.augmented(image, state)
-        return index, image, label, state
 
     def _state(self, weight, step, first_row):
         padded = self._plan.steps.padding and not self._trims
         return StepState(self._plan.config.seed, step, first_row, weight if padded else None)
 
-    def _batch(self, part, k, rows=None):
-        """Index [n], images [n, H, W, C] (bytes, or scaled by the host) and labels [n] of a step's first `rows`."""
-        index = part["index"][k][:rows]
-        if "image" in part:
-            image, label = part["image"][k][:rows], part["label"][k][:rows]
-        else:
-            # `tf.gather` would first read all of a mirrored variable, which GPUs cannot gather from as uint8.
-            image, label = (
-                tf.raw_ops.ResourceGather(resource=table.handle, indices=tf.maximum(index, 0), dtype=table.dtype)
-                for table in self._table
-            )
-        if _is_bytes(image):
-            image = tf.reshape(image, (-1, *self._plan.manifest.image_shape))
-        return index, image, label
+    @_as_written
+    def _prepare(self, part, first_step=None):
+        """A call's part of this replica as `prepare_call` gives it, augmented if there is a first step."""
+        state = None
+        if first_step is not None:
+            steps = first_step + tf.range(self._per_call, dtype=tf.int64)
+            state = self._state(None, steps, first_row_of(part["index"][0]))
+        return prepare_call(part, self._plan, self._table, state)
 
     def _losses(self, image, label, weight, training):
         logits, known = tf.cast(self._logits(image, training=training), tf.float32), tf.maximum(label, 0)
@@ -274,19 +264,6 @@ def _number_of_steps(count: tf.Tensor) -> tf.Tensor:
     """int32; a loop's condition is computed by the host, which need not wait for a GPU to know it."""
     with tf.device("CPU:0"):
         return tf.math.count_nonzero(count, dtype=tf.int32)
-
-
-@_as_written
-def _rows(count: tf.Tensor, k: tf.Tensor, trims: bool) -> tf.Tensor | None:
-    """int32, the examples of step `k` if it drops padding; the host slices by it, so a GPU must not hold it."""
-    if not trims:
-        return None
-    with tf.device("CPU:0"):
-        return tf.cast(count[k], tf.int32)
-
-
-def _is_bytes(image: tf.Tensor) -> bool:
-    return image.dtype == tf.uint8
 
 
 def _unpack(vector: np.ndarray) -> CallResult:
