@@ -53,14 +53,12 @@ class WithLabels(Reader):
         self._check_end(first)
 
     def labels(self) -> Iterator[np.ndarray]:
-        """The labels alone; by id, the images are read too."""
-        if self.labelled_ids is not None:
-            yield from (rows.labels for rows in self.blocks() if rows.labels is not None)
-            return
-        first = 0
-        for of_block in self.reader.labels():
-            yield self._labels(first, first + len(of_block), None, {})
-            first += len(of_block)
+        """The labels alone, of which no image is decoded."""
+        first, places = 0, self._places()
+        for of_block in self.reader.labels() if self.labelled_ids is None else self.reader.ids():
+            stop = first + len(of_block)
+            yield self._labels(first, stop, of_block, places)
+            first = stop
         self._check_end(first)
 
     def ids(self) -> Iterator[np.ndarray]:
