@@ -158,7 +158,7 @@ def _notes(head: Head, layout: Layout, options: ReadOptions) -> tuple[str, ...]:
         notes.append(f"{head.where}: {columns.describe(columns.pixel_indices[0])} has all pixels of an image")
     if columns.layout is not None and options.layout is None:
         order = "planes" if columns.layout == "CHW" else "the channels of a pixel together"
-        notes.append(f"{head.where}: by their names, columns are {order}; --layout HWC or CHW overrules this")
+        notes.append(f"{head.where}: by their names, columns are {order}; --layout HWC or CHW overrides this")
     if layout.one_hot:
         notes.append(f"{head.where}: columns {layout.one_hot[0]} to {layout.one_hot[-1]} are the one-hot label")
     return tuple(notes)
