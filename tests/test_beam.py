@@ -93,7 +93,7 @@ def test_first_invalid_row_is_reported_as_by_a_local_conversion(tmp_path):
 
 def test_beam_that_is_not_installed_is_named_with_its_extra(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"pip install 'kannada-pipeline\[beam\]'"):
+    with pytest.raises(InputError, match=r"pip install -e '\.\[beam\]'"):
         convert_texts(tmp_path, {"train": table(9)}, runner="beam")
 
 
