@@ -10,7 +10,6 @@ from pipeline.convert.config import ConvertConfig
 from pipeline.convert.csv.columns import NONE, Columns, infer_image_shape
 from pipeline.convert.csv.layout import place_of
 from pipeline.convert.csv.reader import CsvFile
-from pipeline.convert.csv.table import CsvTable
 from pipeline.convert.open_file import as_table, open_file, with_text_labels
 from pipeline.convert.pixels import Shape
 from pipeline.convert.plan import Labels
@@ -120,7 +119,7 @@ def _open_all(config: ConvertConfig, note: OnNotice) -> list[tuple[str, Opened]]
         if labels:
             file, line = add_labels(as_table(file), labels.pop(0), config.read)
             note(line)
-        for line in notes_of(file):
+        for line in file.notes:
             if line not in said:  # of several files the same may be said
                 note(line)
             said.add(line)
@@ -152,17 +151,12 @@ def _parts_of(file: Opened, name: str, config: ConvertConfig, note: OnNotice) ->
     return list(parts.items())
 
 
-def notes_of(file: Opened) -> Sequence[str]:
-    """What was guessed about a file, a line each."""
-    return file.columns.notes if isinstance(file, CsvFile) else file.notes
-
-
 def _check_columns(config: ConvertConfig, opened: Sequence[tuple[str, Opened]]) -> None:
     """Refuse CSVs with other pixels than the first one, and options for columns that none of the files has."""
     plain = [file for _, file in opened if isinstance(file, CsvFile)]
     for other in plain[1:]:
         _check_same_pixels(plain[0], other)
-    tables = [columns for _, file in opened if (columns := _columns_of(file)) is not None]
+    tables = [file.columns for _, file in opened if file.columns is not None]
     if not tables:
         return
     options = config.read
@@ -181,19 +175,10 @@ def _check_columns(config: ConvertConfig, opened: Sequence[tuple[str, Opened]]) 
             raise InputError(f"{opened[0][1].path}: no column {column!r} for {option}; {has}")
 
 
-def _columns_of(file: Opened) -> Columns | None:
-    if isinstance(file, WithLabels):
-        return _columns_of(file.reader)
-    if isinstance(file, CsvFile):
-        return file.columns
-    return file.layout.columns if isinstance(file, CsvTable) else None
-
-
 def _has_label(file: Opened, column: str | None) -> bool:
     """Whether a table has labels, in its own column or in a second file's of this name."""
-    columns = _columns_of(file)
     in_second = isinstance(file, WithLabels) and file.label_column == column
-    return in_second or (columns is not None and columns.label is not None)
+    return in_second or (file.columns is not None and file.columns.label is not None)
 
 
 def _any_has(tables: Sequence[Columns], column: str | None) -> bool:

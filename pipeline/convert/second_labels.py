@@ -32,7 +32,7 @@ class WithLabels(Reader):
 
     def __post_init__(self) -> None:
         self.path, self.image_shape = self.reader.path, self.reader.image_shape
-        self.is_encoded, self.notes = self.reader.is_encoded, self.reader.notes
+        self.is_encoded, self.columns, self.notes = self.reader.is_encoded, self.reader.columns, self.reader.notes
 
     @property
     def has_ids(self) -> bool:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipeline.convert.compressed import split_member
+from pipeline.convert.csv.columns import Columns
 from pipeline.convert.csv.strict import Rows
 from pipeline.convert.pixels import PixelError, Shape, arrange, find_shape, to_bytes
 from pipeline.convert.read_options import ReadOptions
@@ -44,6 +45,7 @@ class Reader:
         image_shape: None unless the file states it; flat values then have the order H, W, C.
         class_names: with them the labels are numbers, the places of names in it.
         is_encoded: images have an order and a shape of their own, and the reader has turned and resized them.
+        columns: those of a table of text.
         part: which array or column of the file has the images, if there may be several.
         notes: what was guessed about the file, a line each.
         label_advice: how to give labels to a file that has none.
@@ -54,6 +56,7 @@ class Reader:
     image_shape: Shape | None = None
     class_names: tuple[str, ...] | None = None
     is_encoded: bool = False
+    columns: Columns | None = None
     part: str | None = None
     notes: tuple[str, ...] = ()
     label_advice: str = "name their column with --label-column, or several with --one-hot-labels, give a second file"

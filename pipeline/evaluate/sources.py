@@ -12,7 +12,6 @@ import numpy as np
 from pipeline.augment.choice import is_dark_background
 from pipeline.cli import flag_of
 from pipeline.convert.csv.reader import CsvFile
-from pipeline.convert.inputs import notes_of
 from pipeline.convert.open_file import open_file
 from pipeline.convert.read_options import ReadOptions
 from pipeline.convert.readers.pictures import read_picture
@@ -74,7 +73,7 @@ def open_csv(run: SavedRun, path: pathlib.Path, options: ReadOptions = ReadOptio
     added = {} if as_is else _as_trained(run, options)
     options = dataclasses.replace(options, **added)
     file: Any = open_file(path, options, split="test")
-    notes = notes_of(file)
+    notes = file.notes
     if added:
         given = " ".join(_option_text(name, value) for name, value in added.items())
         notes = [*notes, f"read as the training data were, with {given}; --as-is reads the file without"]

@@ -64,6 +64,7 @@ class CsvFile:
         self.columns: Columns = find_columns(
             self.first_line, fields, options.has_header, options.label_column, options.id_column
         )
+        self.notes = self.columns.notes
         self.first_row = Mark(offset + (len(line) + 1 if options.has_header else 0), 0)
         self._max_line = max(self.columns.count * _BYTES_PER_FIELD, len(line)) + _LINE_MARGIN_BYTES
 

@@ -45,7 +45,7 @@ class CsvTable(Reader):
     split_values: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        self.image_shape, self.notes = self._stated_shape(), self.layout.notes
+        self.image_shape, self.columns, self.notes = self._stated_shape(), self.layout.columns, self.layout.notes
 
     @property
     def has_labels(self) -> bool:
