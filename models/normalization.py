@@ -35,7 +35,9 @@ class StepNormalization(keras.layers.Layer):
         outputs, mean, variance = self._normalize(inputs)
         share = 1 - self.momentum if state.statistics_share is None else state.statistics_share
         for variable, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            variable.assign(variable + share * (value - variable))
+            # One kernel for `variable -= share * (variable - value)`.
+            change = variable.value - value
+            tf.raw_ops.ResourceApplyGradientDescent(var=variable.value.handle, alpha=share, delta=change)
         return outputs
 
     def _vector(self, name: str, initializer: str, size: int | None, **options: Any) -> keras.Variable:

@@ -79,7 +79,7 @@ def on_host(node, arguments):
             yield handle or kernel is None or argument.name in kernel.host_memory_arg
 
 
-@pytest.mark.parametrize(("settings", "limit"), [({}, 120), (BEST, 260)], ids=["tutorial", "best"])
+@pytest.mark.parametrize(("settings", "limit"), [({}, 125), (BEST, 296)], ids=["tutorial", "best"])
 def test_the_host_waits_for_nothing_within_a_call_and_starts_few_kernels(digits, pretended_gpu, settings, limit):
     nodes = nodes_of_a_call(Steps(digits, pretended_gpu, **{"precision": "mixed_bfloat16", **settings}))
     inside = [node for node in nodes if node.name.startswith("while/")]
@@ -93,7 +93,8 @@ def test_the_host_waits_for_nothing_within_a_call_and_starts_few_kernels(digits,
             if host and not sources[source][int(output or 0)]:
                 waits.append(f"{node.op} {node.name} reads {source}")
     assert waits == []
-    started = collections.Counter(node.op for node in inside if node.op not in _FREE and not all(sources[node.name]))
+    outputs = {node.name: sources[node.name] or [node.device.endswith("CPU:0")] for node in inside}
+    started = collections.Counter(node.op for node in inside if node.op not in _FREE and not all(outputs[node.name]))
     assert started.total() <= limit, started
 
 
