@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pipeline.convert.classes import class_note, find_class_names, has_class_names
 from pipeline.convert.compressed import split_member
 from pipeline.convert.config import ConvertConfig
-from pipeline.convert.csv.columns import NONE, Columns, infer_image_shape
-from pipeline.convert.csv.layout import place_of
+from pipeline.convert.csv.columns import NONE, Columns, column_place, infer_image_shape
 from pipeline.convert.csv.reader import CsvFile
 from pipeline.convert.open_file import as_table, open_file, with_text_labels
 from pipeline.convert.pixels import Shape
@@ -182,7 +181,7 @@ def _has_label(file: Opened, column: str | None) -> bool:
 
 
 def _any_has(tables: Sequence[Columns], column: str | None) -> bool:
-    return column is None or any(place_of(column, columns.names, columns.count) is not None for columns in tables)
+    return column is None or any(column_place(column, columns.names, columns.count) is not None for columns in tables)
 
 
 def _check_splits(config: ConvertConfig, opened: Sequence[tuple[str, Opened]], note: OnNotice) -> None:

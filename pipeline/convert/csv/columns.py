@@ -127,15 +127,25 @@ def find_columns(
     return columns
 
 
+def column_place(name: str, names: Sequence[str] | None, count: int) -> int | None:
+    """Index of a column by its name or index; None if there is none of that name."""
+    # First, because a column may itself be called "1".
+    if names and name in names:
+        return names.index(name)
+    # By its length first: int() refuses thousands of digits with an error of its own.
+    if name.isascii() and name.isdigit() and len(name) <= len(str(MAX_COLUMNS)) and int(name) < count:
+        return int(name)
+    return None
+
+
 def named_column(where: object, role: str, given: str | None, names: Sequence[str]) -> str | None:
     """The column that the option of a role names, by name or 0-based index; None for "none" and if it is not given."""
     if given is None or (given.lower() == NONE and given not in names):
         return None
-    if given not in names and given.isdigit() and int(given) < len(names):
-        return names[int(given)]
-    if given not in names:
+    place = column_place(given, names, len(names))
+    if place is None:
         raise InputError(f"{where}: no column {given!r} for --{role}-column; it has {list_few(names, 8)}")
-    return given
+    return names[place]
 
 
 def unwanted_columns(names: Sequence[str] | None, label_column: str | None, id_column: str | None) -> list[int]:
@@ -221,16 +231,11 @@ def _find(
 def _given(
     where: str, names: tuple[str, ...] | None, count: int, role: str, given: str, known: tuple[str, ...]
 ) -> int | None:
-    # First, because a column may itself be called "1" or "none".
-    if names and given in names:
-        return names.index(given)
-    if given.lower() == NONE:
-        return None
+    place = column_place(given, names, count)
+    if place is not None or given.lower() == NONE:
+        return place
     if given.isascii() and given.isdigit():
-        # By its length first: int() refuses thousands of digits with an error of its own.
-        if len(given) > len(str(MAX_COLUMNS)) or int(given) >= count:
-            raise InputError(f"{where}: --{role}-column {given}, but the columns are 0 to {count - 1}")
-        return int(given)
+        raise InputError(f"{where}: --{role}-column {given}, but the columns are 0 to {count - 1}")
     if names is None:
         raise InputError(f"{where}: --{role}-column {given!r} is a name, but there is no header; give a 0-based index")
     known_names = [name for name in names if name.lower() in known]

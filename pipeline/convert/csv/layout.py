@@ -5,7 +5,15 @@ import pathlib
 import re
 from collections.abc import Sequence
 
-from pipeline.convert.csv.columns import ID_NAMES, LABEL_NAMES, NONE, Columns, find_columns, unwanted_columns
+from pipeline.convert.csv.columns import (
+    ID_NAMES,
+    LABEL_NAMES,
+    NONE,
+    Columns,
+    column_place,
+    find_columns,
+    unwanted_columns,
+)
 from pipeline.convert.csv.head import SEPARATOR_NAMES, Head, check_separator, read_head
 from pipeline.convert.csv.strict import is_number
 from pipeline.convert.read_options import ReadOptions
@@ -59,7 +67,7 @@ def find_layout(path: pathlib.Path, options: ReadOptions, split_column: str | No
         check_separator(head, options)
     names = [field.strip() for field in head.fields] if options.has_header else None
     ignored = [*options.drop_column, *([] if split_column is None else [split_column])]
-    others = [k for name in ignored if (k := place_of(name, names, len(head.fields))) is not None]
+    others = [k for name in ignored if (k := column_place(name, names, len(head.fields))) is not None]
     ends_empty = head.ends_empty and len(head.fields) - 1 not in others
     others += [len(head.fields) - 1] if ends_empty else []
     others += unwanted_columns(names, options.label_column, options.id_column)
@@ -126,20 +134,11 @@ def find_label_layout(path: pathlib.Path, options: ReadOptions) -> Layout:
     return Layout(head.separator, head.skip, columns, text_label=names[0], text_id=names[1])
 
 
-def place_of(name: str, names: Sequence[str] | None, count: int) -> int | None:
-    """Index of a column by its name or index; None if there is none of that name."""
-    if names and name in names:
-        return names.index(name)
-    if name.isascii() and name.isdigit() and len(name) < 8 and int(name) < count:
-        return int(name)
-    return None
-
-
 def has_names(column: int | None, head: Head, columns: Columns, options: ReadOptions) -> bool:
     """Whether a column's values are names: the first one is, as are digits that begin with 0, or an option says so."""
     if column is None or head.row is None:
         return False
-    if column in [place_of(name, columns.names, columns.count) for name in options.text_column]:
+    if column in [column_place(name, columns.names, columns.count) for name in options.text_column]:
         return True
     value = head.row[column].strip()
     is_code = len(value) > 1 and value.isdigit() and value.startswith("0")  # a number would lose the zeros

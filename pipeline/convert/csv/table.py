@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.convert.compressed import open_text
-from pipeline.convert.csv.columns import Columns
-from pipeline.convert.csv.layout import CELL_MARKS, Layout, place_of
+from pipeline.convert.csv.columns import Columns, column_place
+from pipeline.convert.csv.layout import CELL_MARKS, Layout
 from pipeline.convert.csv.parser import parse_fast
 from pipeline.convert.csv.strict import is_number, whole_number
 from pipeline.convert.pixels import Shape
@@ -111,7 +111,7 @@ class CsvTable(Reader):
         return side, side, _COLORS
 
     def _place_of_column(self, column: str) -> int | None:
-        return place_of(column, self.layout.columns.names, self.layout.columns.count)
+        return column_place(column, self.layout.columns.names, self.layout.columns.count)
 
     def place_of(self, row: int) -> str:
         """How messages name a row; the file is read again to find its line."""

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.convert.compressed import open_text
-from pipeline.convert.csv.columns import ID_NAMES, INDEX_NAME, LABEL_NAMES, named_column
-from pipeline.convert.csv.layout import place_of
+from pipeline.convert.csv.columns import ID_NAMES, INDEX_NAME, LABEL_NAMES, column_place, named_column
 from pipeline.convert.csv.strict import is_number
 from pipeline.convert.kinds import PICTURE_SUFFIXES
 from pipeline.convert.read_options import BLANKS, ReadOptions
@@ -109,7 +108,7 @@ def open_list(path: pathlib.Path, options: ReadOptions, split: str, split_column
     pattern, notes = (options.image_path, ()) if options.image_path else _pattern(path, columns, split)
     used = _fields(path, pattern, names)
     splits = {}
-    if split_column is not None and (place := place_of(split_column, names, len(names))) is not None:
+    if split_column is not None and (place := column_place(split_column, names, len(names))) is not None:
         splits = {split_column: columns[names[place]]}
         used = [*used, names[place]]
     left = [name for name in names if name not in options.drop_column]
