@@ -1,1 +1,1 @@
-"""Augmentation: random changes to the images of a training step, drawn on the device that trains."""
+"""Augmentation: random changes to the images of training steps, drawn on the device that trains."""

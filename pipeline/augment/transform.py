@@ -1,4 +1,4 @@
-"""Augmentation of whole batches on the device, inside the training step.
+"""Augmentation of whole batches on the device that trains.
 
 Random numbers follow from (seed, step, place in the global batch) alone, so 1 and 8 replicas train on the same images,
 and so does a run that resumes.

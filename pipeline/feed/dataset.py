@@ -72,7 +72,7 @@ class Replicas:
 
 @dataclasses.dataclass(frozen=True)
 class HostScaling:
-    """Normalize in the pipeline rather than in the step: images leave it as `dtype` [..., H, W, C]."""
+    """Normalize in the pipeline rather than on the device: images leave it as `dtype` [..., H, W, C]."""
 
     normalization: Normalization
     image_shape: tuple[int, int, int]

@@ -138,7 +138,7 @@ class TrainConfig(Recipe):
         minimum=1,
     )
     normalization: str = setting("unit", "unit: x / 255; standard: mean 0, deviation 1", choices=KINDS, group="feed")
-    scale: str = setting("device", "where bytes become numbers; device: in the step", choices=SCALES, group="feed")
+    scale: str = setting("device", "where bytes become numbers; device: where the steps run", choices=SCALES, group="feed")
 
     tensorboard: bool = setting(
         False, "scalars, augmented images and weight histograms in RUN_DIR/tensorboard", group="output"
@@ -159,9 +159,9 @@ class TrainConfig(Recipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.feed == "device" and self.scale == "host":
-            raise InputError("--scale host cannot be used with --feed device, which scales in the step")
+            raise InputError("--scale host cannot be used with --feed device, which scales on the device")
         if self.scale == "host" and self.augment != "none":
-            raise InputError("--scale host needs --augment none: augmentation works on bytes, in the step")
+            raise InputError("--scale host needs --augment none: augmentation works on bytes, on the device")
         self._check_holdout()
         if self.cache_dir is not None and is_remote(self.cache_dir):
             raise InputError(f"--cache-dir {self.cache_dir}: give a local directory")
