@@ -55,6 +55,14 @@ def test_text_ids_and_an_id_column_on_the_right(home, tmp_path):
     assert [line[::-1] for line in lines] == in_order([names[k] for k in SHUFFLED], SHUFFLED)
 
 
+@pytest.mark.parametrize("name", ["img_{}", "{}"])
+def test_names_of_files_match_ids_without_the_suffix(home, tmp_path, name):
+    ids = [name.format(100 + k) for k in range(23)]
+    sample = write_sample(tmp_path / "s.csv", [f"{ids[k]}.jpg" for k in SHUFFLED])
+    _, *lines = predict_csv(home, tmp_path, sample, ids=ids)
+    assert lines == in_order([f"{ids[k]}.jpg" for k in SHUFFLED], SHUFFLED)
+
+
 def test_split_is_matched_before_tensorflow_is_needed(home, tmp_path, monkeypatch):
     monkeypatch.setattr("pipeline.train.environment.import_tensorflow", lambda: pytest.fail("imported"))
     sample = write_sample(tmp_path / "s.csv", range(23))  # the ids are 1000, 1003, ...
@@ -207,3 +215,5 @@ def test_image_given_twice_is_refused(home, tmp_path):
     (path,) = write_images(tmp_path, 1)
     with pytest.raises(InputError, match=r"0\.png: given twice"):
         run_predict(home, tmp_path, "--images", path, path, split=None)
+    with pytest.raises(InputError, match=r"none\.png: no such file$"):
+        run_predict(home, tmp_path, "--images", path, tmp_path / "none.png", split=None)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -124,9 +124,12 @@ def add_labels(reader: Reader, path: pathlib.Path, options: ReadOptions) -> tupl
     return joined, f"{reader.path}: labels are those of {path}, {how}"
 
 
-def _as_ids(ids: np.ndarray) -> list[str]:
-    """Ids as texts, those of images' files without folder and suffix, as a folder of images has them."""
-    texts = list(map(str, ids.tolist()))
+def _as_ids(ids: np.ndarray) -> Sequence[str]:
+    return without_suffixes(list(map(str, ids.tolist())))
+
+
+def without_suffixes(texts: Sequence[str]) -> Sequence[str]:
+    """Ids, those of images' files without folder and suffix, as a folder of images has them."""
     are_files = all(text.lower().endswith(PICTURE_SUFFIXES) for text in texts)
     return [pathlib.PurePath(text).stem for text in texts] if are_files else texts
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.convert.compressed import open_text
 from pipeline.convert.csv.columns import ID_NAMES
+from pipeline.convert.second_labels import without_suffixes
 from pipeline.errors import InputError, shorten
 from pipeline.evaluate.sources import Source
 
@@ -34,8 +35,11 @@ class Sample:
         Raises:
             InputError: an id of the sample is not among them, or one of them is not in the sample.
         """
-        wanted: Sequence = self.ids if ids.dtype == object or self.numbers is None else self.numbers.tolist()
+        wanted = self._keys(ids)
         places = {row_id: row for row, row_id in enumerate(ids.tolist())}
+        bare = tuple(without_suffixes(self.ids))
+        if places.keys().isdisjoint(wanted) and len(set(bare)) == len(bare):
+            wanted = dataclasses.replace(self, ids=bare, numbers=_numbers(bare))._keys(ids)
         missing = [line for line, row_id in enumerate(wanted) if row_id not in places]
         if missing:
             kind = "" if ids.dtype == object or self.numbers is not None else ", whose ids are numbers"
@@ -51,6 +55,10 @@ class Sample:
                 f"{shorten(extra)}; give the sample of these rows"
             )
         return np.array([places[row_id] for row_id in wanted], np.int64)
+
+    def _keys(self, ids: np.ndarray) -> Sequence:
+        """The ids of the sample as those of rows are: texts or numbers."""
+        return self.ids if ids.dtype == object or self.numbers is None else self.numbers.tolist()
 
     def lines_of(self, labels: Iterable[str]) -> Iterator[tuple[str, str]]:
         """The cells of each line, with labels in the order of the sample."""

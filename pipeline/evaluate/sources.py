@@ -104,6 +104,9 @@ def open_images(run: SavedRun, paths: Sequence[pathlib.Path], resize: bool = Fal
     doubled = next((path for row, path in enumerate(paths) if path in paths[:row]), None)
     if doubled is not None:
         raise InputError(f"{doubled}: given twice; its name is the id, which must be unique")
+    missing = next((path for path in paths if not path.exists()), None)
+    if missing is not None:
+        raise InputError(f"{missing}: no such file")
     height, width, channels = run.image_shape
     options = ReadOptions(
         channels=channels if channels in (1, 3) else None, image_size=(height, width) if resize else None
