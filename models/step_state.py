@@ -26,7 +26,7 @@ class StepState:
     """
 
     seed: int
-    step: tf.Tensor  # int64 scalar, or [steps]
+    step: tf.Tensor  # int64 scalar, or [steps] of static size
     first_row: tf.Tensor  # int32 scalar
     weight: tf.Tensor | None = None  # float32 [n]
     statistics_share: tf.Tensor | None = None  # float32 scalar
@@ -55,8 +55,8 @@ class StepState:
 
         if self.step.shape.rank == 0:
             return of_step(self.step)[:, :units]
-        numbers = tf.map_fn(of_step, self.step, fn_output_signature=tf.float32)
-        return tf.reshape(numbers, (-1, counts * _PER_COUNT))[:, :units]
+        # Not by map_fn: the condition of its loop would be computed on a GPU, which the host waits for each time.
+        return tf.concat([of_step(self.step[k]) for k in range(self.step.shape[0] or 0)], axis=0)[:, :units]
 
 
 _state: contextvars.ContextVar[StepState | None] = contextvars.ContextVar("step_state", default=None)

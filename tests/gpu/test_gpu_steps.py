@@ -39,7 +39,7 @@ def test_each_feed_brings_the_rows_that_it_names(digits, gpu, feed):
     steps, arrays = Steps(digits, gpu, feed=feed), load_split(digits, load_manifest(digits), "train")
     prepare = tf.function(lambda parts: gpu.strategy.run(steps.compiled._prepare, args=(parts,)))
     seen = []
-    for parts, count in steps.elements(epochs=1):
+    for parts, _ in steps.elements(epochs=1):
         for index, image, label in zip(*(value.numpy() for value in prepare(parts)), strict=True):
             rows = index[index >= 0]
             seen += rows.tolist()
