@@ -138,7 +138,9 @@ class TrainConfig(Recipe):
         minimum=1,
     )
     normalization: str = setting("unit", "unit: x / 255; standard: mean 0, deviation 1", choices=KINDS, group="feed")
-    scale: str = setting("device", "where bytes become numbers; device: where the steps run", choices=SCALES, group="feed")
+    scale: str = setting(
+        "device", "where bytes become numbers; device: where the steps run", choices=SCALES, group="feed"
+    )
 
     tensorboard: bool = setting(
         False, "scalars, augmented images and weight histograms in RUN_DIR/tensorboard", group="output"
