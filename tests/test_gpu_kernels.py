@@ -7,6 +7,7 @@ import collections
 import dataclasses
 import functools
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -98,8 +99,14 @@ def test_the_host_waits_for_nothing_within_a_call_and_starts_few_kernels(digits,
     assert started.total() <= limit, started
 
 
+def normalized(image_shape, num_classes):
+    inputs = keras.Input(image_shape)
+    x = keras.layers.BatchNormalization()(keras.layers.Flatten()(inputs))
+    return keras.Model(inputs, keras.layers.Softmax()(keras.layers.Dense(num_classes, name="logits")(x)))
+
+
 def test_a_gpu_drops_padding_only_in_calls_that_have_some_and_trains_alike(digits, pretended_gpu):
-    settings = {"model": "tests.test_own_network:normalized", "ema": 0.9, "feed": "host"}
+    settings = {"model": f"{__name__}:normalized", "ema": 0.9, "feed": "host"}
     gpu, cpu = Steps(digits, pretended_gpu, **settings), Steps(digits, make_devices("one"), **settings)
     np.testing.assert_array_equal(gpu.train(calls=4), cpu.train(calls=4))  # an epoch's 13 steps, and 2 more
     for ours, expected in zip(gpu.weights(), cpu.weights(), strict=True):

@@ -18,13 +18,13 @@ from tests.helpers.steps import PER_CALL, Steps
 pytestmark = pytest.mark.gpu
 
 
-def test_auto_precision_is_bfloat16_from_compute_capability_8(accelerator):
-    details = tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0])
-    expected = "mixed_bfloat16" if details["compute_capability"] >= (8, 0) else "mixed_float16"
-    assert choose_precision("auto", accelerator) == expected
+def test_auto_precision_is_bfloat16_from_compute_capability_8(gpu_details):
+    expected = "mixed_bfloat16" if gpu_details["compute_capability"] >= (8, 0) else "mixed_float16"
+    assert choose_precision("auto", "GPU") == expected
 
 
-def test_memory_grows_as_it_is_needed(tmp_path):
+@pytest.mark.usefixtures("gpu_details")
+def test_memory_grows_as_it_is_needed():
     code = (
         "from pipeline.train.environment import import_tensorflow; tf = import_tensorflow()\n"
         "from pipeline.train.devices import make_devices; make_devices()\n"
