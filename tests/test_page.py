@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+import pipeline
 import train
 from pipeline.api.page import write_page
 from pipeline.errors import InputError
@@ -72,6 +73,7 @@ def test_a_run_writes_a_page_that_loads_nothing_else(run_dir):
     assert all(found["text"] in shown for texts in drift.values() for found in texts.values())
     assert "What held it back" in shown and "one epoch shows no trend" in shown
     assert f"worst {splits['holdout']['groups']['worst']:.2%}" in shown
+    assert f"pipeline {pipeline.__version__}" in shown
     (command,) = re.findall("<pre>(.*)</pre>", text)
     assert command.startswith(
         f"python train.py --data {json.loads((run_dir / 'config.json').read_text())['settings']['data']}"

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import tensorflow as tf
 
+import pipeline
 from models.step_state import StepState
 from pipeline.augment.choice import choose_preset, is_dark_background
 from pipeline.augment.strengths import Augmentation, parse_augmentation
@@ -156,9 +157,7 @@ class RunPlan:
             "hardware": devices.hardware(),
             "versions": {
                 "python": platform.python_version(),
-                "tensorflow": tf.__version__,
-                "keras": keras.__version__,
-                "numpy": np.__version__,
+                **{module.__name__: module.__version__ for module in (tf, keras, np, pipeline)},
             },
         }
 
