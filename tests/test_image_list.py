@@ -101,6 +101,14 @@ def test_images_are_looked_for_beside_the_list(folder):
         find_reader(path, ReadOptions(), "other")
 
 
+def test_suffixes_in_upper_case_are_found(folder):
+    for path in (folder / "train").iterdir():
+        path.rename(path.with_suffix(".PNG"))
+    path = write_list(folder / "train.csv", "id_code,diagnosis", [f"{row},{NAMES[row]}" for row in range(30)])
+    np.testing.assert_array_equal(read(path, ReadOptions())[0][..., 0], IMAGES)
+    assert "train/{id_code}.PNG" in find_reader(path, ReadOptions()).notes[0]
+
+
 def test_numbers_in_a_list_are_ids_not_labels(folder):
     path = write_list(folder / "a.csv", "key,label", [f"{29 - row},{row % 3}" for row in range(30)])
     images, labels, _ = read(path, ReadOptions())

@@ -73,8 +73,12 @@ def _find(path: pathlib.Path, name: str) -> list[str]:
     if is_remote(path) or not name or "/" in name or name.startswith("."):
         return []
     folders = [path.parent, *_folders_in(path.parent)]
-    ends = ("",) if _is_picture(name) else PICTURE_SUFFIXES
-    found = [(folder, end) for folder in folders for end in ends if _is_file(folder / f"{name}{end}")]
+    # Upper case only if lower case finds none, because some file systems do not tell .jpg from .JPG.
+    for change in (str.lower, str.upper):
+        ends = [""] if _is_picture(name) else list(map(change, PICTURE_SUFFIXES))
+        found = [(folder, end) for folder in folders for end in ends if _is_file(folder / f"{name}{end}")]
+        if found:
+            break
     return [f"{(folder / '{}').relative_to(path.parent)}{end}" for folder, end in found]
 
 
