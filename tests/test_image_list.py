@@ -101,6 +101,14 @@ def test_images_are_looked_for_beside_the_list(folder):
         find_reader(path, ReadOptions(), "other")
 
 
+def test_numbers_beside_a_one_hot_label_are_looked_for_as_names(folder):
+    rows = [f"{row},{','.join(str(int(name == own)) for own in CLASSES)}" for row, name in enumerate(NAMES)]
+    path = write_list(folder / "train.csv", f"image_id,{','.join(CLASSES)}", rows)
+    images, labels, _ = read(path, ReadOptions(one_hot_labels=len(CLASSES)))
+    np.testing.assert_array_equal(images[..., 0], IMAGES)
+    assert [CLASSES[label] for label in labels] == NAMES
+
+
 def test_suffixes_in_upper_case_are_found(folder):
     for path in (folder / "train").iterdir():
         path.rename(path.with_suffix(".PNG"))

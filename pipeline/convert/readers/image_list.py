@@ -37,13 +37,14 @@ def is_list(path: pathlib.Path, head: bytes, options: ReadOptions) -> bool:
         return True
     for line in head.decode("utf-8", "replace").split("\n")[:2]:
         cells = [cell.strip(' "\r') for cell in re.split("[,;\t ]", line)]
-        if len(cells) > _MOST_COLUMNS:
+        count = len(cells) - (options.one_hot_labels or 0)
+        if count > _MOST_COLUMNS:
             found = any(_is_file(path.parent / cell) for cell in filter(_is_picture, cells))
         elif any(map(_is_picture, cells)):
             found = True
         else:
             # Numbers alone may be pixels; of two or three columns they are rather an id, a label and something else.
-            may_be_list = len(cells) <= 3 or not all(map(is_number, filter(None, cells)))
+            may_be_list = count <= 3 or not all(map(is_number, filter(None, cells)))
             found = may_be_list and any(_find(path, cell) for cell in cells)
         if found:
             return True
