@@ -108,6 +108,11 @@ def test_what_cannot_be_decoded_is_one_line(case):
         decode(INVALID[case])
 
 
+def test_the_reason_of_a_truncated_picture_is_given():
+    with pytest.raises(InputError, match="can be decoded .'.*[Tt]runcated.*'.; get it again"):
+        decode(INVALID["truncated JPEG"])
+
+
 def test_bomb_and_oversized_pictures_are_not_decoded():
     def stating(side):
         data = bytearray(picture(GRAY))

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from pipeline.convert.read_options import ReadOptions
-from pipeline.errors import InputError
+from pipeline.errors import InputError, shorten
 from pipeline.format.records import MAX_IMAGE_BYTES
 
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")  # no decoder that starts another program, as EPS has
@@ -56,7 +56,8 @@ def read_picture(where: str, data: bytes | pathlib.Path, options: ReadOptions) -
         raise InputError(f"{where}: no such file; remove its row, or correct --image-path") from error
     # Pillow's decoders raise whatever a corrupt file leads them to.
     except Exception as error:
-        reason = "" if isinstance(error, Image.UnidentifiedImageError) else f" ({type(error).__name__})"
+        known = isinstance(error, Image.UnidentifiedImageError)
+        reason = "" if known else f" ({shorten(str(error)) if type(error) is OSError else type(error).__name__})"
         raise InputError(f"{where}: not an image that can be decoded{reason}; get it again or remove it") from error
 
 
