@@ -81,12 +81,20 @@ def test_the_live_line_has_the_time_left_and_never_wraps(monkeypatch, columns, l
     [
         (102, "epoch 10/30  loss 0.1235  accuracy 98.12%  val loss 0.2000  val accuracy 97.00%  9,946 images/s  2.3 s"),
         (79, "epoch 10/30  loss 0.1235  acc 98.12%  val 0.2000  val 97.00%  9,946 img/s"),
+        (50, "epoch 10/30  acc 98.12%  val 97.00%  9,946 img/s"),
         (20, "epoch 10/30"),
     ],
 )
 def test_the_line_of_an_epoch_fits_the_terminal(width, line):
     row = {"epoch": 10, "loss": 0.12346, "accuracy": 0.98123, "val_loss": 0.2, "val_accuracy": 0.97}
     assert _epoch_line(width, 30, {**row, "images_per_second": 9946.2, "seconds": 2.3}) == line
+
+
+def test_the_line_of_an_epoch_on_a_gpu_keeps_its_utilisation_and_memory():
+    row = {"epoch": 10, "loss": 0.12346, "accuracy": 0.98123, "val_loss": 0.2, "val_accuracy": 0.97}
+    row |= {"images_per_second": 109946.2, "seconds": 12.3, "gpu_utilisation": 0.97, "gpu_memory_gib": 1.25}
+    line = "epoch 10/30  acc 98.12%  val 0.2000  val 97.00%  109,946 img/s  GPU 97%  1.2 GiB"
+    assert _epoch_line(80, 30, row) == line
 
 
 def test_the_live_line_is_drawn_ten_times_per_second_and_at_the_end_of_an_epoch():

@@ -151,4 +151,5 @@ def _measure(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
 def _log_loss(logits: np.ndarray, labels: np.ndarray) -> float:
     from scipy.special import log_softmax
 
-    return float(-log_softmax(logits, axis=1)[np.arange(len(labels)), labels].mean(dtype=np.float64))
+    mean = log_softmax(logits, axis=1)[np.arange(len(labels)), labels].mean(dtype=np.float64)
+    return float(0 - mean)  # minus would make it -0.0 if no prediction is wrong at all

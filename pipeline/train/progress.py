@@ -3,7 +3,6 @@
 import contextlib
 import json
 import math
-import re
 import shutil
 import signal
 import sys
@@ -20,6 +19,28 @@ from pipeline.status import stopping
 _MAX_BAR = 30  # characters
 _MIN_BAR = 8
 _REFRESH_SECONDS = 0.1
+
+# Of the line of an epoch: each figure in full and in short, and those to go without on a narrow terminal.
+_FIGURES = {
+    "loss": ("loss {:.4f}", "loss {:.4f}"),
+    "accuracy": ("accuracy {:.2%}", "acc {:.2%}"),
+    "val_loss": ("val loss {:.4f}", "val {:.4f}"),
+    "val_accuracy": ("val accuracy {:.2%}", "val {:.2%}"),
+    "images_per_second": ("{:,.0f} images/s", "{:,.0f} img/s"),
+    "seconds": ("{:.1f} s", "{:.1f} s"),
+    "gpu_utilisation": ("GPU {:.0%} busy", "GPU {:.0%}"),
+    "gpu_memory_gib": ("{:.1f} GiB of its memory in use", "{:.1f} GiB"),
+}
+_LEAST_FIRST = (
+    "seconds",
+    "loss",
+    "val_loss",
+    "gpu_memory_gib",
+    "images_per_second",
+    "gpu_utilisation",
+    "accuracy",
+    "val_accuracy",
+)
 
 
 class Reporter:
@@ -105,25 +126,18 @@ def _clock_text(seconds: float) -> str:
 
 
 def _epoch_line(width: int, epochs: int, row: Mapping[str, Any]) -> str:
-    """A line of at most `width` characters: shorter words, and without the last figures, if all do not fit."""
-    forms = {
-        "loss": "loss {:.4f}",
-        "accuracy": "accuracy {:.2%}",
-        "val_loss": "val loss {:.4f}",
-        "val_accuracy": "val accuracy {:.2%}",
-        "images_per_second": "{:,.0f} images/s",
-        "seconds": "{:.1f} s",
-        "gpu_utilisation": "GPU {:.0%} busy",
-        "gpu_memory_gib": "{:.1f} GiB of its memory in use",
-    }
-    figures = [form.format(row[key]) for key, form in forms.items() if key in row]
-    text = "  ".join([f"epoch {row['epoch']}/{epochs}", *figures])
-    if len(text) <= width:
-        return text
-    short = re.sub("val (loss|accuracy)", "val", text).replace("accuracy", "acc").replace("images", "img").split("  ")
-    while len("  ".join(short)) > width and len(short) > 1:
-        short.pop()
-    return "  ".join(short)
+    """A line of at most `width` characters: shorter words, and without the least figures, if all do not fit."""
+
+    def line(form: int) -> str:
+        return "  ".join([f"epoch {row['epoch']}/{epochs}", *(_FIGURES[key][form].format(row[key]) for key in keys)])
+
+    keys = [key for key in _FIGURES if key in row]
+    if len(line(0)) <= width:
+        return line(0)
+    for least in _LEAST_FIRST:
+        if len(line(1)) > width:
+            keys = [key for key in keys if key != least]
+    return line(1)
 
 
 class ThroughputMeter:
