@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+from pipeline import files
 from tests.helpers import faults
 from tests.helpers.conversion import all_bytes, left_over
 
@@ -65,7 +66,9 @@ def finish(folder, whole, mode=None):
         assert done.returncode == 0, done.err
         notices = done.err
         assert notices.count("\n") <= 1
-    (folder / LOCK).unlink(missing_ok=True)  # what a kill after the last rename leaves, which hinders no one
+    # What a kill after the last rename leaves, which hinders no one; the next conversion there removes the directory.
+    (folder / LOCK).unlink(missing_ok=True)
+    files.remove_stale(folder)
     assert all_bytes(folder / "data") == whole[1]
     assert left_over(folder) == ["data"]
     return notices
