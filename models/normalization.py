@@ -8,6 +8,11 @@ import tensorflow as tf
 from models.step_state import current_state
 
 
+def move_towards(average: tf.Variable, value: tf.Tensor, share: float | tf.Tensor) -> None:
+    """Assign `average - share * (average - value)`, by one kernel of a GPU besides the difference."""
+    tf.raw_ops.ResourceApplyGradientDescent(var=average.handle, alpha=share, delta=average - value)
+
+
 class StepNormalization(keras.layers.Layer):
     """Like `keras.layers.BatchNormalization`, with the statistics of the surrounding step's whole batch.
 
@@ -35,9 +40,7 @@ class StepNormalization(keras.layers.Layer):
         outputs, mean, variance = self._normalize(inputs)
         share = 1 - self.momentum if state.statistics_share is None else state.statistics_share
         for variable, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            # One kernel for `variable -= share * (variable - value)`.
-            change = variable.value - value
-            tf.raw_ops.ResourceApplyGradientDescent(var=variable.value.handle, alpha=share, delta=change)
+            move_towards(variable.value, value, share)
         return outputs
 
     def _vector(self, name: str, initializer: str, size: int | None, **options: Any) -> keras.Variable:

@@ -51,8 +51,8 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, *args: Any, description: str = "", **kwargs: Any) -> None:
         summary, _, usage = description.partition("\n\n")
-        more = {"description": summary, "epilog": usage, "formatter_class": argparse.RawDescriptionHelpFormatter}
-        super().__init__(*args, **{**more, **kwargs})
+        kwargs |= {"description": summary, "epilog": usage, "formatter_class": argparse.RawDescriptionHelpFormatter}
+        super().__init__(*args, **kwargs)
         if self.add_help:
             self.add_argument("--version", action="version", version=f"%(prog)s {pipeline.__version__}")
 

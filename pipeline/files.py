@@ -276,9 +276,11 @@ def _move_back(old: pathlib.Path, path: pathlib.Path) -> None:
 
 
 def _kind(path: pathlib.Path) -> str | None:
-    if path.is_symlink() or not path.exists():
-        return "a symbolic link" if path.is_symlink() else None
-    return "a directory" if path.is_dir() else "a regular file" if path.is_file() else "a device or a FIFO"
+    if path.is_symlink():
+        return "a symbolic link"
+    if path.is_dir() or path.is_file():
+        return "a directory" if path.is_dir() else "a regular file"
+    return "a device or a FIFO" if path.exists() else None
 
 
 def _sync(path: pathlib.Path) -> None:

@@ -26,8 +26,8 @@ _MISSPELT = re.compile(r"(s3a?|gs|gcs|file):/", re.IGNORECASE)  # such as s3:/x,
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 # Packages whose errors are the network's, the store's or the credentials', not ours.
 _CLIENTS = ("asyncio", "botocore", "aiobotocore", "aiohttp", "gcsfs", "google", "requests", "urllib3", "fsspec")
-# Their errors, besides OSErrors, that a retry may cure; by name, because a base class is imported with its package.
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# Their errors, besides OSErrors, that a retry may cure; by name, because a base class is imported with its package.
 _LOST = ("TimeoutError", "HTTPClientError", "ConnectionError", "ClientConnectionError", "ClientPayloadError")
 _MAX_REASON = 200  # characters; a store's error may be a web page
 

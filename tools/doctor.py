@@ -5,7 +5,6 @@
 The exit code is 1 if there is something to fix, else 0. Nothing is left behind.
 """
 
-import argparse
 import importlib.metadata
 import json
 import os
@@ -221,7 +220,7 @@ def print_checks(checks: Sequence[Check]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run all checks; returns the exit code."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     add("--data-dir", type=local_path, default="data", metavar="DIR", help="where data sets go (default: data)")
     add("--run-dir", type=local_path, default="runs", metavar="DIR", help="where runs go (default: runs)")

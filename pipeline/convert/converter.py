@@ -134,7 +134,7 @@ def _remove_others(directory: pathlib.Path, results: Mapping[int, TaskResult]) -
     """Remove everything except the shards and results of finished tasks."""
     names = {shard.name for result in results.values() for shard in result.all_shards}
     names |= {result_path(index, directory).name for index in results} | {MARK}
-    # The manifest of an old data set first: without it the rest is no data set.
+    # The manifest of an old data set first: without it the rest is not a data set.
     for path in sorted(directory.iterdir(), key=lambda path: path.name != FILE_NAME):
         if path.name not in names:
             path.unlink() if is_remote(path) else remove(path)

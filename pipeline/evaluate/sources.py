@@ -177,9 +177,10 @@ def _open_table(run: SavedRun, reader: Reader, options: ReadOptions) -> TableFil
 
 
 def _rows_of(file: CsvFile | TableFile, run: SavedRun) -> Iterator[Rows]:
-    first, block = 0, None  # type: int, Any
+    first = 0
     # One block at a time, so that a file of any size is predicted in little memory.
-    for block in file.read(file.first_row, None):
+    blocks: Iterator[Any] = file.read(file.first_row, None)
+    for block in blocks:
         images, labels, ids = file.parse(block) if isinstance(file, CsvFile) else _parse(file, block)
         end = first + len(images)
         yield images, _classes_of(labels, first, end, file, run), np.arange(first, end) if ids is None else ids

@@ -1,11 +1,13 @@
 """The optimizer of a recipe, correct over replicas: schedules, clipping and the moving average of weights."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from models.normalization import move_towards
 from pipeline.train.recipe import Recipe
 
 _COSINE_END = 0.01  # share of the peak rate
@@ -79,16 +81,9 @@ class _AcrossReplicas:
     def _apply_weight_decay(self: Any, variables: Any) -> None:
         if self.weight_decay is None:
             return
-        decayed = [variable.value for variable in variables if self._use_weight_decay(variable)]
-
-        def decay(strategy: tf.distribute.Strategy, rate: tf.Tensor) -> None:
-            for variable in decayed:
-                strategy.extended.update(
-                    variable, lambda v, r: v.assign_sub(v * self.weight_decay * r), args=(rate,), group=False
-                )
-
         rate = tf.cast(self.learning_rate, tf.float32)
-        tf.__internal__.distribute.interim.maybe_merge_call(decay, self._distribution_strategy, rate)
+        decayed = [(variable.value, rate) for variable in variables if self._use_weight_decay(variable)]
+        self._update_each(lambda v, r: v.assign_sub(v * self.weight_decay * r), decayed)
 
     def _update_model_variables_moving_average(self: Any, trainable_variables: Any) -> None:
         if not self.use_ema:
@@ -97,21 +92,20 @@ class _AcrossReplicas:
         count = tf.cast(self.iterations.value, tf.float32)
         share = 1 - tf.minimum(self.ema_momentum, (1 + count) / (10 + count))
         share = tf.where(count > 0, share, 1.0)  # it starts from the first weights, not from Keras's zeros
-        pairs = [
-            (average.value, variable.value)
+        averages = [
+            (average.value, variable.value, share)
             for average, variable in zip(self._model_variables_moving_average, trainable_variables, strict=True)
         ]
+        self._update_each(move_towards, averages)
 
-        def update(strategy: tf.distribute.Strategy, pairs: Any, share: tf.Tensor) -> None:
-            for average, variable in pairs:
-                strategy.extended.update(average, _move_towards, args=(variable, share), group=False)
+    def _update_each(self: Any, function: Callable[..., Any], calls: list[tuple]) -> None:
+        """Call `function` with a variable and more arguments, for each such tuple, where the variable is held."""
 
-        tf.__internal__.distribute.interim.maybe_merge_call(update, self._distribution_strategy, pairs, share)
+        def update(strategy: tf.distribute.Strategy, calls: list[tuple]) -> None:
+            for variable, *arguments in calls:
+                strategy.extended.update(variable, function, args=tuple(arguments), group=False)
 
-
-def _move_towards(average: tf.Variable, weight: tf.Variable, share: tf.Tensor) -> None:
-    # One kernel for `average -= share * (average - weight)`.
-    tf.raw_ops.ResourceApplyGradientDescent(var=average.handle, alpha=share, delta=average - weight)
+        tf.__internal__.distribute.interim.maybe_merge_call(update, self._distribution_strategy, calls)
 
 
 class _FusedAdam(_AcrossReplicas):

@@ -128,7 +128,8 @@ class CompiledSteps:
         try:
             if statistics:
                 for element, (parts, count) in enumerate(elements()):
-                    self._statistics_call(parts, count, tf.constant(element * self._per_call), self._trims_call(count))
+                    first = tf.constant(element * self._per_call, tf.int64)
+                    self._statistics_call(parts, count, first, self._trims_call(count))
             yield
         finally:
             self._average.exchange()
@@ -174,12 +175,13 @@ class CompiledSteps:
 
     def _collect_statistics(self, parts, count, first, trims):
         """Make the layers' moving statistics the mean over the steps of all elements; `first` is this one's first."""
-        batches = self._devices.strategy.run(self._prepare, args=(parts, tf.cast(first, tf.int64)))
+        strategy = self._devices.strategy
+        batches = strategy.run(self._prepare, args=(parts, first))
         for k in tf.range(_number_of_steps(count)):  # type: ignore[attr-defined]
-            share = 1 / (1 + tf.cast(first + k, tf.float32))
-            args = batches, k, first + k, share, rows_of(count, k, trims)
-            self._devices.strategy.run(self._statistics_step, args=args)
-        self._devices.strategy.run(self._average_state)
+            step = first + tf.cast(k, tf.int64)
+            share = 1 / (1 + tf.cast(step, tf.float32))
+            strategy.run(self._statistics_step, args=(batches, k, step, share, rows_of(count, k, trims)))
+        strategy.run(self._average_state)
 
     @_as_written
     def _average_state(self):
@@ -218,7 +220,7 @@ class CompiledSteps:
     @_as_written
     def _statistics_step(self, batches, k, step, share, rows):
         index, image, _ = batch_of(batches, k, rows)
-        state = self._state(tf.cast(index >= 0, tf.float32), tf.cast(step, tf.int64), first_row_of(index))
+        state = self._state(tf.cast(index >= 0, tf.float32), step, first_row_of(index))
         with step_state(dataclasses.replace(state, statistics_share=share)):
             self._logits(image, training=True)
 

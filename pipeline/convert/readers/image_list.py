@@ -75,12 +75,12 @@ def _find(path: pathlib.Path, name: str) -> list[str]:
         return []
     folders = [path.parent, *_folders_in(path.parent)]
     # Upper case only if lower case finds none, because some file systems do not tell .jpg from .JPG.
-    for change in (str.lower, str.upper):
-        ends = [""] if _is_picture(name) else list(map(change, PICTURE_SUFFIXES))
+    choices = [("",)] if _is_picture(name) else [PICTURE_SUFFIXES, tuple(map(str.upper, PICTURE_SUFFIXES))]
+    for ends in choices:
         found = [(folder, end) for folder in folders for end in ends if _is_file(folder / f"{name}{end}")]
         if found:
-            break
-    return [f"{(folder / '{}').relative_to(path.parent)}{end}" for folder, end in found]
+            return [f"{(folder / '{}').relative_to(path.parent)}{end}" for folder, end in found]
+    return []
 
 
 def _is_file(path: pathlib.Path) -> bool:
